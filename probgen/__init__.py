@@ -1,0 +1,35 @@
+"""probgen: generative models as composable numpyro distributions."""
+
+from probgen import bijectors, core, data, distributions, flows, networks
+from probgen.core import combine, from_params, load, module, partition, random_module, recipe, save, with_key
+from probgen.distributions import as_transform, from_distrax, observe
+#from probgen.inference import FitResult, fit
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "FitResult",
+    "as_transform",
+    "autoregressive",
+    "bijectors",
+    "combine",
+    "core",
+    "data",
+    "distributions",
+    "evaluation",
+    "fit",
+    "flows",
+    "from_distrax",
+    "from_params",
+    "latent",
+    "load",
+    "module",
+    "networks",
+    "observe",
+    "partition",
+    "random_module",
+    "recipe",
+    "save",
+    "score",
+    "with_key",
+]

@@ -1,0 +1,234 @@
+"""Bijectors made of bijectors."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from numpyro.distributions import constraints
+
+from probgen.bijectors.base import Bijector, apply
+from probgen.bijectors.constant import as_bijector
+from probgen.bijectors.elementwise import Sigmoid
+from probgen.core import bind, given, is_random, with_key
+
+
+class Chain(Bijector):
+    """The composition f₁ ∘ f₂ ∘ … of a list: the last one is applied first, as in distrax.
+
+        log|det| = the sum of the parts' log-determinants
+
+    Parts may differ in rank: a scalar bijector acts on every number of the event.
+
+    >>> import distrax, jax.numpy as jnp
+    >>> from probgen.bijectors import Affine, Sigmoid
+    >>> Chain([Sigmoid(), Affine(jnp.zeros(3), jnp.ones(3))]).event_ndims_in
+    1
+    """
+
+    bijectors: tuple[Bijector, ...]
+
+    def __init__(self, bijectors: Sequence[Any]):
+        if not bijectors:
+            raise ValueError("bijectors: expected at least one, got an empty list")
+        self.bijectors = tuple(as_bijector(b) for b in bijectors)
+
+    @property
+    def event_ndims_in(self) -> int:  # noqa: D102
+        rank, change = 0, 0
+        for b in reversed(self.bijectors):  # the least rank at which every part sees a whole event
+            rank = max(rank, b.event_ndims_in - change)
+            change += b.event_ndims_out - b.event_ndims_in
+        return rank
+
+    @property
+    def event_ndims_out(self) -> int:  # noqa: D102
+        return self.event_ndims_in + sum(b.event_ndims_out - b.event_ndims_in for b in self.bijectors)
+
+    @property
+    def is_constant_jacobian(self) -> bool:  # noqa: D102
+        return all(b.is_constant_jacobian for b in self.bijectors)
+
+    @property
+    def is_constant_log_det(self) -> bool:  # noqa: D102
+        return all(b.is_constant_log_det for b in self.bijectors)
+
+    @property
+    def codomain(self) -> constraints.Constraint:  # noqa: D102
+        support = constraints.real
+        for b in reversed(self.bijectors):
+            support = b.image(support)
+        return support
+
+    def forward_event(self, x: Array) -> tuple[Array, Array]:  # noqa: D102
+        total = jnp.zeros((), x.dtype)
+        for b in reversed(self.bijectors):
+            x, log_det = apply(b, x)
+            total = total + log_det
+        return x, total
+
+    def inverse_event(self, y: Array) -> tuple[Array, Array]:  # noqa: D102
+        total = jnp.zeros((), y.dtype)
+        for b in self.bijectors:
+            y, log_det = apply(b, y, inverse=True)
+            total = total + log_det
+        return y, total
+
+    def forward_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:  # noqa: D102
+        for b in reversed(self.bijectors):
+            shape = b.forward_shape(shape)
+        return shape
+
+    def inverse_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:  # noqa: D102
+        for b in self.bijectors:
+            shape = b.inverse_shape(shape)
+        return shape
+
+    def image(self, support: constraints.Constraint) -> constraints.Constraint:  # noqa: D102
+        for b in reversed(self.bijectors):
+            support = b.image(support)
+        return support
+
+    def preimage(self, support: constraints.Constraint) -> constraints.Constraint:  # noqa: D102
+        for b in self.bijectors:
+            support = b.preimage(support)
+        return support
+
+
+class Inverse(Bijector):
+    """The inverse of a bijector: forward and inverse change places.
+
+    >>> from probgen.bijectors import Sigmoid
+    >>> Inverse(Sigmoid()).forward(0.5)
+    Array(0., dtype=float32)
+    """
+
+    bijector: Bijector
+
+    def __init__(self, bijector: Any):
+        self.bijector = as_bijector(bijector)
+
+    @property
+    def event_ndims_in(self) -> int:  # noqa: D102
+        return self.bijector.event_ndims_out
+
+    @property
+    def event_ndims_out(self) -> int:  # noqa: D102
+        return self.bijector.event_ndims_in
+
+    @property
+    def is_constant_jacobian(self) -> bool:  # noqa: D102
+        return self.bijector.is_constant_jacobian
+
+    @property
+    def is_constant_log_det(self) -> bool:  # noqa: D102
+        return self.bijector.is_constant_log_det
+
+    def forward_event(self, x: Array) -> tuple[Array, Array]:  # noqa: D102
+        return self.bijector.inverse_event(x)
+
+    def inverse_event(self, y: Array) -> tuple[Array, Array]:  # noqa: D102
+        return self.bijector.forward_event(y)
+
+    def forward_and_log_det(self, x: Array) -> tuple[Array, Array]:  # noqa: D102
+        return self.bijector.inverse_and_log_det(x)
+
+    def inverse_and_log_det(self, y: Array) -> tuple[Array, Array]:  # noqa: D102
+        return self.bijector.forward_and_log_det(y)
+
+    def forward_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:  # noqa: D102
+        return self.bijector.inverse_shape(shape)
+
+    def inverse_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:  # noqa: D102
+        return self.bijector.forward_shape(shape)
+
+    def image(self, support: constraints.Constraint) -> constraints.Constraint:  # noqa: D102
+        return self.bijector.preimage(support)
+
+    def preimage(self, support: constraints.Constraint) -> constraints.Constraint:  # noqa: D102
+        return self.bijector.image(support)
+
+
+def Logit() -> Inverse:  # noqa: N802 (a bijector's name)
+    """y = log x − log(1 − x): (0, 1) → ℝ, the inverse of `Sigmoid`.
+
+    >>> Logit().forward(0.5)
+    Array(0., dtype=float32)
+    """
+    return Inverse(Sigmoid())
+
+
+class Stacked(Bijector):
+    """Equal layers, run by one `lax.scan`, so that compile time does not grow with depth.
+
+    `layers` is one bijector whose leaves carry the layers on axis 0 (`stack` makes it from a list, or construct it
+    under `vmap`). The order is `Chain`'s: layer L−1 is applied first by `forward`. The layers keep the event's shape.
+
+    Args: `layers`; `unroll`: how many layers the compiler sees at once, or True for all.
+
+    >>> import jax.numpy as jnp
+    >>> from probgen.bijectors import Affine
+    >>> two = stack([Affine(jnp.ones(3), jnp.zeros(3)), Affine(jnp.zeros(3), jnp.ones(3))])
+    >>> two.forward(jnp.zeros(3))
+    Array([1., 1., 1.], dtype=float32)
+    """
+
+    layers: Bijector
+    unroll: int | bool = eqx.field(static=True, default=1)
+    context: Array | None = given(default=None)
+
+    @property
+    def event_ndims_in(self) -> int:  # noqa: D102
+        return self.layers.event_ndims_in
+
+    @property
+    def depth(self) -> int:
+        """The number of layers."""
+        return jax.tree.leaves(self.layers)[0].shape[0]
+
+    @property
+    def is_random(self) -> bool:
+        """Whether the layers hold dropout."""
+        return is_random(self.layers)
+
+    def bind_context(self, context: Array) -> "Stacked":
+        """The same layers with a context, which is shared by all of them and bound inside the scan."""
+        return Stacked(self.layers, self.unroll, context)
+
+    def bind_key(self, key: Array) -> "Stacked":
+        """The same layers, each with a key of its own."""
+        layers = jax.vmap(with_key)(self.layers, jax.random.split(key, self.depth))
+        return Stacked(layers, self.unroll, self.context)
+
+    def _scan(self, x: Array, *, inverse: bool) -> tuple[Array, Array]:
+        def one(carry: tuple[Array, Array], layer: Bijector) -> tuple[tuple[Array, Array], None]:
+            x, total = carry
+            layer = layer if self.context is None else bind(layer, self.context)
+            y, log_det = apply(layer, x, inverse=inverse)
+            return (y, total + log_det), None
+
+        first = jax.tree.map(lambda leaf: leaf[0], self.layers)
+        out = jax.eval_shape(lambda x: one((x, jnp.zeros((), x.dtype)), first)[0], x)
+        start = (x.astype(out[0].dtype), jnp.zeros((), out[1].dtype))
+        return lax.scan(one, start, self.layers, reverse=not inverse, unroll=self.unroll)[0]
+
+    def forward_event(self, x: Array) -> tuple[Array, Array]:  # noqa: D102
+        return self._scan(x, inverse=False)
+
+    def inverse_event(self, y: Array) -> tuple[Array, Array]:  # noqa: D102
+        return self._scan(y, inverse=True)
+
+    def image(self, support: constraints.Constraint) -> constraints.Constraint:  # noqa: D102
+        for i in reversed(range(self.depth)):
+            support = jax.tree.map(lambda leaf: leaf[i], self.layers).image(support)  # noqa: B023 (used at once)
+        return support
+
+
+def stack(layers: Sequence[Bijector], *, unroll: int | bool = 1) -> Stacked:
+    """Equal layers as one `Stacked`. Raises ValueError where their structures differ."""
+    structures = {jax.tree.structure(layer) for layer in layers}
+    if len(structures) != 1:
+        raise ValueError(f"layers: expected equal structures, got {len(structures)} different ones")
+    return Stacked(jax.tree.map(lambda *leaves: jnp.stack(leaves), *layers), unroll)

@@ -1,0 +1,38 @@
+"""What a model is as a pytree: kinds of leaves, params, programs, recipes, files. Imports nothing of probgen."""
+
+from probgen.core.binding import Contextual, bind, is_random, with_key
+from probgen.core.files import load, save
+from probgen.core.leaves import Frozen, Kind, Leaf, Rest, combine, count_parameters, given, leaves, partition, state
+from probgen.core.numerics import log1mexp, logmeanexp
+from probgen.core.programs import from_params, module, random_module
+from probgen.core.recipes import Recipe, recipe
+from probgen.core.vectorize import map_batch, split_key, vectorize
+
+__all__ = [
+    "Contextual",
+    "Frozen",
+    "Kind",
+    "Leaf",
+    "Recipe",
+    "Rest",
+    "bind",
+    "combine",
+    "count_parameters",
+    "from_params",
+    "given",
+    "is_random",
+    "leaves",
+    "load",
+    "log1mexp",
+    "logmeanexp",
+    "map_batch",
+    "module",
+    "partition",
+    "random_module",
+    "recipe",
+    "save",
+    "split_key",
+    "state",
+    "vectorize",
+    "with_key",
+]

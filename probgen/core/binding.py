@@ -1,0 +1,61 @@
+"""What is bound into a model at call time: one context, or the randomness of one training step."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+from jax import Array
+
+from probgen.core.leaves import given
+
+
+class Contextual(eqx.Module):
+    """A network of `(x, context)` as a function of x alone, once `bind` has given it the context.
+
+    >>> import jax.numpy as jnp
+    >>> net = Contextual(lambda x, c: x + c)
+    >>> bind(net, jnp.ones(2))(jnp.zeros(2))
+    Array([1., 1.], dtype=float32)
+    """
+
+    network: Any
+    context: Array | None = given(default=None)
+
+    def bind_context(self, context: Array) -> "Contextual":
+        """The same network with its context filled in."""
+        return Contextual(self.network, context)
+
+    def __call__(self, x: Array) -> Array:
+        """Apply the network to x and the bound context."""
+        if self.context is None:
+            raise ValueError("this model is conditional: call the ConditionalModel with a context first")
+        return self.network(x, self.context)
+
+
+def _rebind(model: Any, method: str, new: Callable[[Any], Any]) -> Any:
+    has = lambda node: hasattr(type(node), method)  # noqa: E731
+    return jax.tree.map(lambda node: new(node) if has(node) else node, model, is_leaf=has)
+
+
+def bind(model: Any, context: Array) -> Any:
+    """Give one context (without batch axes) to every node of the model that takes one.
+
+    A node takes a context if it has a method `bind_context(context)` that returns the node with it.
+    """
+    return _rebind(model, "bind_context", lambda node: node.bind_context(context))
+
+
+def is_random(model: Any) -> bool:
+    """Whether training the model needs randomness of its own, such as dropout."""
+    nodes = jax.tree.leaves(model, is_leaf=lambda node: hasattr(type(node), "bind_key"))
+    return any(getattr(node, "is_random", True) for node in nodes if hasattr(type(node), "bind_key"))
+
+
+def with_key(model: Any, key: Array) -> Any:
+    """The model with randomness bound: every node with a method `bind_key(key)` gets a key of its own.
+
+    Densities take no key; dropout reads the one that was bound here, and is the identity without.
+    """
+    counter = iter(range(2**31))
+    return _rebind(model, "bind_key", lambda node: node.bind_key(jax.random.fold_in(key, next(counter))))

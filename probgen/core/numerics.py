@@ -1,0 +1,26 @@
+"""Functions of logarithms that stay finite, with finite gradients, at the ends."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+
+def logmeanexp(x: Array, axis: int = 0) -> Array:
+    """log of the mean of exp(x) along an axis."""
+    return jax.nn.logsumexp(x, axis) - math.log(x.shape[axis])
+
+
+def log1mexp(x: Array) -> Array:
+    """log(1 − exp(−x)) for x > 0, accurate at both ends (Mächler 2012).
+
+    >>> float(log1mexp(1e-6).round(3))
+    -13.816
+    """
+    x = jnp.asarray(x, float)
+    near = x < math.log(2.0)
+    # both branches see arguments at which they and their gradients are finite
+    small = jnp.log(-jnp.expm1(-jnp.where(near, jnp.maximum(x, jnp.finfo(x.dtype).tiny), 1.0)))
+    large = jnp.log1p(-jnp.exp(-jnp.where(near, 1.0, x)))
+    return jnp.where(near, small, large)

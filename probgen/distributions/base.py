@@ -1,0 +1,200 @@
+"""The base of all distributions: numpyro's, with sorted named fields, live batch shapes, and exact ≠ bound."""
+
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpyro.distributions as dist
+from jax import Array
+from numpyro.distributions.util import validate_sample
+
+from probgen.core import Recipe, logmeanexp, map_batch, split_key
+from probgen.distributions.plain import hold, release
+
+
+class Distribution(dist.Distribution):
+    """A numpyro distribution whose parts may learn, and which says whether its density is exact.
+
+    A subclass names its array-valued fields in `pytree_data_fields`, its static ones in `pytree_aux_fields`, and
+    those of the former whose own float arrays learn in `learnable_fields` (modules in a field learn by themselves).
+    It sets them, calls `super().__init__(batch_shape, event_shape)`, has a property `support`, and writes
+
+    - `_sample(key, sample_shape)`; `_log_prob(value)` if `exact`, else `_log_weights(key, value)`, one weight a row;
+    - `_sample_and_log_prob(key, sample_shape)` where both together are cheaper, and then `fused = True`.
+
+    Made under `vmap`, or stacked, a distribution gets the new axes in front of its `batch_shape`, and all its
+    methods follow.
+    """
+
+    learnable_fields: ClassVar[tuple[str, ...]] = ()
+    state_fields: ClassVar[tuple[str, ...]] = ()
+    exact: bool = True
+    fused: bool = False
+    pytree_data_fields: tuple[str, ...] = ()
+    pytree_aux_fields: tuple[str, ...] = ("recipe", "_leaf_ndim")
+    recipe: Recipe | None = None
+    _leaf_ndim: int | None = None
+
+    # -- the pytree: fields sorted (numpyro's order is a set's) and named
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super(dist.Distribution, cls).__init_subclass__(**kwargs)  # numpyro's would register it without names
+        jtu.register_pytree_with_keys(cls, _flatten_with_names, cls.tree_unflatten, lambda d: d.tree_flatten())
+
+    @classmethod
+    def gather_pytree_data_fields(cls) -> tuple[str, ...]:
+        """Names of the fields with arrays, sorted."""
+        return tuple(sorted(super().gather_pytree_data_fields()))
+
+    @classmethod
+    def gather_pytree_aux_fields(cls) -> tuple[str, ...]:
+        """Names of the static fields, sorted."""
+        return tuple(sorted(super().gather_pytree_aux_fields()))
+
+    def tree_flatten(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        """Children and static facts, as `jax.tree_util` asks."""
+        if self._leaf_ndim is None:  # before the first transformation: the rank that tells added axes apart
+            self._leaf_ndim = _first_ndim(self)
+        data, aux = super().tree_flatten()
+        return tuple(hold(value) for value in data), aux
+
+    @classmethod
+    def tree_unflatten(cls, aux_data: tuple[Any, ...], params: tuple[Any, ...]) -> "Distribution":
+        """The distribution again."""
+        return super().tree_unflatten(aux_data, tuple(release(value) for value in params))  # type: ignore[return-value]
+
+    # -- shapes
+
+    @property
+    def _added_shape(self) -> tuple[int, ...]:
+        """Axes that `vmap` or stacking put in front of every leaf."""
+        if self._leaf_ndim is None:
+            return ()
+        shape = jnp.shape(next(iter(_own_leaves(self))))
+        return tuple(shape[: max(0, len(shape) - self._leaf_ndim)])
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """The axes over which the distribution's parameters are batched."""
+        return self._added_shape + self._batch_shape
+
+    @property
+    def has_rsample(self) -> bool:
+        """Whether samples carry gradients (numpyro's default would be True)."""
+        return False
+
+    @classmethod
+    def infer_shapes(cls, *args: Any, **kwargs: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Not defined: the shapes of a model are not a function of the shapes of a few arrays."""
+        raise NotImplementedError(f"{cls.__name__} has no infer_shapes; construct it and read its shapes")
+
+    # -- densities and samples
+
+    @validate_sample
+    def log_prob(self, value: Array, intermediates: list[Any] | None = None) -> Array:
+        """The exact log-density (or mass) in nats, of shape [*sample, *batch].
+
+        `intermediates` are those of `sample_with_intermediates`. Raises NotImplementedError, naming
+        `log_prob_bound`, where the model has only a bound.
+        """
+        if not self.exact:
+            raise NotImplementedError(
+                f"{type(self).__name__} has no exact log_prob: use log_prob_bound(key, x), or probgen.observe in a program"
+            )
+        if intermediates:
+            return intermediates[0]
+        value, added = jnp.asarray(value), self._added_shape
+        if not added:
+            return self._log_prob(value)
+        event_ndims = len(self._batch_shape) + self.event_dim
+        return map_batch(lambda d, x: d._log_prob(x), self, added, (value,), (event_ndims,))
+
+    def log_prob_bound(self, key: Array, value: Array, num_particles: int = 1) -> Array:
+        """A stochastic lower bound of log p(value), in nats; the exact density where there is one.
+
+            L_K = log 1/K Σ_k w_k,   E[w_k] = p(value),   E[L_K] ≤ E[L_{K+1}] ≤ log p(value)
+
+        References: Importance Weighted Autoencoders (Burda, Grosse, Salakhutdinov 2016), arXiv:1509.00519.
+        """
+        return self.log_prob(value) if self.exact else logmeanexp(self.log_weights(key, value, num_particles))
+
+    def log_weights(self, key: Array, value: Array, num_particles: int) -> Array:
+        """log w_k, [num_particles, *sample, *batch]: the logarithms of unbiased estimates of p(value)."""
+        value = jnp.asarray(value)
+        event_ndims = len(self._batch_shape) + self.event_dim
+        if self.exact:
+            log_prob = self.log_prob(value)
+            return jnp.broadcast_to(log_prob, (num_particles, *log_prob.shape))
+        added = self._added_shape
+        lead = jnp.broadcast_shapes(value.shape[: value.ndim - event_ndims], added) if added else ()
+
+        def particle(key: Array) -> Array:
+            one = lambda d, k, x: d._log_weights(k, x)  # noqa: E731
+            if not added:
+                return one(self, key, value)
+            return map_batch(one, self, added, (split_key(key, lead), value), (0, event_ndims))
+
+        return jax.vmap(particle)(split_key(key, (num_particles,)))
+
+    def sample(self, key: Array | None, sample_shape: tuple[int, ...] = ()) -> Array:
+        """Draws of shape [*sample_shape, *batch_shape, *event_shape]."""
+        return self._draw("_sample", key, sample_shape)
+
+    def rsample(self, key: Array | None, sample_shape: tuple[int, ...] = ()) -> Array:
+        """Draws that carry gradients; NotImplementedError where they do not."""
+        if not self.has_rsample:
+            raise NotImplementedError(f"samples of this {type(self).__name__} carry no gradient")
+        return self.sample(key, sample_shape)
+
+    def sample_and_log_prob(self, key: Array | None, sample_shape: tuple[int, ...] = ()) -> tuple[Array, Array]:
+        """Draws and their log-densities, in one pass where the model can."""
+        return self._draw("_sample_and_log_prob", key, sample_shape)
+
+    def sample_with_intermediates(
+        self, key: Array | None, sample_shape: tuple[int, ...] = ()
+    ) -> tuple[Array, list[Array]]:
+        """Draws, and what `log_prob` needs so that it never inverts what was just computed (as numpyro's)."""
+        if not self.fused:
+            return self.sample(key, sample_shape), []
+        value, log_prob = self.sample_and_log_prob(key, sample_shape)
+        return value, [log_prob]
+
+    # -- what a subclass writes
+
+    def _sample(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
+        raise NotImplementedError(f"{type(self).__name__} has no sampler")
+
+    def _log_prob(self, value: Array) -> Array:
+        raise NotImplementedError(f"{type(self).__name__} has no log_prob")
+
+    def _log_weights(self, key: Array, value: Array) -> Array:
+        raise NotImplementedError(f"{type(self).__name__} has no importance weights")
+
+    def _sample_and_log_prob(self, key: Array, sample_shape: tuple[int, ...]) -> tuple[Array, Array]:
+        value = self._sample(key, sample_shape)
+        return value, self._log_prob(value)
+
+    def _draw(self, method: str, key: Array | None, sample_shape: tuple[int, ...]) -> Any:
+        if key is None:
+            raise ValueError("key: expected a jax.random key, got None (in a numpyro program, use handlers.seed)")
+        added = self._added_shape
+        if not added:
+            return getattr(self, method)(split_key(key, ()), sample_shape)
+        keys = split_key(key, (*sample_shape, *added))
+        return map_batch(lambda d, k: getattr(d, method)(k, ()), self, added, (keys,), (0,))
+
+
+def _own_leaves(d: Distribution) -> list[Any]:
+    return [leaf for name in type(d).gather_pytree_data_fields() for leaf in jax.tree.leaves(hold(d.__dict__.get(name)))]
+
+
+def _first_ndim(d: Distribution) -> int | None:
+    first = next(iter(_own_leaves(d)), None)
+    return None if first is None else jnp.ndim(first)
+
+
+def _flatten_with_names(d: Distribution) -> tuple[Any, Any]:
+    children, aux = d.tree_flatten()
+    names = type(d).gather_pytree_data_fields()
+    return tuple((jtu.GetAttrKey(name), child) for name, child in zip(names, children, strict=True)), aux

@@ -1,0 +1,141 @@
+"""Heads: raw network output in, a numpyro distribution of scalars out.
+
+A head says how many raw numbers it takes for one scalar (`num_params`). Raw zeros give a broad distribution.
+"""
+
+from typing import Protocol
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from jax import Array
+
+from probgen.distributions.discretized import DiscretizedLogistic, DiscretizedLogisticMixture
+
+
+class Head(Protocol):
+    """What a conditional or an autoregressive model asks of a head."""
+
+    @property
+    def num_params(self) -> int:
+        """Raw numbers for one scalar."""
+        ...
+
+    def __call__(self, raw: Array) -> dist.Distribution:
+        """A distribution of batch shape [...] from raw numbers [..., num_params]."""
+        ...
+
+
+def _scale(raw: Array, smallest: float) -> Array:
+    """A positive scale, 1 at raw 0, linear above; bounded away from zero so that densities stay finite."""
+    return smallest + jax.nn.softplus(raw + 0.5413248546) * (1.0 - smallest)  # softplus⁻¹(1)
+
+
+class NormalHead(eqx.Module):
+    """Normal(raw₀, scale(raw₁)), the scale at least `min_scale`.
+
+    >>> import jax.numpy as jnp
+    >>> NormalHead()(jnp.zeros((3, 2))).scale.round(3)
+    Array([1., 1., 1.], dtype=float32)
+    """
+
+    min_scale: float = eqx.field(static=True, default=1e-3)
+
+    @property
+    def num_params(self) -> int:
+        """Two: location and scale."""
+        return 2
+
+    def __call__(self, raw: Array) -> dist.Distribution:
+        """Normals of batch shape [...] from [..., 2]."""
+        return dist.Normal(raw[..., 0], _scale(raw[..., 1], self.min_scale))
+
+
+class BernoulliHead(eqx.Module):
+    """Bernoulli with logit raw₀.
+
+    >>> import jax.numpy as jnp
+    >>> BernoulliHead()(jnp.zeros((3, 1))).batch_shape
+    (3,)
+    """
+
+    @property
+    def num_params(self) -> int:
+        """One: the logit."""
+        return 1
+
+    def __call__(self, raw: Array) -> dist.Distribution:
+        """Bernoullis of batch shape [...] from [..., 1]."""
+        return dist.Bernoulli(logits=raw[..., 0])
+
+
+class CategoricalHead(eqx.Module):
+    """Categorical over 0..levels−1 with logits raw.
+
+    >>> import jax.numpy as jnp
+    >>> CategoricalHead(17)(jnp.zeros((8, 8, 17))).batch_shape
+    (8, 8)
+    """
+
+    levels: int = eqx.field(static=True)
+
+    @property
+    def num_params(self) -> int:
+        """One logit for each level."""
+        return self.levels
+
+    def __call__(self, raw: Array) -> dist.Distribution:
+        """Categoricals of batch shape [...] from [..., levels]."""
+        return dist.Categorical(logits=raw)
+
+
+class DiscretizedLogisticHead(eqx.Module):
+    """A logistic cut into the bins 0..levels−1; raw zeros put it in the middle, a quarter of the range wide.
+
+    >>> import jax.numpy as jnp
+    >>> DiscretizedLogisticHead(17)(jnp.zeros((8, 2))).loc[0]
+    Array(8., dtype=float32)
+    """
+
+    levels: int = eqx.field(static=True)
+
+    @property
+    def num_params(self) -> int:
+        """Two: location and scale."""
+        return 2
+
+    def __call__(self, raw: Array) -> dist.Distribution:
+        """Discretized logistics of batch shape [...] from [..., 2]."""
+        return DiscretizedLogistic(*_in_levels(raw[..., 0], raw[..., 1], self.levels), self.levels)
+
+
+class DiscretizedLogisticMixtureHead(eqx.Module):
+    """A mixture of `components` logistics cut into the bins 0..levels−1.
+
+    References: PixelCNN++ (Salimans, Karpathy, Chen, Kingma 2017), arXiv:1701.05517.
+
+    >>> import jax.numpy as jnp
+    >>> DiscretizedLogisticMixtureHead(17, 5)(jnp.zeros((8, 8, 15))).batch_shape
+    (8, 8)
+    """
+
+    levels: int = eqx.field(static=True)
+    components: int = eqx.field(static=True)
+
+    @property
+    def num_params(self) -> int:
+        """Three for each component: logit, location, scale."""
+        return 3 * self.components
+
+    def __call__(self, raw: Array) -> dist.Distribution:
+        """Mixtures of batch shape [...] from [..., 3 · components]."""
+        logits, loc, scale = jnp.split(raw, 3, axis=-1)
+        spread = jnp.linspace(-1.0, 1.0, self.components) if self.components > 1 else jnp.zeros(1)
+        loc, scale = _in_levels(loc + spread, scale, self.levels)  # components start apart, so that they can differ
+        return DiscretizedLogisticMixture(logits, loc, scale, self.levels)
+
+
+def _in_levels(loc: Array, scale: Array, levels: int) -> tuple[Array, Array]:
+    half = (levels - 1) / 2
+    return half * (1.0 + loc), half / 2 * _scale(scale, 0.02 / half)

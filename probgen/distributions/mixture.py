@@ -1,0 +1,134 @@
+"""Mixtures of independent categoricals: the baselines of discrete data, and EM as a way to train them."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from numpyro.distributions import constraints
+
+from probgen.core import recipe
+from probgen.distributions.model import Model
+
+
+class CategoricalMixture(Model):
+    """A mixture whose components take all positions to be independent.
+
+        P(x) = Σ_k π_k Π_d θ_k[d, x_d]
+
+    Args: `logits` of π, [K]; `position_logits` of θ, [K, *event_shape, levels]; both are learned.
+
+    References: Latent class analysis (Lazarsfeld, Henry 1968); its EM: Dempster, Laird, Rubin (1977).
+
+    >>> import jax, jax.numpy as jnp
+    >>> model = mixture((2,), 3, components=4, key=jax.random.key(0))
+    >>> grid = jnp.stack(jnp.meshgrid(jnp.arange(3), jnp.arange(3)), -1)
+    >>> float(jnp.exp(model.log_prob(grid)).sum().round(5))
+    1.0
+    """
+
+    pytree_data_fields = ("logits", "position_logits")
+    learnable_fields = ("logits", "position_logits")
+
+    def __init__(self, logits: Array, position_logits: Array, *, validate_args: bool | None = None):
+        self.logits, self.position_logits = jnp.asarray(logits), jnp.asarray(position_logits)
+        super().__init__(self.position_logits.shape[1:-1], validate_args=validate_args)
+
+    @property
+    def levels(self) -> int:
+        """The number of values that one position takes."""
+        return self.position_logits.shape[-1]
+
+    @property
+    def support(self) -> constraints.Constraint:
+        """The integers 0..levels−1."""
+        return constraints.independent(constraints.integer_interval(0, self.levels - 1), self.event_dim)
+
+    def _log_joint(self, x: Array) -> Array:
+        """log π_k + log P(x | k), [K]."""
+        log_theta = jax.nn.log_softmax(self.position_logits)
+        chosen = jnp.take_along_axis(log_theta, x[None, ..., None].astype(jnp.int32), axis=-1)
+        return jax.nn.log_softmax(self.logits) + chosen.reshape(len(self.logits), -1).sum(-1)
+
+    def log_prob_event(self, x: Array) -> Array:
+        """log P(x) of one event."""
+        return jax.nn.logsumexp(self._log_joint(x))
+
+    def sample_event(self, key: Array) -> Array:
+        """A component, then all positions."""
+        which, where = jax.random.split(key)
+        k = jax.random.categorical(which, self.logits)
+        return jax.random.categorical(where, self.position_logits[k]).astype(jnp.int32)
+
+    def em_step(self, x: Array, smoothing: float) -> "CategoricalMixture":
+        """One step of expectation–maximization on rows [N, *event_shape], with `smoothing` pseudo-counts a level."""
+        responsibilities = jax.nn.softmax(jax.vmap(self._log_joint)(x))
+        one_hot = jax.nn.one_hot(x.reshape(len(x), -1), self.levels)
+        counts = jnp.einsum("nk,ndl->kdl", responsibilities, one_hot).reshape(self.position_logits.shape)
+        weights = responsibilities.sum(0) + smoothing
+        return CategoricalMixture(jnp.log(weights / weights.sum()), jax.nn.log_softmax(jnp.log(counts + smoothing)))
+
+
+class EM(Model):
+    """A mixture as `fit` trains it by expectation–maximization: its parameters are state, and `update` is one step.
+
+    With batches of all rows every step raises the (smoothed) likelihood. The trained mixture is `em.model`.
+
+    Args: `model`: a mixture with `em_step(x, smoothing)`; `smoothing`: pseudo-counts for each level (Laplace's rule
+    is 1).
+
+    >>> import jax, probgen
+    >>> x = jax.random.randint(jax.random.key(0), (50, 2), 0, 3)
+    >>> em = EM(mixture((2,), 3, components=2, key=jax.random.key(1)))
+    >>> result = probgen.fit(em, x, steps=3, batch_size=50, key=jax.random.key(2), progress=False)
+    >>> result.model.model.event_shape
+    (2,)
+    """
+
+    pytree_data_fields = ("model",)
+    pytree_aux_fields = ("smoothing",)
+    state_fields = ("model",)
+
+    def __init__(self, model: CategoricalMixture, smoothing: float = 0.1):
+        self.model, self.smoothing = model, smoothing
+        super().__init__(model.event_shape)
+
+    @property
+    def support(self) -> constraints.Constraint:
+        """As the model's."""
+        return self.model.support
+
+    def log_prob_event(self, x: Array) -> Array:
+        """As the model's."""
+        return self.model.log_prob_event(x)
+
+    def sample_event(self, key: Array) -> Array:
+        """As the model's."""
+        return self.model.sample_event(key)
+
+    def update(self, batch: Array, key: Array) -> "EM":
+        """One EM step on a batch of rows."""
+        return EM(self.model.em_step(batch, self.smoothing), self.smoothing)
+
+
+@recipe
+def mixture(event_shape: tuple[int, ...], levels: int, *, components: int, key: Array) -> CategoricalMixture:
+    """A mixture of independent categoricals with random, well separated components, for EM or gradients.
+
+    >>> import jax
+    >>> mixture((8, 8), 17, components=10, key=jax.random.key(0)).position_logits.shape
+    (10, 8, 8, 17)
+    """
+    if components < 1 or levels < 2 or math.prod(event_shape) < 1:
+        raise ValueError(f"expected components ≥ 1 and levels ≥ 2, got {components} and {levels}, events {event_shape}")
+    return CategoricalMixture(jnp.zeros(components), jax.random.normal(key, (components, *event_shape, levels)))
+
+
+@recipe
+def histogram(event_shape: tuple[int, ...], levels: int, *, key: Array | None = None) -> CategoricalMixture:
+    """Independent positions, each with a histogram over its levels: one component; one EM step counts it.
+
+    >>> histogram((8, 8), 17).event_shape
+    (8, 8)
+    """
+    return CategoricalMixture(jnp.zeros(1), jnp.zeros((1, *event_shape, levels)))

@@ -1,0 +1,64 @@
+"""The base of models of one event, which need not know about batches."""
+
+from typing import Any
+
+from jax import Array
+
+from probgen.core import map_batch, split_key, vectorize
+from probgen.distributions.base import Distribution
+
+
+class Model(Distribution):
+    """A distribution of one event, of batch shape (); this class maps it over batches.
+
+    A subclass sets its fields, calls `super().__init__(event_shape)`, has a property `support`, and writes for ONE
+    event: `sample_event(key) -> x`, and `log_prob_event(x)` if `exact`, else `log_weight_event(key, x)`, the
+    logarithm of an unbiased estimate of p(x).
+
+    >>> import jax, jax.numpy as jnp
+    >>> from numpyro.distributions import constraints
+    >>> class Exponential(Model):
+    ...     pytree_data_fields = ("log_rate",)
+    ...     learnable_fields = ("log_rate",)
+    ...     support = constraints.positive
+    ...     def __init__(self, log_rate):
+    ...         self.log_rate = jnp.asarray(log_rate)
+    ...         super().__init__(())
+    ...     def sample_event(self, key):
+    ...         return jax.random.exponential(key) * jnp.exp(-self.log_rate)
+    ...     def log_prob_event(self, x):
+    ...         return self.log_rate - jnp.exp(self.log_rate) * x
+    >>> Exponential(0.0).log_prob(jnp.ones(3)).shape
+    (3,)
+    """
+
+    def __init__(self, event_shape: tuple[int, ...], *, validate_args: bool | None = None):
+        super().__init__((), tuple(event_shape), validate_args=validate_args)
+
+    def sample_event(self, key: Array) -> Array:
+        """One draw, of `event_shape`."""
+        raise NotImplementedError(f"{type(self).__name__} has no sampler")
+
+    def log_prob_event(self, x: Array) -> Array:
+        """log p(x) of one event."""
+        raise NotImplementedError(f"{type(self).__name__} has no log_prob")
+
+    def log_weight_event(self, key: Array, x: Array) -> Array:
+        """log of an unbiased estimate of p(x), of one event."""
+        raise NotImplementedError(f"{type(self).__name__} has no importance weights")
+
+    def _sample(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
+        return vectorize(self.sample_event, 0)(split_key(key, sample_shape))
+
+    def _log_prob(self, value: Array) -> Array:
+        return vectorize(self.log_prob_event, self.event_dim)(value)
+
+    def _log_weights(self, key: Array, value: Array) -> Array:
+        return self._rows(self.log_weight_event, key, value)
+
+    def _rows(self, function: Any, key: Array, value: Array) -> Any:
+        """`function(key, x)` for every row of value, each with a key of its own."""
+        lead = value.shape[: value.ndim - self.event_dim]
+        keys = split_key(key, lead)
+        one = lambda _, k, x: function(k, x)  # noqa: E731
+        return map_batch(one, None, (), (keys, value), (0, self.event_dim))

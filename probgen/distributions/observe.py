@@ -1,0 +1,60 @@
+"""Data in numpyro programs: one call for exact densities and for bounds."""
+
+import numpyro
+from jax import Array
+from numpyro.distributions import constraints
+
+from probgen.distributions.base import Distribution
+
+
+class Bounded(Distribution):
+    """A model whose `log_prob` is its bound at a fixed key: what `observe` puts at a `sample` site.
+
+    The site then has a value and a density as any other, so that traces, `condition`, plates and `Predictive` work.
+
+    Args: `model`; `key`; `num_particles` of the bound.
+    """
+
+    pytree_data_fields = ("key", "model")
+    pytree_aux_fields = ("num_particles",)
+
+    def __init__(self, model: Distribution, key: Array, num_particles: int = 1):
+        self.model, self.key, self.num_particles = model, key, num_particles
+        super().__init__(model.batch_shape, model.event_shape)
+
+    @property
+    def support(self) -> constraints.Constraint:
+        """As the model's."""
+        return self.model.support
+
+    def _sample(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
+        return self.model.sample(key, sample_shape)
+
+    def _log_prob(self, value: Array) -> Array:
+        return self.model.log_prob_bound(self.key, value, self.num_particles)
+
+
+def observe(name: str, model: Distribution, x: Array | None, *, num_particles: int = 1) -> Array:
+    """Condition a numpyro program on x under a model, exact or bounded; with x=None, sample it.
+
+    A bound makes the program's density a random lower bound: right under SVI, refused (ValueError) where the program
+    runs without a seed, as MCMC runs it.
+
+    >>> import jax, jax.numpy as jnp, numpyro
+    >>> import numpyro.distributions as dist
+    >>> from probgen.distributions import Dequantized
+    >>> model = Dequantized(dist.Uniform(jnp.zeros(2), 4.0).to_event(1), levels=4)
+    >>> with numpyro.handlers.seed(rng_seed=0), numpyro.handlers.trace() as trace:
+    ...     x = observe("x", model, jnp.array([1, 3]))
+    >>> trace["x"]["is_observed"]
+    True
+    """
+    if x is None or getattr(model, "exact", True):
+        return numpyro.sample(name, model, obs=x)
+    key = numpyro.prng_key()
+    if key is None:
+        raise ValueError(
+            f"{name}: {type(model).__name__} has only a random bound, and this program runs without a seed: "
+            "use SVI (MCMC needs an exact density)"
+        )
+    return numpyro.sample(name, Bounded(model, key, num_particles), obs=x)

@@ -1,0 +1,6 @@
+"""Networks: arrays in, arrays out, one event at a time."""
+
+from probgen.networks.dropout import Dropout
+from probgen.networks.mlp import MLP, Linear
+
+__all__ = ["MLP", "Dropout", "Linear"]

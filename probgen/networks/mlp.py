@@ -1,0 +1,77 @@
+"""Dense networks of one event."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from probgen.networks.dropout import Dropout
+
+
+class Linear(eqx.Module):
+    """y = W x + b, with W ~ Normal(0, scale² / in_dim) and b = 0.
+
+    >>> import jax, jax.numpy as jnp
+    >>> Linear(3, 2, key=jax.random.key(0))(jnp.ones(3)).shape
+    (2,)
+    """
+
+    weight: Array
+    bias: Array
+
+    def __init__(self, in_dim: int, out_dim: int, *, scale: float = 1.0, key: Array):
+        self.weight = jax.random.normal(key, (out_dim, in_dim)) * (scale / math.sqrt(max(in_dim, 1)))
+        self.bias = jnp.zeros(out_dim)
+
+    def __call__(self, x: Array) -> Array:
+        """Apply the layer to a vector."""
+        return self.weight @ x + self.bias
+
+
+class MLP(eqx.Module):
+    """Linear layers with an activation between them; a context is appended to the input.
+
+    The last layer starts small (`out_scale`), so that a flow starts near the identity.
+
+    Args: `in_dim`, `out_dim`; `hidden` widths; `activation`; `context_dim` of a context vector, if it takes one;
+    `dropout` rate after each hidden layer; `out_scale` of the last layer's weights.
+
+    >>> import jax, jax.numpy as jnp
+    >>> MLP(3, 2, hidden=(16,), context_dim=4, key=jax.random.key(0))(jnp.ones(3), jnp.ones(4)).shape
+    (2,)
+    """
+
+    layers: tuple[Linear, ...]
+    dropout: Dropout
+    activation: Callable[[Array], Array] = eqx.field(static=True)
+
+    def __init__(
+        self,
+        in_dim: int,
+        out_dim: int,
+        *,
+        hidden: Sequence[int] = (256, 256),
+        activation: Callable[[Array], Array] = jax.nn.silu,
+        context_dim: int | None = None,
+        dropout: float = 0.0,
+        out_scale: float = 0.01,
+        key: Array,
+    ):
+        sizes = (in_dim + (context_dim or 0), *hidden, out_dim)
+        keys = jax.random.split(key, len(sizes) - 1)
+        scales = [math.sqrt(2.0)] * len(hidden) + [out_scale]
+        self.layers = tuple(
+            Linear(i, o, scale=s, key=k) for i, o, s, k in zip(sizes[:-1], sizes[1:], scales, keys, strict=True)
+        )
+        self.dropout = Dropout(dropout)
+        self.activation = activation
+
+    def __call__(self, x: Array, context: Array | None = None) -> Array:
+        """Apply the network to a vector, and to a context where it was built with `context_dim`."""
+        x = x if context is None else jnp.concatenate([x, context])
+        for layer in self.layers[:-1]:
+            x = self.dropout(self.activation(layer(x)))
+        return self.layers[-1](x)
