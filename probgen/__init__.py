@@ -3,7 +3,7 @@
 from probgen import bijectors, core, data, distributions, flows, networks
 from probgen.core import combine, from_params, load, module, partition, random_module, recipe, save, with_key
 from probgen.distributions import as_transform, from_distrax, observe
-#from probgen.inference import FitResult, fit
+from probgen.inference import FitResult, fit
 
 __version__ = "0.1.0"
 

@@ -1,6 +1,5 @@
 """A recipe is a function that returns a model; the model remembers it, so that its file can be loaded alone."""
 
-import copy
 import dataclasses
 import functools
 import inspect
@@ -34,11 +33,7 @@ def _tuples(x: Any) -> Any:
 
 
 def _remember(model: Any, made_by: Recipe) -> Any:
-    if isinstance(model, eqx.Module):
-        return dataclasses.replace(model, recipe=made_by)
-    model = copy.copy(model)
-    model.recipe = made_by
-    return model
+    return dataclasses.replace(model, recipe=made_by) if isinstance(model, eqx.Module) else model.replace(recipe=made_by)
 
 
 def recipe(function: F) -> F:

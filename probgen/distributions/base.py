@@ -1,6 +1,7 @@
 """The base of all distributions: numpyro's, with sorted named fields, live batch shapes, and exact ≠ bound."""
 
-from typing import Any, ClassVar
+import copy
+from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
@@ -63,6 +64,13 @@ class Distribution(dist.Distribution):
     def tree_unflatten(cls, aux_data: tuple[Any, ...], params: tuple[Any, ...]) -> "Distribution":
         """The distribution again."""
         return super().tree_unflatten(aux_data, tuple(release(value) for value in params))  # type: ignore[return-value]
+
+    def replace(self, **fields: Any) -> Self:
+        """The same distribution with other values of some fields."""
+        new = copy.copy(self)
+        for name, value in fields.items():
+            setattr(new, name, value)
+        return new
 
     # -- shapes
 

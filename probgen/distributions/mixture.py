@@ -66,7 +66,8 @@ class CategoricalMixture(Model):
         one_hot = jax.nn.one_hot(x.reshape(len(x), -1), self.levels)
         counts = jnp.einsum("nk,ndl->kdl", responsibilities, one_hot).reshape(self.position_logits.shape)
         weights = responsibilities.sum(0) + smoothing
-        return CategoricalMixture(jnp.log(weights / weights.sum()), jax.nn.log_softmax(jnp.log(counts + smoothing)))
+        log_theta = jnp.log(counts + smoothing)
+        return self.replace(logits=jnp.log(weights), position_logits=log_theta - log_theta.mean(-1, keepdims=True))
 
 
 class EM(Model):
@@ -108,7 +109,7 @@ class EM(Model):
 
     def update(self, batch: Array, key: Array) -> "EM":
         """One EM step on a batch of rows."""
-        return EM(self.model.em_step(batch, self.smoothing), self.smoothing)
+        return self.replace(model=self.model.em_step(batch, self.smoothing))
 
 
 @recipe

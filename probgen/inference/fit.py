@@ -1,0 +1,238 @@
+"""`fit`: one call that trains a model or a numpyro program."""
+
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+from numpyro.infer import ELBO, SVI
+
+from probgen.inference.checks import as_arrays, check_events
+from probgen.inference.loop import CHUNK, Carry, Loop
+from probgen.inference.progress import Progress
+from probgen.inference.result import Best, FitResult, make_history
+from probgen.inference.task import Task, is_model, model_task, program_task
+
+_CHUNK_SECONDS = 0.25
+
+
+def fit(
+    model: Any,
+    data: Any,
+    *,
+    guide: Callable | None = None,
+    objective: ELBO | None = None,
+    optimizer: optax.GradientTransformation | None = None,
+    steps: int | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    key: Array,
+    validation: Any = None,
+    validate_every: int | None = None,
+    patience: int | None = None,
+    ema: float | None = None,
+    num_particles: int = 1,
+    learnable: Callable[[str, Any], bool] | None = None,
+    progress: bool | str = True,
+) -> FitResult:
+    """Train a distribution by maximum likelihood (or its bound), or a numpyro program by variational inference.
+
+        loss = −1/N Σ_n log p(x_n)   or   −ELBO / N,   in nats per datum, minimized by numpyro's SVI
+
+    Args:
+        model: a probgen distribution of batch shape (), a `ConditionalModel` (then `data` is `(x, context)`), or a
+            numpyro program; a program is called with the data: `program(*data)` for a tuple, `program(**data)` for
+            a dict, else `program(data)`.
+        data: arrays with the rows on axis 0.
+        guide, objective: as for `SVI`; without a guide a program has no latent sites. `Trace_ELBO()` by default.
+        optimizer: an optax transformation, `optax.adam(1e-3)` by default; clip gradients there.
+        steps, epochs: one of them. An epoch is ⌊N / batch_size⌋ steps, reshuffled each time.
+        batch_size: rows in a step; all of them by default. A program's plates over the rows are scaled by N / B, so
+            that batches reproduce what the full data would.
+        key: a `jax.random.key`.
+        validation: rows like `data`; their loss is taken at the start and every `validate_every` steps (an epoch by
+            default), and the params that were best there are returned.
+        patience: stop after so many validations without a better one.
+        ema: decay of an exponential moving average of the params, which is then what is validated and returned.
+        num_particles: particles of a bound.
+        learnable: `(path, leaf) -> bool`, narrows what learns.
+        progress: a bar with the running loss (bits/dim for discrete events); a string names it.
+
+    Returns a `FitResult`: `params, state, losses` as numpyro's, and `model`, `history`, `best`, `stopped`. A
+    non-finite loss or gradient stops with a RuntimeWarning that names the step, and the last good params are
+    returned; so do Ctrl-C's. Raises ValueError for unusable data or arguments before anything compiles.
+
+    >>> import jax, probgen
+    >>> x = jax.random.normal(jax.random.key(0), (64, 2)) * 2 + 1
+    >>> flow = probgen.flows.real_nvp(2, layers=2, hidden=(8,), key=jax.random.key(1))
+    >>> result = fit(flow, x, steps=20, batch_size=32, key=jax.random.key(2), progress=False)
+    >>> result.losses.shape, result.stopped
+    ((20,), 'finished')
+    """
+    args, kwargs, rows = as_arrays("data", data)
+    batch_size = rows if batch_size is None else batch_size
+    total = _total_steps(steps, epochs, rows, batch_size)
+    task = _task(model, guide, objective, args, kwargs, rows, batch_size, num_particles, learnable)
+    held_out = _validation_data(model, validation, (args, kwargs))
+    init_key, loop_key, score_key = jax.random.split(key, 3)
+    svi = SVI(task.program, task.guide, optax.adam(1e-3) if optimizer is None else optimizer, task.objective)
+    first = jax.tree.map(lambda x: x[:batch_size], (args, kwargs))
+    init = jax.jit(svi.init) if task.abstract_init else svi.init
+    state = init(init_key, task.rest, *first[0], **first[1])
+    loop = Loop(task, svi, (args, kwargs), rows, batch_size, loop_key, ema)
+    watch = Watch(task, loop, held_out, validate_every or max(1, rows // batch_size), patience, score_key)
+    with Progress(total, task.event_size, progress) as bar:
+        carry, losses, stopped = _train(loop, watch, loop.start(state), total, bar)
+    params, rest = watch.chosen(carry)
+    history = make_history(losses, watch.history, _discrete_size(model, task), task.kind, stopped)
+    return FitResult(
+        params, carry.svi, losses, model=task.finish(params, rest), history=history, best=watch.best, stopped=stopped
+    )
+
+
+def _task(
+    model: Any,
+    guide: Any,
+    objective: Any,
+    args: tuple,
+    kwargs: dict,
+    rows: int,
+    batch_size: int,
+    num_particles: int,
+    learnable: Any,
+) -> Task:
+    if is_model(model):
+        if guide is not None:
+            raise ValueError("guide: a distribution is its own program; write a numpyro program to use a guide")
+        return model_task(model, args, batch_size, objective, num_particles, learnable)
+    if not callable(model):
+        raise ValueError(f"model: expected a probgen distribution or a numpyro program, got {type(model).__name__}")
+    return program_task(model, guide, args, kwargs, rows, batch_size, objective)
+
+
+def _total_steps(steps: int | None, epochs: int | None, rows: int, batch_size: int) -> int:
+    if not 1 <= batch_size <= rows:
+        raise ValueError(f"batch_size: expected 1 to {rows} (the rows of data), got {batch_size}")
+    if (steps is None) == (epochs is None):
+        raise ValueError(f"expected steps or epochs, got steps={steps}, epochs={epochs}")
+    total = steps if steps is not None else epochs * (rows // batch_size)  # type: ignore[operator]
+    if total < 1:
+        raise ValueError(f"expected at least one step, got steps={steps}, epochs={epochs}")
+    return total
+
+
+def _validation_data(model: Any, validation: Any, data: tuple[tuple, dict]) -> tuple[tuple, dict] | None:
+    if validation is None:
+        return None
+    args, kwargs, _ = as_arrays("validation", validation)
+    if jax.tree.structure((args, kwargs)) != jax.tree.structure(data):
+        raise ValueError("validation: expected the same structure of arrays as data")
+    if is_model(model):
+        check_events("validation", getattr(model, "model", model) if len(args) > 1 else model, args[0])
+    return args, kwargs
+
+
+def _discrete_size(model: Any, task: Task) -> int | None:
+    return task.event_size if is_model(model) else None
+
+
+def _train(loop: Loop, watch: "Watch", carry: Carry, total: int, bar: Progress) -> tuple[Carry, np.ndarray, str]:
+    """Chunks of steps until the end, a failure, lost patience or Ctrl-C."""
+    losses: list[np.ndarray] = []
+    done, chunk, stopped = 0, 1, "finished"
+    try:
+        watch.look(carry, 0)
+        while done < total:
+            began = time.perf_counter()
+            steps = min(chunk, total - done, watch.steps_until_next(done))
+            carry, chunk_losses = loop.run(carry, steps)
+            host = np.asarray(chunk_losses)
+            good = int(carry.step) - done
+            losses.append(host[:good])
+            done += good
+            bar.advance(good, host[:good], watch.last)
+            if good < steps:
+                stopped = _failure(host[good], done + 1)
+                break
+            if watch.due(done) and watch.look(carry, done):
+                stopped = "patience"
+                break
+            if done > 1:  # the first chunk compiles
+                chunk = int(np.clip(steps * _CHUNK_SECONDS / (time.perf_counter() - began + 1e-9), 1, min(CHUNK, 8 * chunk)))
+    except KeyboardInterrupt:
+        stopped = "interrupted"
+    return carry, np.concatenate([*losses, np.zeros(0, np.float32)]), stopped
+
+
+def _failure(loss: float, step: int) -> str:
+    culprit = "gradient" if np.isfinite(loss) else "loss"
+    stopped = f"non-finite {culprit} at step {step}"
+    warnings.warn(f"fit stopped: {stopped}; the params before it are returned", RuntimeWarning, stacklevel=4)
+    return stopped
+
+
+class Watch:
+    """Validation: the loss of held-out rows, the best params so far, and patience."""
+
+    def __init__(self, task: Task, loop: Loop, held_out: Any, every: int, patience: int | None, key: Array):
+        self.task, self.loop, self.held_out, self.every, self.patience, self.key = task, loop, held_out, every, patience, key
+        self.best: Best | None = None
+        self.history: list[tuple[int, float]] = []
+        self.kept: tuple[Any, Any] | None = None
+        self._score = jax.jit(self._mean_score)
+
+    @property
+    def last(self) -> float | None:
+        """The latest validation loss."""
+        return self.history[-1][1] if self.history else None
+
+    def due(self, step: int) -> bool:
+        """Whether it is time to look."""
+        return self.held_out is not None and step % self.every == 0
+
+    def steps_until_next(self, step: int) -> int:
+        """How many steps may be taken before the next look."""
+        return CHUNK if self.held_out is None else min(CHUNK, self.every - step % self.every)
+
+    def _current(self, carry: Carry) -> tuple[Any, Any]:
+        params = self.loop.svi.get_params(carry.svi) if self.loop.ema is None else carry.average
+        return params, carry.rest
+
+    def _mean_score(self, params: Any, rest: Any, data: tuple[tuple, dict]) -> Array:
+        args, kwargs = data
+        if self.task.event_size is None:
+            return self.task.score(params, rest, self.key, *args, **kwargs)
+        rows, size = args[0].shape[0], min(args[0].shape[0], max(self.loop.batch_size, 256))
+        whole = rows // size * size
+
+        def block(part: tuple) -> Array:
+            index, *block_args = part
+            return jnp.sum(self.task.score(params, rest, jax.random.fold_in(self.key, index), *block_args))
+
+        blocks = [x[:whole].reshape(rows // size, size, *x.shape[1:]) for x in args]
+        total = jnp.sum(jax.lax.map(block, (jnp.arange(rows // size), *blocks)))
+        if whole < rows:
+            total = total + block((rows, *(x[whole:] for x in args)))
+        return total / rows
+
+    def look(self, carry: Carry, step: int) -> bool:
+        """Validate; True when patience is lost."""
+        if self.held_out is None:
+            return False
+        params, rest = self._current(carry)
+        loss = float(self._score(params, rest, self.held_out))
+        self.history.append((step, loss))
+        if self.best is None or loss < self.best.loss:
+            self.best = Best(step, loss)
+            self.kept = jax.tree.map(lambda x: jnp.array(x, copy=True), (params, rest))
+        waited = sum(1 for at, _ in self.history if at > self.best.step)
+        return self.patience is not None and waited >= self.patience
+
+    def chosen(self, carry: Carry) -> tuple[Any, Any]:
+        """The best params on validation data, or the last."""
+        return self._current(carry) if self.kept is None else self.kept

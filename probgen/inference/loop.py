@@ -1,0 +1,113 @@
+"""The loop over steps, on the device: minibatches are drawn, steps are taken, and one array of losses comes back."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from numpyro.infer import SVI
+
+from probgen.inference.task import Task
+
+CHUNK = 1024  # the most steps between two looks of the host
+
+
+class Carry(NamedTuple):
+    """All that changes from step to step, donated from chunk to chunk."""
+
+    svi: Any
+    rest: Any
+    average: Any
+    order: Array
+    step: Array
+    failed: Array
+
+
+def _all_finite(tree: Any) -> Array:
+    """Whether every number is finite: a sum per leaf is enough, since NaN and infinity survive it."""
+    leaves = [jnp.sum(leaf) for leaf in jax.tree.leaves(tree) if jnp.issubdtype(jnp.result_type(leaf), jnp.floating)]
+    return jnp.all(jnp.isfinite(jnp.stack(leaves))) if leaves else jnp.array(True)
+
+
+class Loop:
+    """The compiled steps of one `fit`. `run(carry, n)` takes n steps and returns the carry and n losses."""
+
+    def __init__(self, task: Task, svi: SVI, data: tuple[tuple, dict], rows: int, batch_size: int, key: Array, ema: float | None):
+        self.task, self.svi, self.data, self.rows, self.batch_size, self.ema = task, svi, data, rows, batch_size, ema
+        self.order_key, self.update_key = jax.random.split(key)
+        self._many: Callable = jax.jit(self._chunk, donate_argnums=0)
+        self._one: Callable = jax.jit(self._step, donate_argnums=0)
+        self._stepwise: bool | None = None
+
+    def start(self, svi_state: Any) -> Carry:
+        """The carry before the first step; nothing of the user's is in it to be donated."""
+        params = self.svi.get_params(svi_state)
+        carry = Carry(
+            svi_state,
+            self.task.rest,
+            params if self.ema is not None else None,
+            jnp.arange(self.rows),
+            jnp.zeros((), jnp.int32),
+            jnp.array(False),
+        )
+        return jax.tree.map(lambda x: jnp.array(x, copy=True), carry)
+
+    def run(self, carry: Carry, steps: int) -> tuple[Carry, Array]:
+        """Take at most `CHUNK` steps."""
+        if self._stepwise is None:
+            self._stepwise = self._convolves_on_cpu(carry)
+        if not self._stepwise:
+            carry, losses = self._many(carry, self.data, jnp.int32(steps))
+            return carry, losses[:steps]
+        losses = []
+        for _ in range(steps):
+            carry, loss = self._one(carry, self.data)
+            losses.append(loss)
+        return carry, jnp.stack(losses)
+
+    def _convolves_on_cpu(self, carry: Carry) -> bool:
+        # on a CPU the gradient of a convolution is several times slower inside a loop (jax#12868)
+        if jax.default_backend() != "cpu":
+            return False
+        return "conv_general_dilated" in str(jax.make_jaxpr(self._step)(carry, self.data))
+
+    def _chunk(self, carry: Carry, data: tuple[tuple, dict], steps: Array) -> tuple[Carry, Array]:
+        def one(i: Array, both: tuple[Carry, Array]) -> tuple[Carry, Array]:
+            carry, loss = self._step(both[0], data)
+            return carry, both[1].at[i].set(loss)
+
+        return lax.fori_loop(0, steps, one, (carry, jnp.zeros(CHUNK)))
+
+    def _batch(self, carry: Carry, data: tuple[tuple, dict]) -> tuple[Array, tuple[tuple, dict]]:
+        if self.batch_size == self.rows:
+            return carry.order, data
+        epoch, position = jnp.divmod(carry.step, self.rows // self.batch_size)
+        order = lax.cond(
+            position == 0,
+            lambda: jax.random.permutation(jax.random.fold_in(self.order_key, epoch), self.rows),
+            lambda: carry.order,
+        )
+        chosen = lax.dynamic_slice(order, (position * self.batch_size,), (self.batch_size,))
+        return order, jax.tree.map(lambda x: x[chosen], data)
+
+    def _step(self, carry: Carry, data: tuple[tuple, dict]) -> tuple[Carry, Array]:
+        order, (args, kwargs) = self._batch(carry, data)
+        svi_state, loss = self.svi.update(carry.svi, carry.rest, *args, **kwargs)
+        params, rest, average = self.svi.get_params(svi_state), carry.rest, carry.average
+        if self.task.update is not None:
+            rest = self.task.update(params, rest, jax.random.fold_in(self.update_key, carry.step), *args)
+        if self.ema is not None:
+            decay = jnp.minimum(self.ema, (1 + carry.step) / (10 + carry.step))  # the first steps count for less
+            average = jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, average, params)
+        fine = jnp.isfinite(loss) & _all_finite(svi_state.optim_state) & ~carry.failed
+        kept = lambda new, old: jax.tree.map(lambda n, o: jnp.where(fine, n, o), new, old)  # noqa: E731
+        new = Carry(
+            kept(svi_state, carry.svi),
+            kept(rest, carry.rest),
+            kept(average, carry.average),
+            order,
+            carry.step + fine,
+            ~fine,
+        )
+        return new, loss.astype(jnp.zeros(()).dtype)

@@ -1,0 +1,55 @@
+"""What `fit` returns."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpyro.infer.svi import SVIRunResult, SVIState
+
+
+class Best(NamedTuple):
+    """Where the validation loss was least: after how many steps, and the loss in nats per datum."""
+
+    step: int
+    loss: float
+
+
+class FitResult(SVIRunResult):
+    """numpyro's `SVIRunResult` (`params`, `state`, `losses`) and what else there is to know.
+
+    `model`: the trained distribution, or the program with its params substituted; the best on validation data where
+    there were any. `history`: an `xarray.Dataset`. `best`: a `Best`, or None without validation. `stopped`: why it
+    ended: "finished", "patience", "interrupted", or what went wrong and at which step.
+    """
+
+    model: Any
+    history: Any
+    best: Best | None
+    stopped: str
+
+    def __new__(
+        cls, params: dict, state: SVIState, losses: Any, *, model: Any, history: Any, best: Best | None, stopped: str
+    ) -> "FitResult":
+        """A named tuple of three, with the rest as attributes."""
+        result = super().__new__(cls, params, state, losses)
+        result.model, result.history, result.best, result.stopped = model, history, best, stopped
+        return result
+
+
+def make_history(
+    losses: np.ndarray, validation: list[tuple[int, float]], event_size: int | None, kind: str, stopped: str
+) -> Any:
+    """The losses as an `xarray.Dataset`: `train` per step, `validation` at `validation_step`, in nats per datum."""
+    import xarray
+
+    variables = {"train": ("step", losses)}
+    coordinates = {"step": np.arange(1, len(losses) + 1)}
+    if validation:
+        steps, values = zip(*validation, strict=True)
+        variables["validation"] = ("validation_step", np.asarray(values))
+        coordinates["validation_step"] = np.asarray(steps)
+    for name in list(variables):
+        if event_size is not None:
+            dim, values = variables[name]
+            variables[f"{name}_bits_per_dim"] = (dim, values / (event_size * np.log(2)))
+    attributes = {"unit": "nats per datum", "kind": kind, "stopped": stopped}
+    return xarray.Dataset(variables, coordinates, attributes)
