@@ -60,23 +60,24 @@ class CategoricalMixture(Model):
         k = jax.random.categorical(which, self.logits)
         return jax.random.categorical(where, self.position_logits[k]).astype(jnp.int32)
 
-    def em_step(self, x: Array, smoothing: float) -> "CategoricalMixture":
-        """One step of expectation–maximization on rows [N, *event_shape], with `smoothing` pseudo-counts a level."""
+    def em_step(self, x: Array, smoothing: float, shrinkage: float) -> "CategoricalMixture":
+        """One step of expectation–maximization on rows [N, *event_shape], with the pseudo-counts that `EM` explains."""
         responsibilities = jax.nn.softmax(jax.vmap(self._log_joint)(x))
         one_hot = jax.nn.one_hot(x.reshape(len(x), -1), self.levels)
-        counts = jnp.einsum("nk,ndl->kdl", responsibilities, one_hot).reshape(self.position_logits.shape)
-        weights = responsibilities.sum(0) + smoothing
-        log_theta = jnp.log(counts + smoothing)
+        counts = jnp.einsum("nk,ndl->kdl", responsibilities, one_hot) + smoothing + shrinkage * one_hot.mean(0)
+        weights = responsibilities.sum(0) + 1.0
+        log_theta = jnp.log(counts).reshape(self.position_logits.shape)
         return self.replace(logits=jnp.log(weights), position_logits=log_theta - log_theta.mean(-1, keepdims=True))
 
 
 class EM(Model):
     """A mixture as `fit` trains it by expectation–maximization: its parameters are state, and `update` is one step.
 
-    With batches of all rows every step raises the (smoothed) likelihood. The trained mixture is `em.model`.
+    With all rows in one batch every step raises the posterior density. The trained mixture is `em.model`.
 
-    Args: `model`: a mixture with `em_step(x, smoothing)`; `smoothing`: pseudo-counts for each level (Laplace's rule
-    is 1).
+    Args: `model`: a mixture with `em_step`; `smoothing`: pseudo-counts for each level (Laplace's rule is 1);
+    `shrinkage`: pseudo-rows that every component gets of the data's overall histogram, so that a component with few
+    rows of its own falls back on it. Together they are a Dirichlet prior on θ, and the steps find its mode.
 
     >>> import jax, probgen
     >>> x = jax.random.randint(jax.random.key(0), (50, 2), 0, 3)
@@ -87,11 +88,11 @@ class EM(Model):
     """
 
     pytree_data_fields = ("model",)
-    pytree_aux_fields = ("smoothing",)
+    pytree_aux_fields = ("shrinkage", "smoothing")
     state_fields = ("model",)
 
-    def __init__(self, model: CategoricalMixture, smoothing: float = 0.1):
-        self.model, self.smoothing = model, smoothing
+    def __init__(self, model: CategoricalMixture, *, smoothing: float = 0.1, shrinkage: float = 0.0):
+        self.model, self.smoothing, self.shrinkage = model, smoothing, shrinkage
         super().__init__(model.event_shape)
 
     @property
@@ -109,7 +110,7 @@ class EM(Model):
 
     def update(self, batch: Array, key: Array) -> "EM":
         """One EM step on a batch of rows."""
-        return self.replace(model=self.model.em_step(batch, self.smoothing))
+        return self.replace(model=self.model.em_step(batch, self.smoothing, self.shrinkage))
 
 
 @recipe

@@ -2,5 +2,6 @@
 
 from probgen.networks.dropout import Dropout
 from probgen.networks.mlp import MLP, Linear
+from probgen.networks.time import NoiseEmbedding, ResidualMLP
 
-__all__ = ["MLP", "Dropout", "Linear"]
+__all__ = ["MLP", "Dropout", "Linear", "NoiseEmbedding", "ResidualMLP"]

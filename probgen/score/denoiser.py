@@ -1,0 +1,158 @@
+"""Denoisers: z = α x + σ ε ↦ E[x | z]. They see the noise level as λ = log α²/σ² only, so that schedules can be swapped."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from probgen.core import given
+from probgen.score.sde import coefficients
+
+
+def to_noise(x: Array, z: Array, log_snr: Array) -> Array:
+    """ε = (z − α x) / σ."""
+    alpha, sigma = coefficients(log_snr)
+    return (z - alpha * x) / sigma
+
+
+def to_data(eps: Array, z: Array, log_snr: Array) -> Array:
+    """x = (z − σ ε) / α, the inverse of `to_noise`.
+
+    >>> import jax.numpy as jnp
+    >>> z, x = jnp.array([0.3, -1.0]), jnp.array([1.0, 0.5])
+    >>> to_data(to_noise(x, z, jnp.array(0.5)), z, jnp.array(0.5)).round(4).tolist()
+    [1.0, 0.5]
+    """
+    alpha, sigma = coefficients(log_snr)
+    return (z - sigma * eps) / alpha
+
+
+class Denoiser(eqx.Module):
+    """z, λ ↦ x̂ = E[x | z], of one event: the base of those below, and of users' own.
+
+    A subclass writes `__call__(z, log_snr)`; the noise ε̂ and the score follow from it,
+
+        ε̂ = (z − α x̂) / σ,   ∇ log p(z) = −ε̂ / σ        (Tweedie's formula)
+
+    References: Tweedie's Formula and Selection Bias (Efron 2011), JASA 106.
+    """
+
+    def __call__(self, z: Array, log_snr: Array) -> Array:
+        """E[x | z]."""
+        raise NotImplementedError(f"{type(self).__name__} has no __call__")
+
+    def noise(self, z: Array, log_snr: Array) -> Array:
+        """E[ε | z]."""
+        return to_noise(self(z, log_snr), z, log_snr)
+
+    def score(self, z: Array, log_snr: Array) -> Array:
+        """∇ log p(z)."""
+        return -self.noise(z, log_snr) / coefficients(log_snr)[1]
+
+
+class GaussianDenoiser(Denoiser):
+    """The exact denoiser of x ~ Normal(loc, scale²), independently at every position: an oracle.
+
+        E[x | z] = m + α s² (z − α m) / (α² s² + σ²)
+
+    Args: `loc` m, `scale` s > 0, of the event's shape or scalars.
+
+    >>> import jax.numpy as jnp
+    >>> GaussianDenoiser(jnp.array(1.0), jnp.array(2.0))(jnp.array(0.0), jnp.array(-80.0)).item()
+    1.0
+    """
+
+    loc: Array
+    scale: Array
+
+    def __call__(self, z: Array, log_snr: Array) -> Array:
+        """E[x | z]."""
+        alpha, sigma = coefficients(log_snr)
+        variance = self.scale**2
+        return self.loc + alpha * variance * (z - alpha * self.loc) / (alpha**2 * variance + sigma**2)
+
+
+class NetworkDenoiser(Denoiser):
+    """The base of denoisers that call a network of (vector, context) with the noise level's features as context.
+
+    A condition, bound by `core.bind`, is appended to those features. Args: `network`; `embedding`: λ ↦ features;
+    `context_dim` of the condition, if there is one.
+    """
+
+    network: Any
+    embedding: Callable[[Array], Array]
+    context_dim: int | None = eqx.field(static=True, default=None, kw_only=True)
+    context: Array | None = given(default=None, kw_only=True)
+
+    def bind_context(self, context: Array) -> "NetworkDenoiser":
+        """The same denoiser with its condition filled in."""
+        if self.context_dim is None:
+            return self
+        return eqx.tree_at(lambda d: d.context, self, context, is_leaf=lambda x: x is None)
+
+    def features(self, z: Array, log_snr: Array) -> Array:
+        """The network's output, a vector."""
+        context = self.embedding(log_snr)
+        if self.context_dim is not None:
+            if self.context is None:
+                raise ValueError("this model is conditional: call the ConditionalModel with a context first")
+            context = jnp.concatenate([context, self.context])
+        return self.network(z.ravel(), context)
+
+
+class RealDenoiser(NetworkDenoiser):
+    """A denoiser of reals: the best linear one, and a network F for what it misses, at unit variance in and out.
+
+        x̂ = c_skip z + c_out F(c_in z, λ),   v = α² s² + σ²
+        c_skip = α s² / v,   c_out = σ s / √v,   c_in = 1 / √v
+
+    Args: `network`, `embedding`; `scale` s, the standard deviation of the (centred) data.
+
+    References: Elucidating the Design Space of Diffusion-Based Generative Models (Karras, Aittala, Aila, Laine 2022),
+    arXiv:2206.00364, table 1; the same for the variance-preserving case.
+    """
+
+    scale: float = eqx.field(static=True, default=1.0)
+
+    def __call__(self, z: Array, log_snr: Array) -> Array:
+        """E[x | z]."""
+        alpha, sigma = coefficients(log_snr)
+        total = jnp.sqrt((alpha * self.scale) ** 2 + sigma**2)
+        skip = alpha * self.scale**2 / total**2
+        residual = self.features(z / total, log_snr).reshape(z.shape)
+        return skip * z + sigma * self.scale / total * residual
+
+
+class LevelDenoiser(NetworkDenoiser):
+    """A denoiser of integers 0..L−1, put at v_k evenly from −1 to 1: a posterior over the levels at every position.
+
+        log P(x_d = k | z) = F_dk(z, λ) + log N(z_d; α v_k, σ²) + const,   x̂_d = Σ_k v_k P(x_d = k | z)
+
+    By Bayes' rule the likelihood of z_d is known, so the network F (D·L numbers) has only to say what is expected at a
+    position; with F = 0 this is the exact denoiser of uniform levels. At little noise x̂ is exact whatever F is.
+
+    Args: `network`, `embedding`, `levels`.
+
+    References: for F = 0 the decoder of Variational Diffusion Models (Kingma, Salimans, Poole, Ho 2021), arXiv:2107.00630.
+    """
+
+    levels: int = eqx.field(static=True, default=2)
+
+    def log_posterior(self, z: Array, log_snr: Array) -> Array:
+        """log P(x_d = k | z), [*event, levels]."""
+        alpha, sigma = coefficients(log_snr)
+        expected = self.features(z, log_snr).reshape(*z.shape, self.levels)
+        likelihood = -0.5 * ((z[..., None] - alpha * level_values(self.levels)) / sigma) ** 2
+        return jax.nn.log_softmax(expected + likelihood)
+
+    def __call__(self, z: Array, log_snr: Array) -> Array:
+        """E[x | z], in [−1, 1]."""
+        return jnp.exp(self.log_posterior(z, log_snr)) @ level_values(self.levels)
+
+
+def level_values(levels: int) -> Array:
+    """Where the integers 0..levels−1 are put: evenly from −1 to 1."""
+    return jnp.linspace(-1.0, 1.0, levels)

@@ -1,0 +1,274 @@
+"""The latent-variable model against the linear-Gaussian one, whose every integral is known; the VAE recipe."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import optax
+import pytest
+from jax import Array
+from numpyro.infer import SVI, Predictive, Trace_ELBO
+
+import probgen
+from probgen.core import bind
+from probgen.distributions import Conditional, NormalHead, Transformed
+from probgen.flows import real_nvp
+from probgen.latent import BoundedNormalHead, GaussianMixture, LatentVariableModel, vae
+from probgen.networks import MLP
+
+KEY = jax.random.key(0)
+D, Z, NOISE = 4, 2, 0.5
+
+
+class Linear(eqx.Module):
+    """v → Normal(weight v + bias, scale_tril scale_trilᵀ)."""
+
+    weight: Array
+    bias: Array
+    scale_tril: Array
+
+    def __call__(self, v):
+        return dist.MultivariateNormal(v @ self.weight.T + self.bias, scale_tril=self.scale_tril)
+
+
+class Diagonal(eqx.Module):
+    """v → Normal(weight v + bias, exp(log_scale)²), independent."""
+
+    weight: Array
+    bias: Array
+    log_scale: Array
+
+    def __call__(self, v):
+        return dist.Normal(v @ self.weight.T + self.bias, jnp.exp(self.log_scale)).to_event(1)
+
+
+PRIOR = dist.Normal(jnp.zeros(Z), 1.0).to_event(1)
+WEIGHT = jax.random.normal(jax.random.key(1), (D, Z))
+MEAN = jnp.arange(D) / D
+LIKELIHOOD = Diagonal(WEIGHT, MEAN, jnp.full(D, jnp.log(NOISE)))
+MARGINAL = dist.MultivariateNormal(MEAN, WEIGHT @ WEIGHT.T + NOISE**2 * jnp.eye(D))
+
+
+def exact_posterior():
+    """q(z | x) = Normal(M⁻¹ Wᵀ (x − μ), σ² M⁻¹), M = Wᵀ W + σ² I (Tipping and Bishop 1999)."""
+    inverse = jnp.linalg.inv(WEIGHT.T @ WEIGHT + NOISE**2 * jnp.eye(Z))
+    gain = inverse @ WEIGHT.T
+    return Linear(gain, -gain @ MEAN, jnp.linalg.cholesky(NOISE**2 * inverse))
+
+
+def pca(posterior=None):
+    other = Diagonal(exact_posterior().weight, exact_posterior().bias + 0.1, jnp.full(Z, -0.5))
+    return LatentVariableModel(PRIOR, LIKELIHOOD, other if posterior is None else posterior)
+
+
+def integers(*shape, levels=17):
+    return jax.random.randint(jax.random.key(7), shape, 0, levels)
+
+
+def small_vae(**kwargs):
+    arguments = {"latent_dim": 3, "hidden": (16,), "key": KEY} | kwargs
+    return vae((4, 4), arguments.pop("levels", 17), **arguments)
+
+
+# -- the linear-Gaussian oracle
+
+
+def test_with_the_exact_posterior_every_weight_is_the_evidence():
+    x = MARGINAL.sample(KEY, (50,))
+    weights = pca(exact_posterior()).log_weights(jax.random.key(1), x, 8)
+    np.testing.assert_allclose(weights, jnp.broadcast_to(MARGINAL.log_prob(x), (8, 50)), atol=1e-4)
+
+
+def test_with_another_posterior_the_bound_lies_below_and_tightens():
+    model, x = pca(), MARGINAL.sample(KEY, (5,))
+    weights = jax.jit(lambda m: m.log_weights(jax.random.key(1), x, 200_000))(model)
+    np.testing.assert_allclose(jax.nn.logsumexp(weights, 0) - np.log(200_000), MARGINAL.log_prob(x), atol=0.02)
+
+    def bound(k):  # its mean over disjoint groups of k particles, and the standard error
+        each = (jax.nn.logsumexp(weights.reshape(-1, k, 5), 1) - np.log(k)).mean(1)
+        return each.mean(), each.std() / np.sqrt(len(each))
+
+    (one, se_one), (ten, se_ten), (hundred, se) = bound(1), bound(10), bound(100)
+    assert one + 4 * se_one < ten - 4 * se_ten and ten + 4 * se_ten < hundred - 4 * se
+    assert hundred < MARGINAL.log_prob(x).mean() + 4 * se
+
+
+def test_samples_agree_with_the_marginal():
+    x = pca().sample(KEY, (100_000,))
+    assert x.shape == (100_000, D)
+    np.testing.assert_allclose(x.mean(0), MEAN, atol=0.03)
+    np.testing.assert_allclose(jnp.cov(x.T), MARGINAL.covariance_matrix, atol=0.06)
+
+
+def test_kl_in_closed_form_and_by_sampling():
+    x = MARGINAL.sample(KEY, (3,))
+    model, q = pca(), pca().posterior(x).base_dist
+    exact = (0.5 * (q.scale**2 + q.loc**2 - 1) - jnp.log(q.scale)).sum(-1)
+    np.testing.assert_allclose(model.kl(KEY, x), exact, rtol=1e-5)
+    sampled = pca(exact_posterior())  # numpyro knows no divergence of a full normal from independent ones
+    q = sampled.posterior(x)
+    full = dist.MultivariateNormal(jnp.zeros(Z), jnp.eye(Z))
+    draws = jax.vmap(lambda key: sampled.kl(key, x))(jax.random.split(KEY, 20_000))
+    error = 4 * draws.std(0) / np.sqrt(20_000)
+    assert (abs(draws.mean(0) - dist.kl_divergence(q, full)) < error).all()
+
+
+def test_it_is_no_exact_density():
+    with pytest.raises(NotImplementedError, match="log_prob_bound"):
+        pca().log_prob(MEAN)
+
+
+# -- as numpyro programs
+
+
+def test_the_programs_loss_is_minus_the_bound():
+    model, x = pca(), MARGINAL.sample(KEY, (6,))
+    svi = SVI(model.program, model.guide, optax.sgd(0.0), Trace_ELBO(num_particles=4000))
+    state = svi.init(KEY, x, size=60)
+    bounds = jax.jit(lambda m: m.log_weights(jax.random.key(2), x, 4000))(model).sum(1)
+    error = 4 * 2**0.5 * 10 * bounds.std() / np.sqrt(4000)
+    assert abs(svi.evaluate(state, x, size=60) + 10 * bounds.mean()) < error  # 6 rows stand for 60
+
+
+def test_plain_svi_learns_the_exact_posterior():
+    learned = LatentVariableModel(PRIOR, LIKELIHOOD, Diagonal(jnp.zeros((Z, D)), jnp.zeros(Z), jnp.zeros(Z)))
+    x = MARGINAL.sample(KEY, (500,))
+    only = lambda m: (m.program, m.guide)  # noqa: E731
+    svi = SVI(*only(learned), optax.adam(2e-2), Trace_ELBO())
+    result = svi.run(jax.random.key(1), 600, x, progress_bar=False)
+    assert set(result.params) == {"model$params"}
+    trained = probgen.from_params(result.params, "model", learned)
+    before, after = (m.log_prob_bound(KEY, x, 10).mean() for m in (learned, trained))
+    assert after > before + 1
+    assert after > MARGINAL.log_prob(x).mean() - 0.2
+
+
+def test_the_program_with_dropout_and_integers_trains_and_predicts():
+    model, x = small_vae(dropout=0.2, input_dropout=0.1), integers(20, 4, 4)
+    svi = SVI(model.program, model.guide, optax.adam(1e-3), Trace_ELBO())
+    result = svi.run(KEY, 3, x, progress_bar=False)
+    assert jnp.isfinite(result.losses).all()
+    drawn = Predictive(model.program, params=result.params, num_samples=2)(KEY, None, size=5)
+    assert drawn["x"].shape == (2, 5, 4, 4) and drawn["x"].dtype == jnp.int32
+    with pytest.raises(ValueError, match="size"):
+        Predictive(model.program, params=result.params, num_samples=2)(KEY, None)
+
+
+def test_it_stands_at_a_sample_site_through_observe():
+    model, x = small_vae(), integers(5, 4, 4)
+
+    def program():
+        with numpyro.plate("data", 5):
+            probgen.observe("x", probgen.module("vae", model), x)
+
+    svi = SVI(program, lambda: None, optax.adam(1e-3), Trace_ELBO())
+    assert jnp.isfinite(svi.run(KEY, 2, progress_bar=False).losses).all()
+
+
+# -- any parts
+
+
+def test_flows_serve_as_prior_and_posterior_and_no_draw_is_inverted(monkeypatch):
+    keys = jax.random.split(KEY, 3)
+    flow = {"layers": 2, "hidden": (8,)}
+    posterior = real_nvp(Z, **flow, context_dim=D, key=keys[0])
+    decoder = Conditional(MLP(Z, 2 * D, hidden=(8,), key=keys[1]), NormalHead(), (D,))
+    x = integers(6, D).astype(float)
+    model = LatentVariableModel(real_nvp(Z, **flow, key=keys[2]), decoder, posterior)
+    assert model.log_prob_bound(KEY, x, 3).shape == (6,)
+    assert model.kl(KEY, x).shape == (6,)
+    monkeypatch.setattr(Transformed, "_log_prob", None)  # what would invert
+    model = LatentVariableModel(PRIOR, decoder, posterior)
+    assert jnp.isfinite(model.log_weights(KEY, x, 3)).all()
+    svi = SVI(model.program, model.guide, optax.adam(1e-3), Trace_ELBO())
+    assert jnp.isfinite(svi.run(KEY, 2, x, progress_bar=False).losses).all()
+
+
+def test_a_mixture_prior_integrates_to_one_and_samples_itself():
+    prior = GaussianMixture(jnp.array([0.0, 1.0]), jnp.array([[-2.0], [1.0]]), jnp.array([[-1.0], [0.3]]))
+    grid = jnp.linspace(-12, 12, 4001)[:, None]
+    density = jnp.exp(prior.log_prob(grid))
+    assert abs(jnp.trapezoid(density, grid[:, 0]) - 1) < 1e-4
+    mean = jnp.trapezoid(density * grid[:, 0], grid[:, 0])
+    assert abs(prior.sample(KEY, (50_000,)).mean() - mean) < 0.04
+    with pytest.raises(ValueError, match=r"logits \[K\]"):
+        GaussianMixture(jnp.zeros(3), jnp.zeros((2, 1)), jnp.zeros((2, 1)))
+
+
+def test_parts_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="prior: expected batch shape"):
+        LatentVariableModel(dist.Normal(jnp.zeros(Z), 1.0), LIKELIHOOD, exact_posterior())
+    with pytest.raises(ValueError, match="likelihood: expected batch shape"):
+        LatentVariableModel(PRIOR, lambda z: dist.Normal(z, 1.0), exact_posterior())
+    with pytest.raises(ValueError, match="posterior: expected batch shape"):
+        LatentVariableModel(PRIOR, LIKELIHOOD, LIKELIHOOD).log_prob_bound(KEY, MEAN)
+    with pytest.raises(ValueError, match="carry no gradient"):
+        discrete = lambda x: dist.Bernoulli(logits=x[:Z]).to_event(1)  # noqa: E731
+        LatentVariableModel(PRIOR, LIKELIHOOD, discrete).log_prob_bound(KEY, MEAN)
+
+
+# -- the recipe
+
+
+@pytest.mark.parametrize("kwargs", [{}, {"components": 0}, {"prior_components": 4}, {"levels": 2, "components": 0}])
+def test_vae_shapes_and_a_gradient_for_every_leaf(kwargs):
+    model = small_vae(**kwargs)
+    levels = kwargs.get("levels", 17)
+    x = integers(2, 3, 4, 4, levels=levels)
+    assert model.event_shape == (4, 4) and model.batch_shape == ()
+    assert model.log_weights(KEY, x, 5).shape == (5, 2, 3) and model.kl(KEY, x).shape == (2, 3)
+    drawn = model.sample(KEY, (7,))
+    assert drawn.shape == (7, 4, 4) and drawn.dtype == jnp.int32 and model.support(drawn).all()
+    params, rest = probgen.partition(model)
+    grads = jax.grad(lambda p: probgen.combine(p, rest).log_prob_bound(KEY, x).sum())(params)
+    assert all((g != 0).any() and jnp.isfinite(g).all() for g in grads.values())
+
+
+@pytest.mark.parametrize("factor", [1e2, 1e5])
+@pytest.mark.parametrize("kwargs", [{}, {"components": 0}, {"prior_components": 4}])
+def test_extreme_parameters_stay_finite(kwargs, factor):
+    x = integers(3, 4, 4)
+    params, rest = probgen.partition(small_vae(**kwargs))
+    bound = lambda p: probgen.combine(p, rest).log_prob_bound(KEY, x).sum()  # noqa: E731
+    value, grads = jax.value_and_grad(bound)({name: factor * leaf for name, leaf in params.items()})
+    assert jnp.isfinite(value) and all(jnp.isfinite(g).all() for g in grads.values())
+
+
+def test_the_posteriors_scale_is_bounded_with_finite_gradients():
+    scale = lambda raw: BoundedNormalHead(bound=3.0)(jnp.stack([0.0, raw])).scale  # noqa: E731
+    raws = jnp.array([-1e30, -1.0, 0.0, 1.0, 1e30])
+    np.testing.assert_allclose(jax.vmap(scale)(raws)[jnp.array([0, 2, 4])], np.exp([-3.0, 0.0, 3.0]), rtol=1e-5)
+    assert jnp.isfinite(jax.vmap(jax.grad(scale))(raws)).all()
+
+
+def test_the_gradient_reaches_the_context_through_both_networks():
+    conditional = small_vae(context_dim=3)
+    x, context = integers(5, 4, 4), jax.random.normal(KEY, (5, 3))
+    given = conditional(context)
+    assert given.batch_shape == (5,) and given.event_shape == (4, 4)
+    assert given.log_prob_bound(KEY, x, 4).shape == (5,) and given.sample(KEY, (2,)).shape == (2, 5, 4, 4)
+    assert given.support(given.sample(KEY)).all()
+    paths = {
+        "bound": lambda c: conditional(c).log_prob_bound(KEY, x).sum(),
+        "posterior": lambda c: bind(conditional.model, c[0]).kl(KEY, x).sum(),
+        "likelihood": lambda c: bind(conditional.model, c[0]).likelihood(jnp.ones(3)).log_prob(x[0]),
+    }
+    for name, path in paths.items():
+        grad = jax.grad(path)(context)
+        assert jnp.isfinite(grad).all() and (grad[0] != 0).all(), name
+    with pytest.raises(ValueError, match="conditional"):
+        conditional.model.sample(KEY)
+
+
+def test_stacked_and_saved_models(tmp_path):
+    x = integers(4, 4)
+    stacked = jax.vmap(lambda key: small_vae(key=key))(jax.random.split(KEY, 3))
+    assert stacked.batch_shape == (3,) and stacked.log_prob_bound(KEY, x).shape == (3,)
+    assert stacked.support(stacked.sample(KEY)).all()
+    model = small_vae(context_dim=2, prior_components=3)
+    probgen.save(tmp_path / "vae.safetensors", model)
+    loaded = probgen.load(tmp_path / "vae.safetensors")
+    context = jnp.ones(2)
+    assert loaded(context).log_prob_bound(KEY, x, 3) == model(context).log_prob_bound(KEY, x, 3)

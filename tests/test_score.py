@@ -1,0 +1,306 @@
+"""Score models against closed forms: moment ODEs, Gaussian data with the exact denoiser, enumerated masses."""
+
+import itertools
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+import probgen
+import pytest
+from probgen.networks import NoiseEmbedding, ResidualMLP
+from probgen.score import (
+    DDIM,
+    Ancestral,
+    EulerMaruyama,
+    GaussianDenoiser,
+    Heun,
+    LevelDenoiser,
+    LinearBeta,
+    LinearLogSNR,
+    RealDenoiser,
+    ScoreModel,
+    coefficients,
+    to_data,
+    to_noise,
+    vp_score,
+)
+
+SDES = [LinearLogSNR(), LinearLogSNR(12.0, -5.0), LinearBeta(), LinearBeta(1.0, 5.0, 0.01)]
+
+
+@pytest.mark.parametrize("sde", SDES, ids=str)
+def test_marginals_satisfy_their_moment_odes(sde):
+    """dα/dt = f α and dσ²/dt = 2 f σ² + g², by Runge–Kutta from t = 0.02 to 1."""
+    with jax.enable_x64(True):
+
+        def rates(t, moments):
+            alpha, variance = moments
+            f, g = sde.drift(t), sde.diffusion(t)
+            return jnp.stack([f * alpha, 2 * f * variance + g**2])
+
+        def step(moments, t):
+            k1 = rates(t, moments)
+            k2 = rates(t + h / 2, moments + h / 2 * k1)
+            k3 = rates(t + h / 2, moments + h / 2 * k2)
+            k4 = rates(t + h, moments + h * k3)
+            return moments + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4), None
+
+        steps = 1000
+        h = 0.98 / steps
+        alpha, sigma = sde.marginal(0.02)
+        end, _ = jax.lax.scan(step, jnp.stack([alpha, sigma**2]), 0.02 + h * jnp.arange(steps))
+        alpha, sigma = sde.marginal(1.0)
+        np.testing.assert_allclose(end, [alpha, sigma**2], rtol=1e-6)
+
+
+@pytest.mark.parametrize("sde", SDES, ids=str)
+def test_preserves_variance_and_falls(sde):
+    t = jnp.linspace(0.0, 1.0, 101)
+    alpha, sigma = sde.marginal(t)
+    np.testing.assert_allclose(alpha**2 + sigma**2, 1.0, rtol=1e-6)
+    np.testing.assert_allclose(2 * jnp.log(alpha / sigma), sde.log_snr(t), atol=2e-4)
+    assert (jax.vmap(sde.log_snr_rate)(t) < 0).all()
+
+
+def test_constructors_refuse_nonsense():
+    with pytest.raises(ValueError, match="largest"):
+        LinearLogSNR(-1.0, 1.0)
+    with pytest.raises(ValueError, match="beta_min"):
+        LinearBeta(0.0, 1.0)
+    with pytest.raises(ValueError, match="u_min"):
+        LinearBeta(u_min=0.0)
+    with pytest.raises(ValueError, match="steps"):
+        DDIM(0)
+    with pytest.raises(ValueError, match="levels"):
+        vp_score((2,), levels=1, key=jax.random.key(0))
+    with pytest.raises(ValueError, match="scale"):
+        vp_score((2,), scale=0.0, key=jax.random.key(0))
+    with pytest.raises(ValueError, match="dim"):
+        NoiseEmbedding(4)
+
+
+def test_coefficients_are_finite_at_extremes():
+    for log_snr in (-200.0, -80.0, 0.0, 80.0, 200.0):
+        value, grad = jax.value_and_grad(lambda s: jnp.sum(jnp.stack(coefficients(s))))(log_snr)
+        assert jnp.isfinite(value) and jnp.isfinite(grad)
+
+
+def test_data_and_noise_are_two_views_of_one_thing():
+    z, x = jax.random.normal(jax.random.key(0), (2, 5))
+    for log_snr in (-3.0, 0.0, 4.0):
+        np.testing.assert_allclose(to_data(to_noise(x, z, log_snr), z, log_snr), x, rtol=2e-4, atol=2e-5)
+    alpha, sigma = coefficients(0.7)
+    denoiser = GaussianDenoiser(jnp.array(0.5), jnp.array(1.5))
+    marginal = dist.Normal(alpha * 0.5, jnp.sqrt((alpha * 1.5) ** 2 + sigma**2))
+    expected = jax.vmap(jax.grad(marginal.log_prob))(z)  # Tweedie's formula
+    np.testing.assert_allclose(denoiser.score(z, 0.7), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_level_denoiser_is_exact_where_the_levels_are_independent():
+    """With F = log θ the posterior is Bayes' rule with the prior θ."""
+    theta = jnp.array([[0.5, 0.2, 0.3], [0.1, 0.8, 0.1]])
+    denoiser = LevelDenoiser(lambda z, c: jnp.log(theta).ravel(), NoiseEmbedding(), levels=3)
+    z, log_snr = jnp.array([0.3, -0.8]), jnp.array(1.0)
+    alpha, sigma = coefficients(log_snr)
+    joint = theta * jnp.exp(dist.Normal(alpha * jnp.array([-1.0, 0.0, 1.0]), sigma).log_prob(z[:, None]))
+    posterior = joint / joint.sum(-1, keepdims=True)
+    np.testing.assert_allclose(jnp.exp(denoiser.log_posterior(z, log_snr)), posterior, rtol=1e-5)
+    np.testing.assert_allclose(denoiser(z, log_snr), posterior @ jnp.array([-1.0, 0.0, 1.0]), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(denoiser(z, jnp.array(30.0)), [0.0, -1.0], atol=1e-6)
+
+
+# -- Gaussian data with the exact denoiser: everything has a closed form
+
+LOC, SCALE = jnp.array([0.5, -1.0]), jnp.array([0.3, 1.2])
+
+
+def gaussian(sampler=None, sde=None):
+    return ScoreModel(GaussianDenoiser(LOC, SCALE), sde or LinearLogSNR(9.0, -9.0), (2,), sampler=sampler)
+
+
+@pytest.mark.parametrize("sde", [LinearLogSNR(9.0, -9.0), LinearBeta(u_min=1e-2)], ids=str)
+def test_bound_of_gaussian_data_is_below_the_density_and_close(sde):
+    truth = dist.Normal(LOC, SCALE).to_event(1)
+    x = truth.sample(jax.random.key(0), (512,))
+    bound = gaussian(sde=sde).log_prob_bound(jax.random.key(1), x, 1024)
+    gap = truth.log_prob(x) - bound
+    error = gap.std() / np.sqrt(gap.size)
+    # the mean gap is the KL of two path measures, zero but for the ends; 4 standard errors: 1 false alarm in 16,000
+    assert gap.mean() > -4 * error
+    assert gap.mean() < 0.05 + 4 * error
+    assert error < 0.02
+
+
+def test_bound_is_a_mean_and_tightens_only_in_variance():
+    model, x = gaussian(), LOC[None].repeat(4000, 0)
+    one = model.log_prob_bound(jax.random.key(0), x, 1)
+    many = model.log_prob_bound(jax.random.key(1), x, 16)
+    error = np.sqrt((one.var() + many.var()) / len(x))
+    assert abs(one.mean() - many.mean()) < 4 * error
+    assert many.var() < one.var() / 10
+
+
+@pytest.mark.parametrize(
+    "sampler", [Ancestral(100), EulerMaruyama(400), DDIM(100), Heun(25)], ids=lambda s: type(s).__name__
+)
+def test_samplers_reproduce_mean_and_sd(sampler):
+    n = 4000
+    x = jax.jit(lambda m, k: m.sample(k, (n,)))(gaussian(sampler), jax.random.key(3))
+    # 4.5 standard errors (1 false alarm in 100,000 per number), and 2 % for the steps
+    np.testing.assert_array_less(abs(x.mean(0) - LOC), 4.5 * SCALE / np.sqrt(n) + 0.02 * SCALE)
+    np.testing.assert_array_less(abs(x.std(0) / SCALE - 1), 4.5 / np.sqrt(2 * n) + 0.02)
+
+
+def test_orders_of_the_ode_samplers():
+    """From one z the ODE has a closed end point; twice the steps: half the error of DDIM, a quarter of Heun's."""
+    with jax.enable_x64(True):
+        sde, denoiser = LinearLogSNR(9.0, -9.0), GaussianDenoiser(jnp.array(0.5), jnp.array(0.3))
+        z = jnp.array(0.7)
+        sd = lambda t: jnp.sqrt((sde.marginal(t)[0] * 0.3) ** 2 + sde.marginal(t)[1] ** 2)  # noqa: E731
+        mean = lambda t: sde.marginal(t)[0] * 0.5  # noqa: E731
+        exact = mean(0.0) + sd(0.0) / sd(1.0) * (z - mean(1.0))
+
+        def error(sampler):
+            return abs(sampler(jax.random.key(0), denoiser, sde, z) - exact)
+
+        assert 1.8 < error(DDIM(200)) / error(DDIM(400)) < 2.2
+        assert 3.5 < error(Heun(200)) / error(Heun(400)) < 4.5
+
+
+# -- integers
+
+def tiny(seed=0):
+    """A model of two numbers in 0..2 with weights that are far from the start."""
+    model = vp_score((2,), levels=3, width=8, depth=1, log_snr=(5.0, -6.0), steps=60, key=jax.random.key(seed))
+    params, rest = probgen.partition(model)
+    keys = dict(zip(params, jax.random.split(jax.random.key(seed + 1), len(params)), strict=True))
+    noisy = {path: leaf + 0.3 * jax.random.normal(keys[path], leaf.shape) for path, leaf in params.items()}
+    return probgen.combine(noisy, rest)
+
+
+def test_bounds_of_all_events_sum_to_at_most_one():
+    grid = jnp.array(list(itertools.product(range(3), repeat=2)))
+    bound = tiny().log_prob_bound(jax.random.key(0), grid, 4000)
+    total = jnp.exp(bound).sum()
+    assert 0.3 < total < 1.0 + 1e-2
+
+
+def test_bound_is_below_the_mass_of_the_sampled_model():
+    """Sum over events of P(x) log P(x) / e^bound is a KL, positive for the masses that the ancestral sampler has."""
+    model, n = tiny(), 20_000
+    grid = jnp.array(list(itertools.product(range(3), repeat=2)))
+    x = jax.jit(lambda m, k: m.sample(k, (n,)))(model, jax.random.key(5))
+    mass = jnp.array([(x == row).all(-1).mean() for row in grid])
+    bound = model.log_prob_bound(jax.random.key(6), grid, 4000)
+    error = jnp.sqrt((1 - mass) / (mass * n))
+    # 60 steps differ a little from continuous time
+    assert (bound < jnp.log(mass) + 4 * error + 0.05).all()
+
+
+def test_bound_is_exact_where_the_levels_are_independent():
+    theta = jnp.array([[0.5, 0.2, 0.3], [0.1, 0.8, 0.1]])
+    denoiser = LevelDenoiser(lambda z, c: jnp.log(theta).ravel(), NoiseEmbedding(), levels=3)
+    model = ScoreModel(denoiser, LinearLogSNR(6.0, -9.0), (2,))
+    grid = jnp.array(list(itertools.product(range(3), repeat=2)))
+    bound = jax.jit(lambda k: model.log_prob_bound(k, grid, 20_000))(jax.random.key(0))
+    mass = theta[0, grid[:, 0]] * theta[1, grid[:, 1]]
+    np.testing.assert_allclose(bound, jnp.log(mass), atol=0.1)
+    # the mean over the data is what is reported, and there the errors average out
+    np.testing.assert_allclose((mass * bound).sum(), (mass * jnp.log(mass)).sum(), atol=0.03)
+
+
+def test_shapes_dtypes_support_and_vmapped_models():
+    model = vp_score((4, 4), levels=17, width=8, depth=1, steps=3, key=jax.random.key(0))
+    x = model.sample(jax.random.key(1), (5, 2))
+    assert x.shape == (5, 2, 4, 4) and x.dtype == jnp.int32
+    assert model.support(x).all() and not model.support(x + 17).any()
+    assert model.log_prob_bound(jax.random.key(2), x, 3).shape == (5, 2)
+    assert model.log_prob_bound(jax.random.key(2), x[0, 0]).shape == ()
+    real = vp_score((3,), width=8, depth=1, steps=3, key=jax.random.key(0))
+    assert real.support(real.sample(jax.random.key(1), (2,))).all()
+    many = jax.vmap(lambda k: vp_score((3,), width=8, depth=1, steps=3, key=k))(jax.random.split(jax.random.key(0), 4))
+    assert many.batch_shape == (4,) and many.sample(jax.random.key(1), (2,)).shape == (2, 4, 3)
+    assert many.log_prob_bound(jax.random.key(1), jnp.zeros(3), 5).shape == (4,)
+
+
+def test_there_is_no_exact_density_and_there_are_no_weights():
+    model = vp_score((3,), width=8, depth=1, key=jax.random.key(0))
+    with pytest.raises(NotImplementedError, match="log_prob_bound"):
+        model.log_prob(jnp.zeros(3))
+    with pytest.raises(NotImplementedError, match="log_prob_bound"):
+        model.log_weights(jax.random.key(0), jnp.zeros((2, 3)), 5)
+
+
+@pytest.mark.parametrize("levels", [None, 5])
+def test_conditional_form_passes_gradients_to_the_context(levels):
+    conditional = vp_score((3,), levels=levels, width=8, depth=1, steps=4, context_dim=2, key=jax.random.key(0))
+    noise = iter(jax.random.split(jax.random.key(1), 100))
+    perturb = lambda w: w + 0.3 * jax.random.normal(next(noise), w.shape)  # noqa: E731
+    params, rest = probgen.partition(conditional)
+    conditional = probgen.combine({path: perturb(leaf) for path, leaf in params.items()}, rest)
+    context, x = jax.random.normal(jax.random.key(2), (4, 2)), jnp.ones((4, 3), int if levels else float)
+    d = conditional(context)
+    assert d.batch_shape == (4,) and d.sample(jax.random.key(3), (2,)).shape == (2, 4, 3)
+    grad = jax.grad(lambda c: conditional(c).log_prob_bound(jax.random.key(4), x, 2).sum())(context)
+    assert jnp.isfinite(grad).all() and (grad != 0).all()
+    with pytest.raises(ValueError, match="context"):
+        conditional.model.log_prob_bound(jax.random.key(0), x)
+
+
+def test_every_weight_learns_and_dropout_is_bound():
+    model = vp_score((3,), levels=4, width=8, depth=2, dropout=0.5, key=jax.random.key(0))
+    params, rest = probgen.partition(model)
+    keys = jax.random.split(jax.random.key(3), len(params))
+    params = {path: p + 0.3 * jax.random.normal(k, p.shape) for (path, p), k in zip(params.items(), keys, strict=True)}
+    x = jax.random.randint(jax.random.key(1), (64, 3), 0, 4)
+
+    def loss(params, key):
+        model = probgen.with_key(probgen.combine(params, rest), key)
+        return -model.log_prob_bound(jax.random.key(2), x).mean()
+
+    grads = jax.grad(loss)(params, jax.random.key(4))
+    assert all(jnp.isfinite(g).all() and (g != 0).any() for g in grads.values())
+    assert loss(params, jax.random.key(4)) != loss(params, jax.random.key(5))
+
+
+def test_finite_at_extremes():
+    for levels, x in ((2, jnp.array([0, 1])), (None, jnp.array([-1e4, 1e4]))):
+        model = vp_score((2,), levels=levels, width=8, depth=1, log_snr=(25.0, -25.0), key=jax.random.key(0))
+        params, rest = probgen.partition(model)
+        params = jax.tree.map(lambda p: p + 3.0, params)
+        loss = lambda p, m=rest, x=x: probgen.combine(p, m).log_prob_bound(jax.random.key(0), x, 8)  # noqa: E731
+        value, grads = jax.value_and_grad(loss)(params)
+        assert jnp.isfinite(value)
+        assert all(jnp.isfinite(g).all() for g in grads.values())
+
+
+def test_any_network_of_vector_and_context_serves():
+    embedding = NoiseEmbedding(9)
+    net = probgen.networks.MLP(3, 3, hidden=(8,), context_dim=9, key=jax.random.key(0))
+    model = ScoreModel(RealDenoiser(net, embedding), LinearLogSNR(), (3,), sampler=Heun(3))
+    assert jnp.isfinite(model.sample(jax.random.key(1), (4,))).all()
+    other = eqx.tree_at(lambda d: d.network, model.denoiser, ResidualMLP(3, 3, context_dim=9, key=jax.random.key(0)))
+    swapped = model.replace(denoiser=other, sde=LinearBeta())  # the denoiser sees log-SNR, so schedules can be swapped
+    assert jnp.isfinite(swapped.log_prob_bound(jax.random.key(1), jnp.ones(3)))
+
+
+def test_training_learns_a_dependence():
+    """Two equal coins: from 2 log 2 (independent) towards log 2."""
+    coin = jax.random.bernoulli(jax.random.key(0), 0.5, (512,)).astype(jnp.int32)
+    x = jnp.stack([coin, coin], -1)
+    model = vp_score((2,), levels=2, width=32, depth=1, key=jax.random.key(1))
+    import optax
+
+    result = probgen.fit(model, x, steps=400, batch_size=256, optimizer=optax.adam(1e-2), key=jax.random.key(2), progress=False)
+    nats = -result.model.log_prob_bound(jax.random.key(3), x, 64).mean()
+    assert np.log(2) - 0.05 < nats < np.log(2) + 0.1
+
+
+def test_file_keeps_the_recipe(tmp_path):
+    model = vp_score((2, 2), levels=3, width=8, depth=1, context_dim=2, key=jax.random.key(0))
+    probgen.save(tmp_path / "m.safetensors", model)
+    again = probgen.load(tmp_path / "m.safetensors")
+    args = (jax.random.key(1), jnp.ones((2, 2), int))
+    assert again(jnp.ones(2)).log_prob_bound(*args) == model(jnp.ones(2)).log_prob_bound(*args)
