@@ -2,14 +2,14 @@
 
 import itertools
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
+import optax
 import probgen
 import pytest
-from probgen.networks import NoiseEmbedding, ResidualMLP
+from probgen.networks import NoiseEmbedding
 from probgen.score import (
     DDIM,
     Ancestral,
@@ -27,6 +27,8 @@ from probgen.score import (
     vp_score,
 )
 
+bound_of = jax.jit(lambda model, key, x, n=1: model.log_prob_bound(key, x, n), static_argnums=3)
+sample_of = jax.jit(lambda model, key, shape: model.sample(key, shape), static_argnums=2)
 SDES = [LinearLogSNR(), LinearLogSNR(12.0, -5.0), LinearBeta(), LinearBeta(1.0, 5.0, 0.01)]
 
 
@@ -124,19 +126,19 @@ def gaussian(sampler=None, sde=None):
 def test_bound_of_gaussian_data_is_below_the_density_and_close(sde):
     truth = dist.Normal(LOC, SCALE).to_event(1)
     x = truth.sample(jax.random.key(0), (512,))
-    bound = gaussian(sde=sde).log_prob_bound(jax.random.key(1), x, 1024)
+    bound = bound_of(gaussian(sde=sde), jax.random.key(1), x, 1024)
     gap = truth.log_prob(x) - bound
     error = gap.std() / np.sqrt(gap.size)
     # the mean gap is the KL of two path measures, zero but for the ends; 4 standard errors: 1 false alarm in 16,000
     assert gap.mean() > -4 * error
     assert gap.mean() < 0.05 + 4 * error
-    assert error < 0.02
+    assert error < 0.025
 
 
 def test_bound_is_a_mean_and_tightens_only_in_variance():
     model, x = gaussian(), LOC[None].repeat(4000, 0)
-    one = model.log_prob_bound(jax.random.key(0), x, 1)
-    many = model.log_prob_bound(jax.random.key(1), x, 16)
+    one = bound_of(model, jax.random.key(0), x, 1)
+    many = bound_of(model, jax.random.key(1), x, 16)
     error = np.sqrt((one.var() + many.var()) / len(x))
     assert abs(one.mean() - many.mean()) < 4 * error
     assert many.var() < one.var() / 10
@@ -147,7 +149,7 @@ def test_bound_is_a_mean_and_tightens_only_in_variance():
 )
 def test_samplers_reproduce_mean_and_sd(sampler):
     n = 4000
-    x = jax.jit(lambda m, k: m.sample(k, (n,)))(gaussian(sampler), jax.random.key(3))
+    x = sample_of(gaussian(sampler), jax.random.key(3), (n,))
     # 4.5 standard errors (1 false alarm in 100,000 per number), and 2 % for the steps
     np.testing.assert_array_less(abs(x.mean(0) - LOC), 4.5 * SCALE / np.sqrt(n) + 0.02 * SCALE)
     np.testing.assert_array_less(abs(x.std(0) / SCALE - 1), 4.5 / np.sqrt(2 * n) + 0.02)
@@ -182,7 +184,7 @@ def tiny(seed=0):
 
 def test_bounds_of_all_events_sum_to_at_most_one():
     grid = jnp.array(list(itertools.product(range(3), repeat=2)))
-    bound = tiny().log_prob_bound(jax.random.key(0), grid, 4000)
+    bound = bound_of(tiny(), jax.random.key(0), grid, 4000)
     total = jnp.exp(bound).sum()
     assert 0.3 < total < 1.0 + 1e-2
 
@@ -191,9 +193,9 @@ def test_bound_is_below_the_mass_of_the_sampled_model():
     """Sum over events of P(x) log P(x) / e^bound is a KL, positive for the masses that the ancestral sampler has."""
     model, n = tiny(), 20_000
     grid = jnp.array(list(itertools.product(range(3), repeat=2)))
-    x = jax.jit(lambda m, k: m.sample(k, (n,)))(model, jax.random.key(5))
+    x = sample_of(model, jax.random.key(5), (n,))
     mass = jnp.array([(x == row).all(-1).mean() for row in grid])
-    bound = model.log_prob_bound(jax.random.key(6), grid, 4000)
+    bound = bound_of(model, jax.random.key(6), grid, 4000)
     error = jnp.sqrt((1 - mass) / (mass * n))
     # 60 steps differ a little from continuous time
     assert (bound < jnp.log(mass) + 4 * error + 0.05).all()
@@ -204,25 +206,36 @@ def test_bound_is_exact_where_the_levels_are_independent():
     denoiser = LevelDenoiser(lambda z, c: jnp.log(theta).ravel(), NoiseEmbedding(), levels=3)
     model = ScoreModel(denoiser, LinearLogSNR(6.0, -9.0), (2,))
     grid = jnp.array(list(itertools.product(range(3), repeat=2)))
-    bound = jax.jit(lambda k: model.log_prob_bound(k, grid, 20_000))(jax.random.key(0))
-    mass = theta[0, grid[:, 0]] * theta[1, grid[:, 1]]
-    np.testing.assert_allclose(bound, jnp.log(mass), atol=0.1)
-    # the mean over the data is what is reported, and there the errors average out
-    np.testing.assert_allclose((mass * bound).sum(), (mass * jnp.log(mass)).sum(), atol=0.03)
+    bounds = jax.jit(jax.vmap(lambda k: model.log_prob_bound(k, grid, 1000)))(jax.random.split(jax.random.key(0), 50))
+    bound, error = bounds.mean(0), bounds.std(0) / np.sqrt(50)
+    log_mass = jnp.log(theta[0, grid[:, 0]] * theta[1, grid[:, 1]])
+    # 5 standard errors of 9 numbers: 1 false alarm in 200,000; the ends cost less than 0.01
+    np.testing.assert_array_less(abs(bound - log_mass), 5 * error + 0.01)
+    assert error.max() < 0.05
 
 
-def test_shapes_dtypes_support_and_vmapped_models():
+def test_shapes_dtypes_and_support():
     model = vp_score((4, 4), levels=17, width=8, depth=1, steps=3, key=jax.random.key(0))
-    x = model.sample(jax.random.key(1), (5, 2))
+    x = sample_of(model, jax.random.key(1), (5, 2))
     assert x.shape == (5, 2, 4, 4) and x.dtype == jnp.int32
     assert model.support(x).all() and not model.support(x + 17).any()
-    assert model.log_prob_bound(jax.random.key(2), x, 3).shape == (5, 2)
-    assert model.log_prob_bound(jax.random.key(2), x[0, 0]).shape == ()
-    real = vp_score((3,), width=8, depth=1, steps=3, key=jax.random.key(0))
-    assert real.support(real.sample(jax.random.key(1), (2,))).all()
-    many = jax.vmap(lambda k: vp_score((3,), width=8, depth=1, steps=3, key=k))(jax.random.split(jax.random.key(0), 4))
-    assert many.batch_shape == (4,) and many.sample(jax.random.key(1), (2,)).shape == (2, 4, 3)
-    assert many.log_prob_bound(jax.random.key(1), jnp.zeros(3), 5).shape == (4,)
+    assert jax.eval_shape(lambda: model.log_prob_bound(jax.random.key(2), x, 3)).shape == (5, 2)
+    assert jax.eval_shape(lambda: model.log_prob_bound(jax.random.key(2), x[0, 0])).shape == ()
+    with pytest.raises(ValueError, match="event"):
+        model.log_prob_bound(jax.random.key(2), jnp.zeros(4, int))
+
+
+def test_models_made_under_vmap():
+    make = lambda key: ScoreModel(GaussianDenoiser(jax.random.normal(key, (2,)), SCALE), LinearLogSNR(), (2,))  # noqa: E731
+    keys = jax.random.split(jax.random.key(0), 3)
+    many, last = jax.vmap(make)(keys), make(keys[2])
+    assert many.batch_shape == (3,)
+    assert jax.eval_shape(lambda: many.sample(jax.random.key(1), (4,))).shape == (4, 3, 2)
+    x = jnp.zeros((5, 1, 2))
+    bound = bound_of(many, jax.random.key(1), x, 4)
+    assert bound.shape == (5, 3)
+    alone = jax.jit(jax.vmap(lambda k: last.log_prob_bound(k, x[0, 0], 4)))(jax.random.split(jax.random.key(1), (5, 3))[:, 2])
+    np.testing.assert_allclose(bound[:, 2], alone, rtol=1e-4)
 
 
 def test_there_is_no_exact_density_and_there_are_no_weights():
@@ -242,8 +255,9 @@ def test_conditional_form_passes_gradients_to_the_context(levels):
     conditional = probgen.combine({path: perturb(leaf) for path, leaf in params.items()}, rest)
     context, x = jax.random.normal(jax.random.key(2), (4, 2)), jnp.ones((4, 3), int if levels else float)
     d = conditional(context)
-    assert d.batch_shape == (4,) and d.sample(jax.random.key(3), (2,)).shape == (2, 4, 3)
-    grad = jax.grad(lambda c: conditional(c).log_prob_bound(jax.random.key(4), x, 2).sum())(context)
+    assert d.batch_shape == (4,)
+    assert jax.eval_shape(lambda: d.sample(jax.random.key(3), (2,))).shape == (2, 4, 3)
+    grad = jax.jit(jax.grad(lambda c: conditional(c).log_prob_bound(jax.random.key(4), x, 2).sum()))(context)
     assert jnp.isfinite(grad).all() and (grad != 0).all()
     with pytest.raises(ValueError, match="context"):
         conditional.model.log_prob_bound(jax.random.key(0), x)
@@ -256,11 +270,12 @@ def test_every_weight_learns_and_dropout_is_bound():
     params = {path: p + 0.3 * jax.random.normal(k, p.shape) for (path, p), k in zip(params.items(), keys, strict=True)}
     x = jax.random.randint(jax.random.key(1), (64, 3), 0, 4)
 
+    @jax.jit
     def loss(params, key):
         model = probgen.with_key(probgen.combine(params, rest), key)
         return -model.log_prob_bound(jax.random.key(2), x).mean()
 
-    grads = jax.grad(loss)(params, jax.random.key(4))
+    grads = jax.jit(jax.grad(loss))(params, jax.random.key(4))
     assert all(jnp.isfinite(g).all() and (g != 0).any() for g in grads.values())
     assert loss(params, jax.random.key(4)) != loss(params, jax.random.key(5))
 
@@ -271,7 +286,7 @@ def test_finite_at_extremes():
         params, rest = probgen.partition(model)
         params = jax.tree.map(lambda p: p + 3.0, params)
         loss = lambda p, m=rest, x=x: probgen.combine(p, m).log_prob_bound(jax.random.key(0), x, 8)  # noqa: E731
-        value, grads = jax.value_and_grad(loss)(params)
+        value, grads = jax.jit(jax.value_and_grad(loss))(params)
         assert jnp.isfinite(value)
         assert all(jnp.isfinite(g).all() for g in grads.values())
 
@@ -280,10 +295,9 @@ def test_any_network_of_vector_and_context_serves():
     embedding = NoiseEmbedding(9)
     net = probgen.networks.MLP(3, 3, hidden=(8,), context_dim=9, key=jax.random.key(0))
     model = ScoreModel(RealDenoiser(net, embedding), LinearLogSNR(), (3,), sampler=Heun(3))
-    assert jnp.isfinite(model.sample(jax.random.key(1), (4,))).all()
-    other = eqx.tree_at(lambda d: d.network, model.denoiser, ResidualMLP(3, 3, context_dim=9, key=jax.random.key(0)))
-    swapped = model.replace(denoiser=other, sde=LinearBeta())  # the denoiser sees log-SNR, so schedules can be swapped
-    assert jnp.isfinite(swapped.log_prob_bound(jax.random.key(1), jnp.ones(3)))
+    assert jnp.isfinite(sample_of(model, jax.random.key(1), (4,))).all()
+    swapped = model.replace(sde=LinearBeta())  # the denoiser sees log-SNR, so schedules can be swapped
+    assert jnp.isfinite(bound_of(swapped, jax.random.key(1), jnp.ones(3)))
 
 
 def test_training_learns_a_dependence():
@@ -291,10 +305,8 @@ def test_training_learns_a_dependence():
     coin = jax.random.bernoulli(jax.random.key(0), 0.5, (512,)).astype(jnp.int32)
     x = jnp.stack([coin, coin], -1)
     model = vp_score((2,), levels=2, width=32, depth=1, key=jax.random.key(1))
-    import optax
-
     result = probgen.fit(model, x, steps=400, batch_size=256, optimizer=optax.adam(1e-2), key=jax.random.key(2), progress=False)
-    nats = -result.model.log_prob_bound(jax.random.key(3), x, 64).mean()
+    nats = -bound_of(result.model, jax.random.key(3), x, 64).mean()
     assert np.log(2) - 0.05 < nats < np.log(2) + 0.1
 
 

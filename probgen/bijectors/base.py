@@ -4,11 +4,13 @@ from typing import Any
 
 import distrax
 import equinox as eqx
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from numpyro.distributions import constraints
 
-from probgen.bijectors.support import as_interval, is_real, widen
+from probgen.bijectors.support import UnknownSupport, as_interval, is_real, move_end, widen
 from probgen.core import vectorize
 
 
@@ -91,7 +93,7 @@ class Bijector(eqx.Module, distrax.Bijector):
         return shape
 
     def image(self, support: constraints.Constraint) -> constraints.Constraint:
-        """The support of f(x) where x has `support`; ValueError where it is not known.
+        """The support of f(x) where x has `support`; `UnknownSupport` (a ValueError) where it is not known.
 
         All of ℝᵈ goes to `codomain`; an increasing scalar bijector also maps the ends of an interval.
         """
@@ -99,21 +101,23 @@ class Bijector(eqx.Module, distrax.Bijector):
             return widen(self.codomain, support.event_dim - self.event_ndims_in + self.event_ndims_out)
         interval, codomain = as_interval(support), as_interval(self.codomain)
         if self.event_ndims_in == 0 and interval is not None and codomain is not None:
-            lower = codomain.lower if interval.lower is None else self.forward(interval.lower)
-            upper = codomain.upper if interval.upper is None else self.forward(interval.upper)
+            lower = codomain.lower if interval.lower is None else move_end(self.forward, interval.lower)
+            upper = codomain.upper if interval.upper is None else move_end(self.forward, interval.upper)
             return interval._replace(lower=lower, upper=upper).constraint()
-        raise ValueError(f"{type(self).__name__} cannot say where it maps the support {support}")
+        raise UnknownSupport(f"{type(self).__name__} cannot say where it maps the support {support}")
 
     def preimage(self, support: constraints.Constraint) -> constraints.Constraint:
-        """The support of f⁻¹(y) where y has `support`; ValueError where it is not known."""
+        """The support of f⁻¹(y) where y has `support`; `UnknownSupport` (a ValueError) where it is not known."""
         interval, codomain = as_interval(support), as_interval(self.codomain)
-        if interval is None or codomain is None:
-            raise ValueError(f"{type(self).__name__} cannot say where its inverse maps the support {support}")
-        ends = [(interval.lower, codomain.lower), (interval.upper, codomain.upper)]
-        if self.event_ndims_in and any(end is not None and end != full for end, full in ends):
-            raise ValueError(f"{type(self).__name__} cannot say where its inverse maps the support {support}")
-        lower, upper = (None if end is None or _same(end, full) else self.inverse(jnp.asarray(end)) for end, full in ends)
-        return interval._replace(lower=lower, upper=upper).constraint()
+        if interval is not None and codomain is not None:
+            ends = [
+                (None, True) if _same(end, full) else (end, False)
+                for end, full in ((interval.lower, codomain.lower), (interval.upper, codomain.upper))
+            ]
+            if self.event_ndims_in == 0 or all(whole for _, whole in ends):
+                lower, upper = (move_end(self.inverse, end) for end, _ in ends)
+                return interval._replace(lower=lower, upper=upper).constraint()
+        raise UnknownSupport(f"{type(self).__name__} cannot say where its inverse maps the support {support}")
 
     def same_as(self, other: distrax.Bijector) -> bool:
         """Whether two bijectors are the same object (distrax asks this when it compares distributions)."""
@@ -121,7 +125,10 @@ class Bijector(eqx.Module, distrax.Bijector):
 
 
 def _same(end: Any, full: Any) -> bool:
-    return full is not None and isinstance(end, float | int) and isinstance(full, float | int) and end == full
+    """Whether an end of a support is that of the whole codomain, as far as can be known."""
+    if end is None or full is None:
+        return end is full
+    return not isinstance(end, jax.core.Tracer) and bool(np.all(np.asarray(end) == np.asarray(full)))
 
 
 def apply(bijector: distrax.Bijector, x: Array, *, inverse: bool = False) -> tuple[Array, Array]:

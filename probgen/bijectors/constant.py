@@ -104,7 +104,7 @@ class Constant(Bijector):
     def _both(self, x: Array, *, inverse: bool) -> tuple[Array, Array]:
         inner = self.bijector
         if isinstance(inner, Transform):
-            value = inner._inverse(x) if inverse else inner(x)
+            value = inner.inv(x) if inverse else inner(x)
             ends = (value, x) if inverse else (x, value)
             log_det = inner.log_abs_det_jacobian(*ends) * (-1 if inverse else 1)
         else:

@@ -1,5 +1,7 @@
 """Bijectors that act on each number by itself."""
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -7,7 +9,7 @@ from jax import Array
 from numpyro.distributions import constraints
 
 from probgen.bijectors.base import Bijector
-from probgen.bijectors.support import as_interval
+from probgen.bijectors.support import as_interval, move_end
 
 
 class Affine(Bijector):
@@ -51,11 +53,11 @@ class Affine(Bijector):
         return _move_ends(self.inverse, support) or super().preimage(support)
 
 
-def _move_ends(increasing, support: constraints.Constraint) -> constraints.Constraint | None:
+def _move_ends(increasing: Callable[[Array], Array], support: constraints.Constraint) -> constraints.Constraint | None:
     interval = as_interval(support)
     if interval is None:
         return None
-    lower, upper = (None if end is None else increasing(jnp.asarray(end, float)) for end in interval[:2])
+    lower, upper = (move_end(increasing, end) for end in interval[:2])
     return interval._replace(lower=lower, upper=upper).constraint()
 
 

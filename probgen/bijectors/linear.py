@@ -9,7 +9,7 @@ from jax import Array
 from numpyro.distributions import constraints
 
 from probgen.bijectors.base import Bijector
-from probgen.bijectors.support import as_interval
+from probgen.bijectors.support import UnknownSupport, as_interval
 from probgen.core import Frozen
 
 
@@ -156,5 +156,5 @@ def _shared_ends(bijector: Bijector, support: constraints.Constraint, extra: int
     """The support of moved coordinates: the same, where all of them share it."""
     interval = as_interval(support)
     if interval is None or any(jnp.ndim(end) for end in interval[:2] if end is not None):
-        raise ValueError(f"{type(bijector).__name__} cannot say where it maps the support {support}")
+        raise UnknownSupport(f"{type(bijector).__name__} cannot say where it maps the support {support}")
     return interval._replace(event_dim=interval.event_dim + extra).constraint()

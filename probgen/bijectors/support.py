@@ -1,8 +1,16 @@
 """Supports as the bijectors need them: an elementwise interval with its two ends, or nothing that we can map."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
+from jax import Array
 from numpyro.distributions import constraints
+
+
+class UnknownSupport(ValueError):
+    """Raised where a bijector cannot say where it maps a support."""
 
 
 class Interval(NamedTuple):
@@ -39,6 +47,16 @@ def as_interval(support: constraints.Constraint) -> Interval | None:
     if isinstance(support, constraints.interval):
         return Interval(support.lower_bound, support.upper_bound, 0)
     return None
+
+
+def move_end(increasing: Callable[[Array], Array], end: Any) -> Any:
+    """Where an increasing function maps an end of an interval; None stays None, and infinity becomes it."""
+    if end is None:
+        return None
+    with jax.ensure_compile_time_eval():  # a constant's end is known, even while jit traces
+        moved = increasing(jnp.asarray(end, float))
+    known = not isinstance(moved, jax.core.Tracer)
+    return None if known and bool(jnp.all(jnp.isinf(moved))) else moved
 
 
 def is_real(support: constraints.Constraint) -> bool:

@@ -21,8 +21,12 @@ def _is_key(x: Any) -> bool:
     return isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
-def _to_numpy(x: Any) -> np.ndarray:
-    return np.ascontiguousarray(jax.random.key_data(x) if _is_key(x) else x)
+def _to_numpy(leaf: Leaf) -> np.ndarray:
+    try:  # through JAX, so that a Python or NumPy number has the dtype that it has inside jit
+        array = jnp.asarray(jax.random.key_data(leaf.value) if _is_key(leaf.value) else leaf.value)
+    except TypeError:
+        raise ValueError(f"leaf {leaf.path!r} is {type(leaf.value).__name__}, which a file cannot hold") from None
+    return np.asarray(array, order="C")  # (np.ascontiguousarray would make a scalar a vector)
 
 
 def save(path: str | os.PathLike, model: Any) -> None:
@@ -30,12 +34,7 @@ def save(path: str | os.PathLike, model: Any) -> None:
 
     Raises ValueError where the model holds a leaf that is no number. The format is safetensors.
     """
-    arrays: dict[str, np.ndarray] = {}
-    for leaf in leaves(model):
-        array = _to_numpy(leaf.value)
-        if array.dtype == object:
-            raise ValueError(f"leaf {leaf.path!r} is {type(leaf.value).__name__}, which a file cannot hold")
-        arrays[leaf.path] = array
+    arrays = {leaf.path: _to_numpy(leaf) for leaf in leaves(model)}
     made_by = getattr(model, "recipe", None)
     metadata = {"format": _FORMAT, "recipe": json.dumps(made_by)}
     target = Path(path)
@@ -85,7 +84,7 @@ def _fill(path: str, structure: Any, arrays: dict[str, np.ndarray]) -> Any:
         raise ValueError(f"{path} has a leaf {foreign[0]!r} that the model lacks")
 
     def read(leaf: Leaf) -> Any:
-        have, want = arrays[leaf.path], _to_numpy(leaf.value)
+        have, want = arrays[leaf.path], _to_numpy(leaf)
         if have.shape != want.shape or have.dtype != want.dtype:
             raise ValueError(
                 f"leaf {leaf.path!r}: {path} has {have.dtype}{list(have.shape)}, "
@@ -93,6 +92,6 @@ def _fill(path: str, structure: Any, arrays: dict[str, np.ndarray]) -> Any:
             )
         if _is_key(leaf.value):
             return jax.random.wrap_key_data(have, impl=jax.random.key_impl(leaf.value))
-        return jnp.asarray(have) if isinstance(leaf.value, jax.Array | np.ndarray) else have.item()
+        return jnp.asarray(have)
 
     return replace_leaves(structure, read)

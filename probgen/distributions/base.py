@@ -10,6 +10,7 @@ import numpyro.distributions as dist
 from jax import Array
 from numpyro.distributions.util import validate_sample
 
+from probgen.bijectors.support import UnknownSupport
 from probgen.core import Recipe, logmeanexp, map_batch, split_key
 from probgen.distributions.plain import hold, release
 
@@ -117,6 +118,12 @@ class Distribution(dist.Distribution):
             return self._log_prob(value)
         event_ndims = len(self._batch_shape) + self.event_dim
         return map_batch(lambda d, x: d._log_prob(x), self, added, (value,), (event_ndims,))
+
+    def _validate_sample(self, value: Array) -> Array:
+        try:
+            return super()._validate_sample(value)
+        except UnknownSupport:  # what is not known cannot be checked
+            return jnp.array(True)
 
     def log_prob_bound(self, key: Array, value: Array, num_particles: int = 1) -> Array:
         """A stochastic lower bound of log p(value), in nats; the exact density where there is one.

@@ -84,7 +84,7 @@ class LinearBeta(VP):
 
     References: Score-Based Generative Modeling through SDEs (Song et al. 2021), arXiv:2011.13456, appendix C.
 
-    >>> LinearBeta().log_snr(1.0).round(3).item()
+    >>> round(LinearBeta().log_snr(1.0).item(), 3)
     -10.05
     """
 

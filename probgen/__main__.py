@@ -1,0 +1,5 @@
+"""`python -m probgen`."""
+
+from probgen.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,122 @@
+"""`probgen demo`: four families, one table."""
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from probgen.cli.commands import load_images
+from probgen.cli.models import MODELS, Entry, Images
+from probgen.core import load, save
+from probgen.evaluation import Likelihood, likelihood
+
+_SIGNS = {"exact": "=", "bound": "≤", "estimate": "≈"}
+
+
+class Row(NamedTuple):
+    """One model of the demo, trained and measured."""
+
+    entry: Entry
+    test: Likelihood
+    parameters: int
+    train_seconds: float
+    ms_per_sample: float
+    history: Any
+    draws: np.ndarray
+
+
+def run(options: argparse.Namespace) -> None:
+    """Train, measure and write all models; print the table."""
+    images, out = load_images("optdigits"), Path(options.out)
+    out.mkdir(parents=True, exist_ok=True)
+    print(
+        f"optdigits: {len(images.train)} train, {len(images.validation)} validation, {len(images.test)} test images, "
+        f"{images.shape[0]}×{images.shape[1]}, levels 0..{images.levels - 1}"
+    )
+    rows = [
+        _train_and_measure(entry, images, jax.random.fold_in(jax.random.key(options.seed), i), options.quick, out)
+        for i, entry in enumerate(MODELS)
+    ]
+    print(table(rows))
+    (out / "leaderboard.json").write_text(json.dumps(leaderboard(images, rows), indent=2) + "\n")
+    _write_pictures(out, images, rows)
+    print(f"written to {out}/: leaderboard.json, samples.png, curves.png and a .safetensors file for each model")
+
+
+def _train_and_measure(entry: Entry, images: Images, key: Any, quick: bool, out: Path) -> Row:
+    train_key, test_key, draw_key = jax.random.split(key, 3)
+    began = time.perf_counter()
+    trained = entry.train(images, key=train_key, quick=quick)
+    seconds = time.perf_counter() - began
+    file = out / f"{entry.name}.safetensors"
+    save(file, trained.model)
+    model = load(file)  # what is measured is what was written
+    particles = min(entry.particles, 8) if quick else entry.particles
+    test = likelihood(model, images.test, key=test_key, num_particles=particles)
+    draw = jax.jit(lambda m, k: m.sample(k, (64,)))
+    draw(model, test_key).block_until_ready()
+    began = time.perf_counter()
+    draws = np.asarray(draw(model, draw_key))
+    ms_per_sample = (time.perf_counter() - began) / 64 * 1000
+    return Row(entry, test, trained.parameters, seconds, ms_per_sample, trained.history, draws)
+
+
+def leaderboard(images: Images, rows: list[Row]) -> dict[str, Any]:
+    """What `leaderboard.json` holds."""
+    models = [
+        {
+            "model": row.entry.name,
+            "bits_per_dim": row.test.bits_per_dim,
+            "kind": row.test.kind,
+            "se": row.test.se,
+            "nats": row.test.nats,
+            "parameters": row.parameters,
+            "train_seconds": row.train_seconds,
+            "ms_per_sample": row.ms_per_sample,
+        }
+        for row in rows
+    ]
+    return {"data": f"{images.name}, {len(images.test)} test images", "models": models}
+
+
+def table(rows: list[Row]) -> str:
+    """The table as text; models that lose to the mixture are marked."""
+    mixture = next((row.test.nats for row in rows if row.entry.name == "mixture"), float("inf"))
+    head = f"\n{'model':<15}{'bits/dim':>20}{'nats/image':>14}{'parameters':>12}{'train s':>9}{'ms/sample':>11}  what"
+    lines = [head, "─" * (len(head) - 1 + 30)]
+    for row in rows:
+        test = row.test
+        bits = f"{_SIGNS[test.kind]} {test.bits_per_dim:.4f} ± {test.se:.4f}"
+        mark = "" if test.nats <= mixture else "  (loses to the mixture)"
+        lines.append(
+            f"{row.entry.name:<15}{bits:>20}{test.nats:>14.2f}{row.parameters:>12,}{row.train_seconds:>9.1f}"
+            f"{row.ms_per_sample:>11.3f}  {row.entry.what.format(particles=test.num_particles)}{mark}"
+        )
+    lines.append("on the test split; = exact, ≤ a bound: the truth is at most this; ± standard error over images")
+    return "\n".join(lines) + "\n"
+
+
+def _write_pictures(out: Path, images: Images, rows: list[Row]) -> None:
+    from matplotlib.figure import Figure
+
+    from probgen.plotting import image_grid, learning_curve
+
+    figure = Figure(figsize=(2.6 * (len(rows) + 1), 3.0), layout="constrained")
+    axes = figure.subplots(1, len(rows) + 1)
+    image_grid(images.test[:64], levels=images.levels, title="real digits", ax=axes[0])
+    for ax, row in zip(axes[1:], rows, strict=True):
+        sign = _SIGNS[row.test.kind]
+        image_grid(row.draws, levels=images.levels, title=f"{row.entry.name}  {sign} {row.test.bits_per_dim:.2f}", ax=ax)
+    figure.savefig(out / "samples.png", dpi=150)
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    ax = figure.add_subplot()
+    for row in rows:
+        learning_curve(row.history, label=row.entry.name, ax=ax)
+    ax.set_ylim(1.7, 3.5)
+    ax.legend(title="validation (thick), training (thin)")
+    figure.savefig(out / "curves.png", dpi=150)

@@ -1,0 +1,140 @@
+"""The laws of bijectors, over the registry; and what is particular to some of them."""
+
+import distrax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+import pytest
+from numpyro.distributions import constraints
+from registry import BIJECTORS, KEY
+
+from probgen import partition, testing
+from probgen.bijectors import (
+    Affine,
+    AffineTransformer,
+    Chain,
+    Constant,
+    Coupling,
+    Inverse,
+    Logit,
+    Permute,
+    Reshape,
+    Sigmoid,
+    stack,
+)
+from probgen.distributions import Transformed
+from probgen.networks import MLP
+
+
+@pytest.mark.parametrize("row", BIJECTORS, ids=lambda row: row.name)
+def test_laws(row):
+    bijector = row.make()
+    if "log_det = autodiff" in row.exceptions:
+        y, log_det = bijector.forward_and_log_det(row.event)
+        x, inverse = bijector.inverse_and_log_det(y)
+        np.testing.assert_allclose(x, row.event, rtol=1e-5)
+        np.testing.assert_allclose(log_det, -inverse, rtol=1e-5)
+    else:
+        testing.check_bijector(bijector, row.event)
+    assert isinstance(bijector, distrax.Bijector)
+    assert bijector.inverse_shape(bijector.forward_shape(row.event.shape)) == row.event.shape
+    if partition(bijector)[0]:
+        testing.check_learnable(bijector, lambda b: _loss(b, row.event))
+
+
+def _loss(bijector, x):
+    y, log_det = bijector.forward_and_log_det(x)
+    return jnp.sum(jnp.sin(y)) + jnp.sum(log_det)
+
+
+@pytest.mark.parametrize("row", [row for row in BIJECTORS if row.name.startswith(("coupling", "stacked", "affine", "sigmoid", "logit"))], ids=lambda row: row.name)  # fmt: skip
+@pytest.mark.parametrize("size", [30.0, 1e4])
+def test_extremes_stay_finite(row, size):
+    wild = jax.tree.map(lambda leaf: leaf * size if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, row.make())
+    if row.name == "affine":
+        wild = Affine(wild.shift, jnp.clip(wild.log_scale, -20.0, 20.0))  # exp of more is infinite, and rightly so
+    x = row.event if row.name == "logit" else row.event * size
+    for direction in ("forward_and_log_det", "inverse_and_log_det"):
+        if row.name == "sigmoid" and direction == "inverse_and_log_det":
+            x = jnp.array(1.0)  # rounded to the boundary
+        if row.name == "logit" and direction == "forward_and_log_det":
+            x = jnp.array(0.0)
+        loss = lambda b, x: sum(jnp.sum(part) for part in getattr(b, direction)(x))  # noqa: B023, E731
+        value, gradient = jax.value_and_grad(loss, argnums=1)(wild, x)
+        assert np.isfinite(value) and np.isfinite(gradient).all()
+
+
+def test_chain_order_is_distrax():
+    x = jnp.array(0.3)
+    ours = Chain([Sigmoid(), Affine(1.0, 0.5)]).forward(x)
+    theirs = distrax.Chain([distrax.Sigmoid(), distrax.ScalarAffine(1.0, log_scale=0.5)]).forward(x)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+
+
+def test_stacked_is_a_chain():
+    layers = [Coupling(MLP(1, 2, hidden=(4,), out_scale=1.0, key=k), AffineTransformer(), split=1) for k in jax.random.split(KEY, 3)]
+    x = jnp.array([0.3, -1.0])
+    for a, b in zip(stack(layers).forward_and_log_det(x), Chain(layers).forward_and_log_det(x), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
+def test_compiled_size_does_not_grow_with_depth():
+    def size(depth):
+        layers = stack([Coupling(MLP(1, 2, hidden=(4,), key=KEY), AffineTransformer(), split=1)] * depth)
+        return len(str(jax.make_jaxpr(lambda b, x: jax.grad(lambda b: b.forward(x).sum())(b))(layers, jnp.ones(2))))
+
+    assert size(32) < 1.05 * size(4)
+
+
+def test_a_part_of_distrax_takes_ours():
+    chain = distrax.Chain([distrax.Tanh(), Affine(0.0, 0.0)])
+    np.testing.assert_allclose(chain.forward(jnp.array(0.5)), np.tanh(0.5), rtol=1e-6)
+    d = distrax.Transformed(distrax.Normal(0.0, 1.0), Affine(1.0, 0.0))
+    np.testing.assert_allclose(d.log_prob(jnp.array(1.0)), -0.5 * np.log(2 * np.pi), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("base", "bijector", "expected"),
+    [
+        (dist.Normal(), Sigmoid(), constraints.unit_interval),
+        (dist.Normal(), Chain([distrax.ScalarAffine(0.0, 17.0), Sigmoid()]), constraints.interval(0.0, 17.0)),
+        (dist.Exponential(), Affine(1.0, 0.0), constraints.greater_than(1.0)),
+        (dist.Uniform(), Logit(), constraints.real),
+        (dist.Normal(), distrax.Tanh(), constraints.interval(-1.0, 1.0)),
+        (dist.Normal(), Inverse(Affine(1.0, 0.0)), constraints.real),
+        (dist.Normal(), dist.transforms.ExpTransform(), constraints.positive),
+    ],
+)
+def test_support_is_the_image_of_the_base(base, bijector, expected):
+    support = Transformed(base, bijector).support
+    for name in ("lower_bound", "upper_bound"):
+        assert hasattr(support, name) == hasattr(expected, name)
+        if hasattr(expected, name):
+            np.testing.assert_allclose(getattr(support, name), getattr(expected, name))
+
+
+def test_support_that_is_not_known_is_refused():
+    flow = Transformed(dist.Exponential(jnp.ones(2)).to_event(1), Coupling(MLP(1, 2, hidden=(4,), key=KEY), AffineTransformer(), split=1))
+    with pytest.raises(ValueError, match="cannot say where"):
+        flow.support  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Coupling(lambda x: x, AffineTransformer()), "split or mask"),
+        (lambda: Coupling(lambda x: x, AffineTransformer(), mask=(True, True)), "some True and some False"),
+        (lambda: Coupling(lambda x: x, AffineTransformer(), split=1).forward(jnp.ones(1)), "leaves nothing"),
+        (lambda: Coupling(lambda x: x, AffineTransformer(), split=1).forward(jnp.ones(2)), "conditioner"),
+        (lambda: Permute((0, 2)), "permutation"),
+        (lambda: Reshape((4,), (3,)), "shape_out"),
+        (lambda: Chain([]), "bijectors"),
+        (lambda: Constant(distrax.Lambda(jnp.sinh)), "codomain"),
+        (lambda: stack([Affine(0.0, 0.0), Sigmoid()]), "layers"),
+        (lambda: Affine(jnp.zeros(2), jnp.zeros(2)).forward(jnp.array(1.0)), "event"),
+    ],
+)
+def test_mistakes_are_named(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()

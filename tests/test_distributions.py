@@ -1,0 +1,242 @@
+"""The laws of distributions and conditionals, over the registry."""
+
+import distrax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+from numpyro.infer import MCMC, NUTS
+from registry import CONDITIONALS, DISTRIBUTIONS, KEY
+
+from probgen import combine, observe, partition, testing
+from probgen.bijectors import Affine, Sigmoid
+from probgen.core import leaves
+from probgen.distributions import Dequantized, Distribution, Transformed, as_transform, from_distrax
+
+
+@jax.jit
+def _facts(model, key, events):
+    """All that the laws below look at, of one model, in one compilation."""
+    draws, log_prob = model.sample_and_log_prob(key, (3, 2)) if model.exact else (model.sample(key, (3, 2)), None)
+    x = model.sample(key)
+    again = model.log_prob(draws) if model.exact else None
+    wrapped = model.expand([4]).mask(False)
+    return {
+        "draws": draws,
+        "log_prob": log_prob,
+        "again": again,
+        "x": x,
+        "bound": model.log_prob_bound(key, draws, 2),
+        "one bound": model.log_prob_bound(key, x, 2),
+        "masked": wrapped.log_prob(jnp.broadcast_to(x, (4, *x.shape))) if model.exact else jnp.zeros(4),
+        "all": jax.nn.logsumexp(model.log_prob_bound(key, events, 256)),
+    }
+
+
+@pytest.mark.parametrize("row", DISTRIBUTIONS, ids=lambda row: row.name)
+def test_laws(row):
+    model = row.make()
+    events = row.events()
+    f = _facts(model, KEY, events)
+    event = model.event_shape
+    assert isinstance(model, Distribution) and model.batch_shape == ()
+    # shapes
+    assert f["draws"].shape == (3, 2, *event) and f["x"].shape == event
+    assert f["bound"].shape == (3, 2) and f["one bound"].shape == ()
+    # draws lie in the support, which is of the event's rank
+    assert model.support.event_dim == model.event_dim
+    assert np.all(model.support(f["draws"]))
+    # one pass gives the same density as two
+    if model.exact:
+        np.testing.assert_allclose(f["log_prob"], f["again"], rtol=1e-3, atol=1e-3)
+        assert (f["masked"] == 0).all()
+    else:
+        with pytest.raises(NotImplementedError, match="log_prob_bound"):
+            model.log_prob(f["x"])
+    # it sums to 1; a bound to at most 1
+    total = float(f["all"]) + np.log(row.volume)
+    assert total < 2e-3, total
+    assert total > -2e-3 if model.exact else total > -1.5, total
+    if model.exact:
+        testing.check_pytree(model, f["draws"].reshape(-1, *event)[:2])
+    if "learnable" not in row.exceptions:
+        testing.check_learnable(model, lambda m: m.log_prob_bound(KEY, events[:: max(1, len(events) // 50)], 4).sum())
+    if "score" not in row.exceptions:
+        testing.check_samples(model, key=KEY)
+
+
+@pytest.mark.parametrize("row", DISTRIBUTIONS, ids=lambda row: row.name)
+def test_wrappers_change_nothing_of_what_learns(row):
+    model = row.make()
+    kinds = sorted((leaf.kind.value, np.shape(leaf.value)) for leaf in leaves(model))
+    for wrapped in (model.expand([5]), model.mask(True), model.expand([5]).to_event(1)):
+        inner = sorted((leaf.kind.value, np.shape(leaf.value)) for leaf in leaves(wrapped))
+        assert [pair for pair in inner if pair[0] == "learned"] == [pair for pair in kinds if pair[0] == "learned"]
+
+
+@pytest.mark.parametrize("row", [row for row in DISTRIBUTIONS if row.name in ("real_nvp", "mixture", "discrete_real_nvp", "vae", "made")], ids=lambda row: row.name)  # fmt: skip
+def test_sample_site_under_a_plate(row):
+    model = row.make()
+
+    def program(x):
+        with numpyro.plate("data", 4):
+            observe("x", model, x)
+
+    trace = numpyro.handlers.trace(numpyro.handlers.seed(program, KEY)).get_trace(None)
+    assert trace["x"]["value"].shape == (4, *model.event_shape)
+    conditioned = numpyro.handlers.seed(program, KEY)
+    trace = numpyro.handlers.trace(conditioned).get_trace(trace["x"]["value"])
+    assert trace["x"]["is_observed"]
+    assert trace["x"]["fn"].log_prob(trace["x"]["value"]).shape == (4,)
+
+
+@pytest.mark.parametrize("row", [row for row in DISTRIBUTIONS if row.name in ("real_nvp", "mixture", "made", "discretized logistics", "distrax parts", "discrete_real_nvp")], ids=lambda row: row.name)  # fmt: skip
+def test_models_made_under_vmap_get_batch_axes(row):
+    model = row.make()
+    scales = jnp.array([0.9, 1.0, 1.1])
+    scale = lambda s: jax.tree.map(lambda x: x * s if jnp.issubdtype(x.dtype, jnp.floating) else x, model)  # noqa: E731
+    many = jax.vmap(scale)(scales)
+    assert many.batch_shape == (3,)
+    x = model.sample(KEY, (2, 1))
+    assert many.sample(KEY, (2,)).shape == (2, 3, *model.event_shape)
+    got = many.log_prob_bound(KEY, x)
+    assert got.shape == (2, 3)
+    if model.exact:
+        want = jnp.stack([scale(s).log_prob(x[:, 0]) for s in scales], -1)
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
+    nested = jax.vmap(jax.vmap(scale))(jnp.ones((2, 3)))
+    assert nested.batch_shape == (2, 3)
+    single = jax.tree.map(lambda leaf: leaf[1], many)
+    assert single.batch_shape == ()
+
+
+@pytest.mark.parametrize("name", CONDITIONALS)
+def test_conditionals(name):
+    conditional = CONDITIONALS[name]()
+
+    @jax.jit
+    def facts(conditional, context):
+        d = conditional(context)
+        x = d.sample(KEY)
+        density = lambda d: getattr(d, "log_prob_bound", lambda k, x: d.log_prob(x))(KEY, x)  # noqa: E731
+        gradient = jax.grad(lambda c: density(conditional(c)).sum())(context)
+        return x, density(d), gradient, conditional(context[:, None]).sample(KEY, (2,))
+
+    context = jnp.linspace(-1.0, 1.0, 12).reshape(4, 3)
+    x, log_prob, gradient, more = facts(_stir(conditional), context)
+    event = conditional(context).event_shape
+    assert conditional(context).batch_shape == (4,)
+    assert x.shape == (4, *event) and log_prob.shape == (4,) and more.shape == (2, 4, 1, *event)
+    assert np.isfinite(gradient).all() and (np.abs(gradient).sum(-1) > 0).all()
+
+
+def _stir(model):
+    """Weights away from their start, where last layers may be zero."""
+    params, rest = partition(model)
+    keys = jax.random.split(KEY, len(params))
+    return combine({p: v + 0.3 * jax.random.normal(k, v.shape) for k, (p, v) in zip(keys, params.items(), strict=True)}, rest)
+
+
+def test_conditional_equals_one_at_a_time():
+    conditional = _stir(CONDITIONALS["real_nvp"]())
+    contexts, x = jax.random.normal(KEY, (4, 3)), jax.random.normal(KEY, (4, 2))
+    together = conditional(contexts).log_prob(x)
+    alone = jnp.stack([conditional(c).log_prob(v) for c, v in zip(contexts, x, strict=True)])
+    np.testing.assert_allclose(together, alone, rtol=1e-5)
+    assert jax.vmap(conditional)(contexts).batch_shape == (4,)
+
+
+def test_conditional_refuses_what_does_not_fit():
+    conditional = CONDITIONALS["real_nvp"]()
+    with pytest.raises(ValueError, match="context"):
+        conditional(jnp.ones((4, 2)))
+    with pytest.raises(ValueError, match="conditional"):
+        conditional.model.log_prob(jnp.ones(2))
+
+
+def test_an_elbo_never_inverts():
+    calls = []
+
+    class Watched(Affine):
+        def inverse_event(self, y):
+            calls.append("inverse")
+            return super().inverse_event(y)
+
+    flow = Transformed(dist.Normal(jnp.zeros(2), 1.0).to_event(1), Watched(jnp.ones(2), jnp.ones(2)))
+    x, intermediates = flow.sample_with_intermediates(KEY)
+    log_prob = flow.log_prob(x, intermediates)
+    assert not calls
+    np.testing.assert_allclose(log_prob, flow.log_prob(x), rtol=1e-5)
+    assert calls
+
+
+def test_batched_parameters_give_batch_axes():
+    flow = Transformed(dist.Normal(0.0, 1.0), distrax.ScalarAffine(jnp.zeros(3), jnp.ones(3)))
+    assert (flow.batch_shape, flow.event_shape) == ((3,), ())
+    assert flow.sample(KEY, (2,)).shape == (2, 3)
+    flow = Transformed(dist.Normal(jnp.zeros((4, 2)), 1.0).to_event(1), Affine(jnp.zeros(2), jnp.zeros(2)))
+    assert (flow.batch_shape, flow.event_shape) == ((4,), (2,))
+    assert flow.log_prob(jnp.zeros((5, 1, 2))).shape == (5, 4)
+    with pytest.raises(ValueError, match="bijector"):
+        Transformed(dist.Normal(0.0, 1.0), Affine(jnp.zeros(2), jnp.zeros(2)))
+
+
+def test_transforms_of_ours_in_numpyro():
+    d = dist.TransformedDistribution(dist.Normal(0.0, 1.0), as_transform(Sigmoid()))
+    theirs = dist.TransformedDistribution(dist.Normal(0.0, 1.0), dist.transforms.SigmoidTransform())
+    np.testing.assert_allclose(d.log_prob(0.3), theirs.log_prob(0.3), rtol=1e-5)
+    x, intermediates = d.sample_with_intermediates(KEY)
+    np.testing.assert_allclose(d.log_prob(x, intermediates), d.log_prob(x), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (lambda: distrax.Normal(0.5, 2.0), lambda: dist.Normal(0.5, 2.0)),
+        (lambda: distrax.Gamma(2.0, 1.5), lambda: dist.Gamma(2.0, 1.5)),
+        (lambda: distrax.Categorical(jnp.array([0.1, 0.9])), lambda: dist.Categorical(logits=jnp.array([0.1, 0.9]))),
+        (lambda: distrax.Independent(distrax.Normal(jnp.zeros(2), 1.0)), lambda: dist.Normal(jnp.zeros(2), 1.0).to_event(1)),
+    ],
+)
+def test_distrax_at_sample_sites(ours, theirs):
+    ours, theirs = from_distrax(ours()), theirs()
+    x = theirs.sample(KEY, (3,))
+    np.testing.assert_allclose(ours.log_prob(x), theirs.log_prob(x), rtol=1e-5)
+    assert (ours.batch_shape, ours.event_shape, ours.has_rsample) == (theirs.batch_shape, theirs.event_shape, theirs.has_rsample)
+    assert str(ours.support) == str(theirs.support)
+    with pytest.raises(ValueError, match="support"):
+        from_distrax(distrax.Deterministic(1.0))
+
+
+def test_mcmc_over_a_random_bound_is_refused():
+    def program(x):
+        shift = numpyro.sample("shift", dist.Normal(0.0, 1.0))
+        flow = Transformed(dist.Normal(jnp.zeros(2) + shift, 1.0).to_event(1), Affine(jnp.zeros(2), jnp.zeros(2)))
+        observe("x", Dequantized(flow, levels=4), x)
+
+    with pytest.raises(ValueError, match="MCMC needs an exact density"):
+        MCMC(NUTS(program), num_warmup=2, num_samples=2, progress_bar=False).run(KEY, jnp.array([1, 2]))
+
+
+def test_a_flow_prior_inside_nuts():
+    flow = Transformed(dist.Normal(0.0, 1.0), Sigmoid())
+
+    def program():
+        p = numpyro.sample("p", flow)
+        numpyro.sample("x", dist.Binomial(10, p), obs=7)
+
+    mcmc = MCMC(NUTS(program), num_warmup=200, num_samples=500, progress_bar=False)
+    mcmc.run(KEY)
+    p = jnp.linspace(1e-4, 1 - 1e-4, 2000)
+    weights = jnp.exp(flow.log_prob(p) + dist.Binomial(10, p).log_prob(7))
+    assert abs(float(mcmc.get_samples()["p"].mean() - (p * weights).sum() / weights.sum())) < 0.02  # 4 s.e.
+    assert mcmc.get_extra_fields()["diverging"].sum() == 0
+
+
+def test_bound_tightens_with_particles():
+    model = [row for row in DISTRIBUTIONS if row.name == "discrete_real_nvp"][0].make()
+    x = jnp.broadcast_to(jnp.array([1, 2]), (2000, 2))
+    means = [float(jax.jit(model.log_prob_bound, static_argnums=2)(KEY, x, k).mean()) for k in (1, 4, 64)]
+    assert means[0] < means[1] < means[2]
