@@ -1,6 +1,6 @@
 """probgen: generative models as composable numpyro distributions."""
 
-from probgen import bijectors, core, data, distributions, evaluation, flows, latent, networks, score
+from probgen import autoregressive, bijectors, core, data, distributions, evaluation, flows, latent, networks, score
 from probgen.core import combine, from_params, load, module, partition, random_module, recipe, save, with_key
 from probgen.distributions import as_transform, from_distrax, observe
 from probgen.inference import FitResult, fit
@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 __all__ = [
     "FitResult",
     "as_transform",
+    "autoregressive",
     "bijectors",
     "combine",
     "core",

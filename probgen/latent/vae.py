@@ -18,8 +18,8 @@ from probgen.distributions import (
     DiscretizedLogisticMixtureHead,
 )
 from probgen.latent.latent_variable import LatentVariableModel
-from probgen.latent.parts import BoundedNormalHead, GaussianMixture, Pixels
-from probgen.networks import MLP
+from probgen.latent.parts import BoundedNormalHead, GaussianMixture
+from probgen.networks import MLP, Pixels
 
 
 @recipe
@@ -36,6 +36,23 @@ def vae(
     context_dim: int | None = None,
     key: Array,
 ) -> LatentVariableModel | ConditionalModel:
+    """A variational autoencoder of integers 0..levels−1 with an MLP each way.
+
+        z ~ p(z),   x_d ~ P(x_d | decoder(z)_d);   q(z | x) = Normal(μ(x), diag σ(x)²)
+
+    Args: `event_shape`; `levels`; `latent_dim` of z; `hidden` widths of the encoder (the decoder's are reversed);
+    `components` of the discretized logistics for a number (0: a categorical, or a Bernoulli where levels = 2);
+    `prior_components` of a learned mixture of normals as the prior (1: a standard normal); `dropout` in both networks;
+    `input_dropout` of what the encoder sees; with `context_dim` a `ConditionalModel` whose encoder and decoder see the
+    context.
+
+    References: Auto-Encoding Variational Bayes (Kingma, Welling 2014), arXiv:1312.6114.
+
+    >>> import jax, jax.numpy as jnp
+    >>> model = vae((4, 4), 17, latent_dim=2, hidden=(8,), key=jax.random.key(0))
+    >>> model.log_prob_bound(jax.random.key(1), jnp.zeros((3, 4, 4), int), num_particles=5).shape
+    (3,)
+    """
     event_shape, hidden = tuple(event_shape), tuple(hidden)
     size = math.prod(event_shape)
     if components:
@@ -46,7 +63,7 @@ def vae(
     shared = {"activation": jax.nn.silu, "context_dim": context_dim}
     encoder = MLP(size, 2 * latent_dim, hidden=hidden, dropout=dropout, **shared, key=encoder_key)
     decoder = MLP(latent_dim, size * head.num_params, hidden=hidden[::-1], dropout=dropout, **shared, key=decoder_key)
-    seen: Any = Pixels(encoder, levels, input_dropout)
+    seen: Any = Pixels(encoder, levels, (size,), dropout=input_dropout)
     if context_dim:
         seen, decoder = Contextual(seen), Contextual(decoder)
     model = LatentVariableModel(

@@ -1,7 +1,21 @@
 """Networks: arrays in, arrays out, one event at a time."""
 
+from probgen.networks.convolution import CausalConvolution, GatedPixelCNN
 from probgen.networks.dropout import Dropout
+from probgen.networks.levels import Pixels
+from probgen.networks.masked import MADE, MaskedLinear
 from probgen.networks.mlp import MLP, Linear
 from probgen.networks.time import NoiseEmbedding, ResidualMLP
 
-__all__ = ["MLP", "Dropout", "Linear", "NoiseEmbedding", "ResidualMLP"]
+__all__ = [
+    "MADE",
+    "MLP",
+    "CausalConvolution",
+    "Dropout",
+    "GatedPixelCNN",
+    "Linear",
+    "MaskedLinear",
+    "NoiseEmbedding",
+    "Pixels",
+    "ResidualMLP",
+]

@@ -1,0 +1,45 @@
+"""The masked autoencoder for distribution estimation."""
+
+import math
+from collections.abc import Sequence
+
+from jax import Array
+
+from probgen.autoregressive.autoregressive import Autoregressive
+from probgen.core import Contextual, recipe
+from probgen.distributions import BernoulliHead, CategoricalHead, ConditionalModel
+from probgen.networks import MADE, Pixels
+
+
+@recipe
+def made(
+    event_shape: tuple[int, ...],
+    levels: int,
+    *,
+    hidden: Sequence[int] = (256, 256),
+    order: Sequence[int] | None = None,
+    dropout: float = 0.0,
+    context_dim: int | None = None,
+    key: Array,
+) -> Autoregressive | ConditionalModel:
+    """An autoregressive model of integers 0..levels−1 whose network is a masked MLP.
+
+        p(x) = Π_d Categorical(x_d; logits_d(x_{<d}))      (Bernoulli where levels = 2)
+
+    Args: `event_shape`; `levels`; `hidden` widths; `order` of the flat positions (raster by default); `dropout`; with
+    `context_dim` a `ConditionalModel`.
+
+    References: MADE: Masked Autoencoder for Distribution Estimation (Germain, Gregor, Murray, Larochelle 2015),
+    arXiv:1502.03509.
+
+    >>> import jax, jax.numpy as jnp
+    >>> made((2, 2), 3, hidden=(16,), key=jax.random.key(0)).log_prob(jnp.zeros((5, 2, 2), int)).shape
+    (5,)
+    """
+    event_shape = tuple(event_shape)
+    dim = math.prod(event_shape)
+    head = BernoulliHead() if levels == 2 else CategoricalHead(levels)
+    masked = MADE(dim, head.num_params, hidden=hidden, order=order, dropout=dropout, context_dim=context_dim, key=key)
+    network = Pixels(masked, levels, (dim,))
+    model = Autoregressive(Contextual(network) if context_dim else network, head, event_shape, order=order)
+    return ConditionalModel(model, (context_dim,)) if context_dim else model

@@ -1,0 +1,140 @@
+"""The models of the command line: how each is built and trained on images with integer levels."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+from jax import Array
+
+from probgen.autoregressive import gated_pixel_cnn
+from probgen.core import count_parameters
+from probgen.distributions import EM, Distribution, histogram, mixture
+from probgen.flows import discrete_real_nvp
+from probgen.inference import FitResult, fit
+from probgen.latent import vae
+from probgen.score import vp_score
+
+
+class Images(NamedTuple):
+    """Images [N, H, W] of integers 0..levels−1, split into three."""
+
+    name: str
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+    levels: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one image."""
+        return self.train.shape[1:]
+
+
+class Trained(NamedTuple):
+    """A trained model, the history of its training, and how many numbers were learned."""
+
+    model: Distribution
+    history: Any
+    parameters: int
+
+
+class Entry(NamedTuple):
+    """`train(images, key=, quick=) -> Trained`; `particles` for its bound on test rows; `what` it is, for the table."""
+
+    name: str
+    what: str
+    particles: int
+    train: Callable[..., Trained]
+
+
+def _em(images: Images, model: Distribution, name: str, steps: int, key: Array, **pseudo_counts: float) -> FitResult:
+    rows = len(images.train)
+    return fit(
+        EM(model, **pseudo_counts),
+        images.train,
+        steps=steps,
+        batch_size=rows,
+        key=key,
+        validation=images.validation,
+        validate_every=1,
+        patience=5,
+        progress=name,
+    )
+
+
+def _independent(images: Images, *, key: Array, quick: bool) -> Trained:
+    model = histogram(images.shape, images.levels)
+    # one step counts all there is to count, and a second finds nothing to change
+    result = _em(images, model, "independent", 2, key, smoothing=1e-3)
+    return Trained(result.model.model, result.history, count_parameters(model))
+
+
+def _mixture(images: Images, *, key: Array, quick: bool) -> Trained:
+    runs = []
+    for components in (20,) if quick else (40, 80, 120):
+        model_key, fit_key = jax.random.split(jax.random.fold_in(key, components))
+        model = mixture(images.shape, images.levels, components=components, key=model_key)
+        name = f"mixture of {components}"
+        runs.append(_em(images, model, name, 10 if quick else 80, fit_key, smoothing=0.1, shrinkage=16.0))
+    best = min(runs, key=lambda result: result.best.loss)  # by validation
+    return Trained(best.model.model, best.history, count_parameters(best.model.model))
+
+
+def _by_gradients(
+    images: Images, model: Distribution, name: str, *, epochs: int, batch_size: int, rate: float, key: Array
+) -> Trained:
+    """AdamW with a warm-up and a cosine decay, clipped gradients, averaged params, the best of them on validation."""
+    batch_size = min(batch_size, len(images.train))
+    per_epoch = len(images.train) // batch_size
+    schedule = optax.cosine_onecycle_schedule(epochs * per_epoch, rate, pct_start=0.1)
+    result = fit(
+        model,
+        images.train,
+        epochs=epochs,
+        batch_size=batch_size,
+        optimizer=optax.chain(optax.clip_by_global_norm(10.0), optax.adamw(schedule, weight_decay=1e-2)),
+        key=key,
+        validation=images.validation,
+        validate_every=per_epoch * max(1, epochs // 25),
+        ema=0.998 if epochs * per_epoch > 1000 else 0.98,
+        progress=name,
+    )
+    return Trained(result.model, result.history, count_parameters(result.model))
+
+
+def _real_nvp(images: Images, *, key: Array, quick: bool) -> Trained:
+    model_key, fit_key = jax.random.split(key)
+    size = {"layers": 4, "hidden": (64,)} if quick else {"layers": 12, "hidden": (128, 128)}
+    model = discrete_real_nvp(images.shape, images.levels, dropout=0.1, **size, key=model_key)
+    return _by_gradients(images, model, "real_nvp", epochs=4 if quick else 120, batch_size=128, rate=1e-3, key=fit_key)
+
+
+def _autoregressive(images: Images, *, key: Array, quick: bool) -> Trained:
+    model_key, fit_key = jax.random.split(key)
+    size = {"channels": 16, "blocks": 2} if quick else {"channels": 32, "blocks": 5}
+    model = gated_pixel_cnn(images.shape, images.levels, dropout=0.2, **size, key=model_key)
+    return _by_gradients(images, model, "autoregressive", epochs=2 if quick else 20, batch_size=64, rate=4e-3, key=fit_key)
+
+
+def _vae(images: Images, *, key: Array, quick: bool) -> Trained:
+    model_key, fit_key = jax.random.split(key)
+    model = vae(images.shape, images.levels, latent_dim=16, prior_components=20, dropout=0.1, input_dropout=0.1, key=model_key)
+    return _by_gradients(images, model, "vae", epochs=4 if quick else 100, batch_size=64, rate=2e-3, key=fit_key)
+
+
+def _score(images: Images, *, key: Array, quick: bool) -> Trained:
+    model_key, fit_key = jax.random.split(key)
+    model = vp_score(images.shape, levels=images.levels, width=256, depth=3, dropout=0.1, key=model_key)
+    return _by_gradients(images, model, "score", epochs=4 if quick else 100, batch_size=128, rate=1e-3, key=fit_key)
+
+
+MODELS = [
+    Entry("independent", "a histogram for each pixel", 1, _independent),
+    Entry("mixture", "mixture of independent categoricals, by EM", 1, _mixture),
+    Entry("real_nvp", "RealNVP on dequantized pixels, {particles} particles", 16, _real_nvp),
+    Entry("autoregressive", "gated PixelCNN", 1, _autoregressive),
+    Entry("vae", "VAE, importance-weighted bound, {particles} particles", 64, _vae),
+    Entry("score", "VP diffusion, variational bound, mean of {particles} draws", 64, _score),
+]

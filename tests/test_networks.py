@@ -1,0 +1,76 @@
+"""Networks: what each output may depend on, by perturbation and by gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from probgen.networks import MADE, CausalConvolution, GatedPixelCNN, MaskedLinear
+
+KEY = jax.random.key(3)
+
+
+def _dependence(function, x):
+    """[outputs, inputs]: where a derivative is not zero."""
+    jacobian = jax.jit(jax.jacobian(function))(x)
+    return np.any(np.asarray(jacobian).reshape(x.size, -1, x.size) != 0, axis=1)
+
+
+@pytest.mark.parametrize("order", [None, (2, 0, 3, 1)])
+def test_made_depends_on_all_before_and_nothing_else(order):
+    net = MADE(4, 3, hidden=(16, 16), order=order, activation=jnp.tanh, key=KEY)
+    depends = _dependence(net, jax.random.normal(KEY, (4,)))
+    place = np.argsort(range(4) if order is None else order)
+    np.testing.assert_array_equal(depends, place[None, :] < place[:, None])
+
+
+def test_made_of_one_dimension_is_a_constant_or_a_function_of_the_context():
+    assert not _dependence(MADE(1, 2, hidden=(4,), key=KEY), jnp.ones(1)).any()
+    net = MADE(1, 2, hidden=(4,), context_dim=3, key=KEY)
+    assert np.all(jax.jacobian(net, 1)(jnp.ones(1), jnp.ones(3)) != 0)
+
+
+def test_made_shows_the_context_to_every_output_through_hidden_units():
+    net = MADE(3, 1, hidden=(8,), context_dim=2, key=KEY)
+    second = jax.hessian(net, 1)(jnp.ones(3), jnp.ones(2))  # a linear path would give zero
+    assert np.all(np.any(np.asarray(second) != 0, axis=(1, 2, 3)))
+
+
+def test_masks_are_not_leaves():
+    layer = MaskedLinear((1, 2), (1, 2), key=KEY)
+    assert sorted(leaf.shape for leaf in jax.tree.leaves(layer)) == [(2,), (2, 2)]
+
+
+@pytest.mark.parametrize("order", [(0, 1), (0, 1, 1), (1, 2, 3)])
+def test_made_refuses_an_order_that_is_no_permutation(order):
+    with pytest.raises(ValueError, match="permutation"):
+        MADE(3, 1, order=order, key=KEY)
+
+
+def test_causal_convolution_is_the_convolution():
+    layer = CausalConvolution(2, 3, rows=(0, 1), columns=(-1, 0, 1), key=KEY)
+    x = jax.random.normal(KEY, (5, 4, 2))
+    # taps are listed from the position itself upwards and from right to left: a kernel, read backwards
+    kernel = layer.linear.weight.T.reshape(2, 3, 2, 3)[::-1, ::-1]
+    want = jax.lax.conv_general_dilated(x[None], kernel, (1, 1), ((1, 0), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    np.testing.assert_allclose(layer(x), want[0], rtol=1e-4, atol=1e-5)
+
+
+def test_gated_pixel_cnn_has_no_blind_spot():
+    """Every pixel sees all before it in raster order, and none after: the masked kernels of 2016 missed some."""
+    net = GatedPixelCNN((5, 5, 1), 2, channels=4, blocks=4, key=KEY)
+    depends = _dependence(net, jax.random.normal(KEY, (5, 5, 1)))
+    np.testing.assert_array_equal(depends, np.tril(np.ones((25, 25), bool), -1))
+
+
+def test_gated_pixel_cnn_sees_the_context_everywhere():
+    net = GatedPixelCNN((3, 3, 1), 2, channels=4, blocks=1, context_dim=2, key=KEY)
+    jacobian = jax.jacobian(net, 1)(jnp.ones((3, 3, 1)), jnp.ones(2))
+    assert np.all(np.any(np.asarray(jacobian) != 0, axis=(2, 3)))
+
+
+def test_a_network_without_convolutions_in_its_program_runs_in_a_loop():
+    """`fit` would dispatch step by step otherwise, because of jax#12868."""
+    net = GatedPixelCNN((4, 4, 1), 2, channels=4, blocks=2, key=KEY)
+    jaxpr = jax.make_jaxpr(jax.grad(lambda net: net(jnp.ones((4, 4, 1))).sum()))(net)
+    assert "conv_general_dilated" not in str(jaxpr)
