@@ -69,11 +69,11 @@ def likelihood(
     def block(model: Distribution, key: Array, x: Array) -> Array:
         return model.log_prob_bound(key, x, num_particles)
 
-    parts = [
-        block(model, jax.random.fold_in(key, start), jnp.asarray(x[start : start + batch_size]))
-        for start in range(0, len(x), batch_size)
-    ]
-    losses = -np.concatenate([np.asarray(part, np.float64) for part in parts])
+    x, parts = np.asarray(x), []
+    for start in range(0, len(x), batch_size):
+        rows = np.arange(start, start + batch_size) % len(x)  # the last block is filled up: one shape, one compilation
+        parts.append(np.asarray(block(model, jax.random.fold_in(key, start), jnp.asarray(x[rows])), np.float64))
+    losses = -np.concatenate(parts)[: len(x)]
     spread = float(losses.std(ddof=1) / math.sqrt(len(losses))) if len(losses) > 1 else math.nan
     kind = "exact" if model.exact else "bound"
     return Likelihood(float(losses.mean()), spread, kind, max(1, math.prod(model.event_shape)), len(losses), num_particles)

@@ -47,7 +47,7 @@ def check_events(name: str, model: Distribution, x: jax.Array) -> None:
     if support.is_discrete != (not jnp.issubdtype(x.dtype, jnp.floating)):
         expected = "integers" if support.is_discrete else "floating-point numbers"
         raise ValueError(f"{name}: the model is over {expected}, got dtype {x.dtype}")
-    inside = np.asarray(support(x))
+    inside = np.asarray(support(np.asarray(x)))
     if not inside.all():
         row = int(np.argwhere(~inside)[0][0])
         raise ValueError(f"{name}: row {row} lies outside the model's support {support}")

@@ -208,17 +208,15 @@ class Watch:
         if self.task.event_size is None:
             return self.task.score(params, rest, self.key, *args, **kwargs)
         rows, size = args[0].shape[0], min(args[0].shape[0], max(self.loop.batch_size, 256))
-        whole = rows // size * size
+        blocks = -(-rows // size)
+        index = jnp.arange(blocks * size).reshape(blocks, size)  # past the end: filled up, and not counted
 
-        def block(part: tuple) -> Array:
-            index, *block_args = part
-            return jnp.sum(self.task.score(params, rest, jax.random.fold_in(self.key, index), *block_args))
+        def block(index: Array) -> Array:
+            part = tuple(x[index % rows] for x in args)
+            losses = self.task.score(params, rest, jax.random.fold_in(self.key, index[0]), *part)
+            return jnp.sum(jnp.where(index < rows, losses, 0.0))
 
-        blocks = [x[:whole].reshape(rows // size, size, *x.shape[1:]) for x in args]
-        total = jnp.sum(jax.lax.map(block, (jnp.arange(rows // size), *blocks)))
-        if whole < rows:
-            total = total + block((rows, *(x[whole:] for x in args)))
-        return total / rows
+        return jnp.sum(jax.lax.map(block, index)) / rows
 
     def look(self, carry: Carry, step: int) -> bool:
         """Validate; True when patience is lost."""

@@ -23,12 +23,19 @@ class Linear(eqx.Module):
     bias: Array
 
     def __init__(self, in_dim: int, out_dim: int, *, scale: float = 1.0, key: Array):
-        self.weight = jax.random.normal(key, (out_dim, in_dim)) * (scale / math.sqrt(max(in_dim, 1)))
+        self.weight = _normal(key, (out_dim, in_dim)) * (scale / math.sqrt(max(in_dim, 1)))
         self.bias = jnp.zeros(out_dim)
 
     def __call__(self, x: Array) -> Array:
         """Apply the layer to a vector."""
         return self.weight @ x + self.bias
+
+
+def _normal(key: Array, shape: tuple[int, int]) -> Array:
+    """Normal numbers. Each length that is drawn has to be compiled, for longer than a small model takes to train: the
+    lengths are powers of two, which many layers share."""
+    size = math.prod(shape)
+    return jax.random.normal(key, (1 << (size - 1).bit_length(),))[:size].reshape(shape)
 
 
 class MLP(eqx.Module):

@@ -1,0 +1,11 @@
+"""What all tests and doctests share: pictures without a screen, and a folder of their own for what they write."""
+
+import matplotlib
+import pytest
+
+matplotlib.use("Agg")
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)

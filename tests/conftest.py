@@ -1,5 +1,0 @@
-"""What all tests share."""
-
-import matplotlib
-
-matplotlib.use("Agg")

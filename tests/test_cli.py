@@ -1,0 +1,118 @@
+"""The command line, end to end with little training."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+import probgen
+from probgen.cli import main
+from probgen.cli.commands import load_images
+from probgen.cli.models import MODELS
+
+NAMES = ["independent", "mixture", "real_nvp", "autoregressive", "vae", "score"]
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    out = tmp_path_factory.mktemp("demo")
+    assert main(["demo", "--quick", "--out", str(out)]) == 0
+    return out
+
+
+def test_the_split_is_fixed():
+    images = load_images("optdigits")
+    assert (len(images.train), len(images.validation), len(images.test)) == (3323, 500, 1797)
+    assert images.levels == 17 and images.shape == (8, 8)
+    again = load_images("optdigits")
+    np.testing.assert_array_equal(images.validation, again.validation)
+
+
+def test_the_leaderboard(demo):
+    board = json.loads((demo / "leaderboard.json").read_text())
+    assert [row["model"] for row in board["models"]] == NAMES
+    kinds = dict.fromkeys(NAMES, "bound") | dict.fromkeys(["independent", "mixture", "autoregressive"], "exact")
+    for row in board["models"]:
+        assert set(row) == {"model", "bits_per_dim", "kind", "se", "nats", "parameters", "train_seconds", "ms_per_sample"}
+        assert row["kind"] == kinds[row["model"]]
+        assert row["bits_per_dim"] == pytest.approx(row["nats"] / 64 / np.log(2))
+        assert 1.7 < row["bits_per_dim"] < 4.09 and 0 < row["se"] < 0.05
+    by_name = {row["model"]: row for row in board["models"]}
+    assert by_name["independent"]["bits_per_dim"] == pytest.approx(2.43, abs=0.01)
+    assert by_name["mixture"]["bits_per_dim"] < 2.25
+    assert by_name["independent"]["parameters"] == 1 + 64 * 17
+
+
+def test_the_histogram_is_a_count():
+    """The table's first row by NumPy alone."""
+    images = load_images("optdigits")
+    counts = np.stack([np.bincount(column, minlength=17) for column in images.train.reshape(-1, 64).T]) + 1e-3
+    table = np.log2(counts / counts.sum(1, keepdims=True))
+    want = -table[np.arange(64), images.test.reshape(-1, 64)].mean()
+    entry = MODELS[0]
+    trained = entry.train(images, key=jax.random.key(0), quick=True)
+    got = probgen.evaluation.likelihood(trained.model, images.test)
+    assert got.bits_per_dim == pytest.approx(want, abs=2e-3)
+
+
+def test_pictures(demo):
+    for name in ("samples.png", "curves.png"):
+        assert (demo / name).read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_files_are_models(demo, name, capsys, tmp_path):
+    file = str(demo / f"{name}.safetensors")
+    out = tmp_path / "draws.npy"
+    assert main(["sample", file, "--num", "5", "--out", str(out)]) == 0
+    draws = np.load(out)
+    assert draws.shape == (5, 8, 8) and draws.min() >= 0 and draws.max() <= 16 and draws.dtype.kind == "i"
+    if name == "mixture":
+        capsys.readouterr()
+        assert main(["evaluate", file]) == 0
+        board = json.loads((demo / "leaderboard.json").read_text())["models"]
+        want = next(row for row in board if row["model"] == name)["bits_per_dim"]
+        assert f"= {want:.4f}" in capsys.readouterr().out
+
+
+def test_train_is_reproducible_by_its_seed(tmp_path, capsys):
+    texts = []
+    for seed, name in [("1", "a"), ("1", "b"), ("2", "c")]:
+        out = tmp_path / f"{name}.safetensors"
+        assert main(["train", "mixture", "--quick", "--seed", seed, "--out", str(out)]) == 0
+        texts.append(out.read_bytes())
+    assert texts[0] == texts[1] != texts[2]
+    assert "mixture on the test rows of optdigits: = 2." in capsys.readouterr().out
+
+
+def test_sample_writes_a_picture(demo, tmp_path):
+    out = tmp_path / "digits.png"
+    assert main(["sample", str(demo / "mixture.safetensors"), "--num", "9", "--out", str(out)]) == 0
+    assert out.read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["evaluate", "nowhere.safetensors"], "there is no model file at nowhere.safetensors"),
+    (["sample", "nowhere.safetensors"], "there is no model file"),
+    (["train", "vae", "--data", "nothing"], "nothing"),
+    (["train", "vae", "--out", "no/such/folder/x.safetensors"], "there is no folder"),
+    (["train", "vae", "--data", "power"], "integer levels"),
+])  # fmt: skip
+def test_mistakes_are_one_sentence(arguments, message, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PROBGEN_DATA", raising=False)
+    if "power" in arguments:
+        rows = np.zeros((4, 6))
+        monkeypatch.setattr("probgen.data.load", lambda name: probgen.data.Data(name, {"train": rows, "test": rows}))
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def test_help_says_it_all(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    assert all(word in text for word in ("demo", "train", "evaluate", "sample", "examples"))

@@ -1,0 +1,105 @@
+"""The house: who imports whom, what an import costs, and that words and files are what they are called."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import probgen
+
+PACKAGE = Path(probgen.__file__).parent
+FAMILIES = {"flows", "autoregressive", "latent", "score"}
+MAY = {
+    "core": set(),
+    "networks": {"core"},
+    "bijectors": {"core"},
+    "data": {"core"},
+    "plotting": {"core"},
+    "distributions": {"core", "bijectors"},
+    **{family: {"core", "networks", "bijectors", "data", "plotting", "distributions"} for family in FAMILIES},
+    "inference": {"core", "distributions"},
+    "evaluation": {"core", "distributions", "inference"},
+    "compression": {"core", "distributions", *FAMILIES},
+    # checks for users' classes, beside the parts
+    "testing": {"core"},
+}
+
+
+def imports(file):
+    """Names of modules that a file imports, lazily or not."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            yield node.module or ""
+            if node.module == "probgen":
+                yield from (f"probgen.{name.name}" for name in node.names)
+
+
+def part(file):
+    return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def test_layers():
+    wrong = []
+    for file in PACKAGE.rglob("*.py"):
+        mine = part(file)
+        if mine in ("__init__", "__main__", "cli"):
+            continue
+        for name in imports(file):
+            if name == "probgen":
+                continue
+            if name.startswith("probgen."):
+                other = name.split(".")[1]
+                if other != mine and other not in MAY[mine]:
+                    wrong.append(f"{file.relative_to(PACKAGE)} imports {name}")
+    assert not wrong, wrong
+
+
+def test_nothing_imports_the_command_line():
+    for file in PACKAGE.rglob("*.py"):
+        if part(file) not in ("cli", "__main__"):
+            assert not any(name.startswith("probgen.cli") for name in imports(file)), file
+
+
+def test_heavy_libraries_are_imported_where_they_are_used():
+    heavy = ["matplotlib", "arviz", "diffrax", "constriction", "xarray", "pooch", "orbax", "pandas", "flowjax"]
+    # what numpyro and distrax import themselves is theirs
+    code = f"""import sys, numpyro, distrax
+before = set(sys.modules)
+import probgen
+print([name for name in {heavy!r} if name in set(sys.modules) - before])"""
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
+def test_matplotlib_belongs_to_plotting_and_the_command_line():
+    for file in PACKAGE.rglob("*.py"):
+        if part(file) not in ("plotting", "cli"):
+            assert not any(name.split(".")[0] == "matplotlib" for name in imports(file)), file
+
+
+def test_file_names_say_what_is_inside():
+    names = {file.stem for file in PACKAGE.rglob("*.py")}
+    assert not names & {"utils", "util", "helpers", "common", "misc"}
+
+
+def test_no_assert_for_users():
+    for file in PACKAGE.rglob("*.py"):
+        found = [node.lineno for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Assert)]
+        assert not found, f"{file}: {found}"
+
+
+def test_public_names_have_docstrings_with_examples_where_they_are_models():
+    for module in (probgen.flows, probgen.autoregressive, probgen.latent, probgen.score, probgen.distributions, probgen.bijectors, probgen.networks):  # fmt: skip
+        for name in module.__all__:
+            text = getattr(module, name).__doc__ or ""
+            assert len(text) > 40, f"{module.__name__}.{name} has no docstring"
+
+
+def test_the_version_is_said_once_in_each_place():
+    project = PACKAGE.parent / "pyproject.toml"
+    if project.exists():
+        assert re.search(r'^version = "(.*)"', project.read_text(), re.M).group(1) == probgen.__version__
