@@ -19,7 +19,7 @@ test: $(VENV)/installed-test
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/mypy
 
 format: $(VENV)/installed-test
 	$(BIN)/ruff check --fix .

@@ -55,7 +55,12 @@ def check_bijector(bijector: Any, x: Array, *, tolerance: float = 1e-4) -> None:
     _close("log_det = autodiff", jnp.sum(f["forward"]), f["autodiff"], tolerance)
     _close("inverse log_det = −log_det", f["inverse"], -f["forward"], tolerance)
     _close("leading axes", f["batch"], jnp.broadcast_to(f["y"], f["batch"].shape), tolerance)
-    _close("log_det over leading axes", f["batch_log_det"], jnp.broadcast_to(f["forward"], f["batch_log_det"].shape), tolerance)
+    _close(
+        "log_det over leading axes",
+        f["batch_log_det"],
+        jnp.broadcast_to(f["forward"], f["batch_log_det"].shape),
+        tolerance,
+    )
     _require("shape of log_det", f["batch_log_det"].shape[:2] == (2, 1), f"{f['batch_log_det'].shape}")
 
 
@@ -77,7 +82,7 @@ def check_pytree(model: Any, x: Array) -> None:
 
     `x` is a batch of events, and the model is exact.
     """
-    traces = []
+    traces: list[None] = []
 
     @jax.jit
     def log_prob(model: Any, x: Array) -> tuple[Any, Array]:

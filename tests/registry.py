@@ -82,13 +82,20 @@ BIJECTORS = [
     BijectorRow(
         "stacked, unrolled, orders of their own",
         lambda: bijectors.stack(
-            [bijectors.Chain([_coupling(split=2), bijectors.Permute(jnp.array(p))]) for p in ([3, 1, 2, 0], [1, 0, 3, 2])],
+            [
+                bijectors.Chain([_coupling(split=2), bijectors.Permute(jnp.array(p))])
+                for p in ([3, 1, 2, 0], [1, 0, 3, 2])
+            ],
             unroll=True,
         ),
         _vector(0.3, -0.4, 1.0, 2.0),
     ),
     BijectorRow("distrax scalar", lambda: bijectors.Constant(distrax.ScalarAffine(1.0, 2.0)), jnp.array(0.3)),
-    BijectorRow("distrax batched", lambda: bijectors.Constant(distrax.Block(distrax.ScalarAffine(_vector(1.0, 2.0), _vector(3.0, 4.0)), 1)), _vector(0.3, 1.0)),
+    BijectorRow(
+        "distrax batched",
+        lambda: bijectors.Constant(distrax.Block(distrax.ScalarAffine(_vector(1.0, 2.0), _vector(3.0, 4.0)), 1)),
+        _vector(0.3, 1.0),
+    ),
     BijectorRow(
         "distrax spline",
         lambda: bijectors.Constant(distrax.RationalQuadraticSpline(jnp.sin(jnp.arange(13.0)), -3.0, 3.0)),
@@ -123,32 +130,110 @@ _STATE = {"learnable": "its parameters are state, which only `update` changes", 
 _BOUND = {"score": "there is no exact density to differentiate"}
 
 DISTRIBUTIONS = [
-    DistributionRow("affine normal", lambda: distributions.Transformed(dist.Normal(jnp.zeros(2), 1.0), bijectors.Affine(jnp.ones(2), _vector(0.3, -0.2))), *_plane(-8, 10)),
-    DistributionRow("logit-normal", lambda: distributions.Transformed(dist.Normal(0.0, 1.0), bijectors.Chain([bijectors.Sigmoid(), bijectors.Affine(0.2, 0.1)])), *_line(1e-6, 1 - 1e-6)),
-    DistributionRow("distrax parts", lambda: distributions.Transformed(distrax.Normal(jnp.zeros(2), jnp.ones(2)), distrax.Block(distrax.ScalarAffine(1.0, 2.0), 1)), *_plane(-14, 16), _NO_PARAMS),
-    DistributionRow("flow on a flow", lambda: distributions.Transformed(flows.real_nvp(2, layers=2, hidden=(8,), key=KEY), bijectors.Affine(jnp.ones(2), jnp.zeros(2))), *_plane(-8, 8)),
+    DistributionRow(
+        "affine normal",
+        lambda: distributions.Transformed(
+            dist.Normal(jnp.zeros(2), 1.0), bijectors.Affine(jnp.ones(2), _vector(0.3, -0.2))
+        ),
+        *_plane(-8, 10),
+    ),
+    DistributionRow(
+        "logit-normal",
+        lambda: distributions.Transformed(
+            dist.Normal(0.0, 1.0), bijectors.Chain([bijectors.Sigmoid(), bijectors.Affine(0.2, 0.1)])
+        ),
+        *_line(1e-6, 1 - 1e-6),
+    ),
+    DistributionRow(
+        "distrax parts",
+        lambda: distributions.Transformed(
+            distrax.Normal(jnp.zeros(2), jnp.ones(2)), distrax.Block(distrax.ScalarAffine(1.0, 2.0), 1)
+        ),
+        *_plane(-14, 16),
+        _NO_PARAMS,
+    ),
+    DistributionRow(
+        "flow on a flow",
+        lambda: distributions.Transformed(
+            flows.real_nvp(2, layers=2, hidden=(8,), key=KEY), bijectors.Affine(jnp.ones(2), jnp.zeros(2))
+        ),
+        *_plane(-8, 8),
+    ),
     DistributionRow("real_nvp", lambda: flows.real_nvp(2, layers=4, hidden=(8,), key=KEY), *_plane(-8, 8)),
-    DistributionRow("real_nvp, permuted, dropout", lambda: flows.real_nvp(2, layers=3, hidden=(8,), permute=True, dropout=0.1, key=KEY), *_plane(-8, 8)),
-    DistributionRow("discrete_real_nvp", lambda: flows.discrete_real_nvp((2,), 3, layers=2, hidden=(8,), key=KEY), _integers((2,), 3), 1.0, _BOUND),
-    DistributionRow("discretized logistic", lambda: distributions.DiscretizedLogistic(3.2, 1.5, 8), _integers((), 8), 1.0, _NO_PARAMS),
-    DistributionRow("discretized logistics", lambda: distributions.DiscretizedLogisticMixture(_vector(0.1, 0.4), _vector(1.0, 6.0), _vector(0.02, 2.0), 8), _integers((), 8), 1.0, _NO_PARAMS),
+    DistributionRow(
+        "real_nvp, permuted, dropout",
+        lambda: flows.real_nvp(2, layers=3, hidden=(8,), permute=True, dropout=0.1, key=KEY),
+        *_plane(-8, 8),
+    ),
+    DistributionRow(
+        "discrete_real_nvp",
+        lambda: flows.discrete_real_nvp((2,), 3, layers=2, hidden=(8,), key=KEY),
+        _integers((2,), 3),
+        1.0,
+        _BOUND,
+    ),
+    DistributionRow(
+        "discretized logistic",
+        lambda: distributions.DiscretizedLogistic(3.2, 1.5, 8),
+        _integers((), 8),
+        1.0,
+        _NO_PARAMS,
+    ),
+    DistributionRow(
+        "discretized logistics",
+        lambda: distributions.DiscretizedLogisticMixture(_vector(0.1, 0.4), _vector(1.0, 6.0), _vector(0.02, 2.0), 8),
+        _integers((), 8),
+        1.0,
+        _NO_PARAMS,
+    ),
     DistributionRow("histogram", lambda: distributions.histogram((2,), 3), _integers((2,), 3)),
     DistributionRow("mixture", lambda: distributions.mixture((2, 1), 3, components=3, key=KEY), _integers((2, 1), 3)),
-    DistributionRow("EM", lambda: distributions.EM(distributions.mixture((2,), 3, components=3, key=KEY)), _integers((2,), 3), 1.0, _STATE),
-    DistributionRow("from_distrax", lambda: distributions.from_distrax(distrax.Gamma(2.0, 1.5)), *_line(1e-6, 40), _NO_PARAMS),
+    DistributionRow(
+        "EM",
+        lambda: distributions.EM(distributions.mixture((2,), 3, components=3, key=KEY)),
+        _integers((2,), 3),
+        1.0,
+        _STATE,
+    ),
+    DistributionRow(
+        "from_distrax", lambda: distributions.from_distrax(distrax.Gamma(2.0, 1.5)), *_line(1e-6, 40), _NO_PARAMS
+    ),
     DistributionRow("made", lambda: autoregressive.made((3,), 3, hidden=(16,), key=KEY), _integers((3,), 3)),
-    DistributionRow("gated_pixel_cnn", lambda: autoregressive.gated_pixel_cnn((2, 2), 3, channels=8, blocks=1, key=KEY), _integers((2, 2), 3)),
-    DistributionRow("vae", lambda: latent.vae((2,), 3, latent_dim=2, hidden=(8,), key=KEY), _integers((2,), 3), 1.0, _BOUND),
-    DistributionRow("gaussian mixture prior", lambda: latent.GaussianMixture(jnp.zeros(2), _vector(-1.0, 1.0)[:, None], _vector(0.0, 0.3)[:, None]), lambda: jnp.linspace(-12, 12, 4001)[:, None], 24 / 4000),
-    DistributionRow("vp_score", lambda: score.vp_score((2,), levels=3, width=8, depth=1, steps=8, key=KEY), _integers((2,), 3), 1.0, _BOUND),
+    DistributionRow(
+        "gated_pixel_cnn",
+        lambda: autoregressive.gated_pixel_cnn((2, 2), 3, channels=8, blocks=1, key=KEY),
+        _integers((2, 2), 3),
+    ),
+    DistributionRow(
+        "vae", lambda: latent.vae((2,), 3, latent_dim=2, hidden=(8,), key=KEY), _integers((2,), 3), 1.0, _BOUND
+    ),
+    DistributionRow(
+        "gaussian mixture prior",
+        lambda: latent.GaussianMixture(jnp.zeros(2), _vector(-1.0, 1.0)[:, None], _vector(0.0, 0.3)[:, None]),
+        lambda: jnp.linspace(-12, 12, 4001)[:, None],
+        24 / 4000,
+    ),
+    DistributionRow(
+        "vp_score",
+        lambda: score.vp_score((2,), levels=3, width=8, depth=1, steps=8, key=KEY),
+        _integers((2,), 3),
+        1.0,
+        _BOUND,
+    ),
 ]
 
 CONDITIONALS = {
     "normal head": lambda: distributions.Conditional(_net(3, 4), distributions.NormalHead(), event_shape=(2,)),
     "bernoulli head": lambda: distributions.Conditional(_net(3, 2), distributions.BernoulliHead(), event_shape=(2,)),
-    "categorical head": lambda: distributions.Conditional(_net(3, 8), distributions.CategoricalHead(4), event_shape=(2,)),
-    "discretized logistic head": lambda: distributions.Conditional(_net(3, 4), distributions.DiscretizedLogisticHead(4), event_shape=(2,)),
-    "discretized logistic mixture head": lambda: distributions.Conditional(_net(3, 12), distributions.DiscretizedLogisticMixtureHead(4, 2), event_shape=(2,)),
+    "categorical head": lambda: distributions.Conditional(
+        _net(3, 8), distributions.CategoricalHead(4), event_shape=(2,)
+    ),
+    "discretized logistic head": lambda: distributions.Conditional(
+        _net(3, 4), distributions.DiscretizedLogisticHead(4), event_shape=(2,)
+    ),
+    "discretized logistic mixture head": lambda: distributions.Conditional(
+        _net(3, 12), distributions.DiscretizedLogisticMixtureHead(4, 2), event_shape=(2,)
+    ),
     "real_nvp": lambda: flows.real_nvp(2, layers=2, hidden=(8,), context_dim=3, key=KEY),
     "made": lambda: autoregressive.made((2,), 3, hidden=(16,), context_dim=3, key=KEY),
     "gated_pixel_cnn": lambda: autoregressive.gated_pixel_cnn((2, 2), 3, channels=8, blocks=1, context_dim=3, key=KEY),

@@ -34,7 +34,16 @@ def test_the_leaderboard(demo):
     assert [row["model"] for row in board["models"]] == NAMES
     kinds = dict.fromkeys(NAMES, "bound") | dict.fromkeys(["independent", "mixture", "autoregressive"], "exact")
     for row in board["models"]:
-        assert set(row) == {"model", "bits_per_dim", "kind", "se", "nats", "parameters", "train_seconds", "ms_per_sample"}
+        assert set(row) == {
+            "model",
+            "bits_per_dim",
+            "kind",
+            "se",
+            "nats",
+            "parameters",
+            "train_seconds",
+            "ms_per_sample",
+        }
         assert row["kind"] == kinds[row["model"]]
         assert row["bits_per_dim"] == pytest.approx(row["nats"] / 64 / np.log(2))
         assert 1.7 < row["bits_per_dim"] < 4.09 and 0 < row["se"] < 0.05

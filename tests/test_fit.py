@@ -169,7 +169,9 @@ def test_a_program_with_validation_keywords_and_params():
 
     x = jnp.linspace(-1, 1, 64)
     data = {"x": x, "y": 3 * x}
-    result = quiet(program, data, steps=300, batch_size=32, optimizer=optax.adam(0.1), validation=data, validate_every=50)
+    result = quiet(
+        program, data, steps=300, batch_size=32, optimizer=optax.adam(0.1), validation=data, validate_every=50
+    )
     assert abs(result.params["weight"] - 3) < 0.05
     # nats per row of a unit normal at its mean
     assert abs(result.best.loss - 0.5 * np.log(2 * np.pi)) < 0.01
@@ -265,7 +267,7 @@ def test_unusable_data(data, message):
     with pytest.raises(ValueError, match=message):
         quiet(flow(), data, steps=1)
     if not isinstance(data, tuple):
-        with pytest.raises(ValueError, match="^validation: "):
+        with pytest.raises(ValueError, match=r"^validation: "):
             quiet(flow(), X, steps=1, validation=data)
 
 
@@ -369,7 +371,9 @@ def test_the_bar_shows_bits_per_dim_and_can_have_a_name(capsys):
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize("row", [row for row in DISTRIBUTIONS if "learnable" not in row.exceptions], ids=lambda row: row.name)
+@pytest.mark.parametrize(
+    "row", [row for row in DISTRIBUTIONS if "learnable" not in row.exceptions], ids=lambda row: row.name
+)
 def test_every_family_trains(row):
     """One fit of each row with learnable parts: the loss of its own draws falls."""
     model = row.make()
@@ -378,7 +382,9 @@ def test_every_family_trains(row):
         warnings.simplefilter("error")
         result = quiet(model, x, steps=30, batch_size=64, optimizer=optax.adam(1e-2))
     assert np.isfinite(result.losses).all()
-    moved = [not np.array_equal(a, b) for a, b in zip(partition(model)[0].values(), partition(result.model)[0].values())]
+    moved = [
+        not np.array_equal(a, b) for a, b in zip(partition(model)[0].values(), partition(result.model)[0].values())
+    ]
     assert all(moved)
 
 
@@ -400,7 +406,9 @@ def test_a_learned_conditional_of_a_head_in_a_program():
 
 
 def test_a_transformed_base_of_numpyro_does_not_learn():
-    model = Transformed(dist.Normal(jnp.zeros(2), 1.0).to_event(1), probgen.bijectors.Affine(jnp.zeros(2), jnp.zeros(2)))
+    model = Transformed(
+        dist.Normal(jnp.zeros(2), 1.0).to_event(1), probgen.bijectors.Affine(jnp.zeros(2), jnp.zeros(2))
+    )
     result = quiet(model, steps=1500, optimizer=optax.adam(1e-2))
     np.testing.assert_array_equal(result.model.base.base_dist.loc, 0.0)
     np.testing.assert_allclose(result.model.sample(KEY, (4000,)).mean(0), X.mean(0), atol=0.2)

@@ -52,7 +52,9 @@ def test_causal_convolution_is_the_convolution():
     x = jax.random.normal(KEY, (5, 4, 2))
     # taps are listed from the position itself upwards and from right to left: a kernel, read backwards
     kernel = layer.linear.weight.T.reshape(2, 3, 2, 3)[::-1, ::-1]
-    want = jax.lax.conv_general_dilated(x[None], kernel, (1, 1), ((1, 0), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    want = jax.lax.conv_general_dilated(
+        x[None], kernel, (1, 1), ((1, 0), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
     np.testing.assert_allclose(layer(x), want[0], rtol=1e-4, atol=1e-5)
 
 

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 import optax
-import probgen
 import pytest
+
+import probgen
 from probgen.networks import NoiseEmbedding
 from probgen.score import (
     DDIM,
@@ -173,6 +174,7 @@ def test_orders_of_the_ode_samplers():
 
 # -- integers
 
+
 def tiny(seed=0):
     """A model of two numbers in 0..2 with weights that are far from the start."""
     model = vp_score((2,), levels=3, width=8, depth=1, log_snr=(5.0, -6.0), steps=60, key=jax.random.key(seed))
@@ -234,7 +236,9 @@ def test_models_made_under_vmap():
     x = jnp.zeros((5, 1, 2))
     bound = bound_of(many, jax.random.key(1), x, 4)
     assert bound.shape == (5, 3)
-    alone = jax.jit(jax.vmap(lambda k: last.log_prob_bound(k, x[0, 0], 4)))(jax.random.split(jax.random.key(1), (5, 3))[:, 2])
+    alone = jax.jit(jax.vmap(lambda k: last.log_prob_bound(k, x[0, 0], 4)))(
+        jax.random.split(jax.random.key(1), (5, 3))[:, 2]
+    )
     np.testing.assert_allclose(bound[:, 2], alone, rtol=1e-4)
 
 
@@ -305,7 +309,9 @@ def test_training_learns_a_dependence():
     coin = jax.random.bernoulli(jax.random.key(0), 0.5, (512,)).astype(jnp.int32)
     x = jnp.stack([coin, coin], -1)
     model = vp_score((2,), levels=2, width=32, depth=1, key=jax.random.key(1))
-    result = probgen.fit(model, x, steps=400, batch_size=256, optimizer=optax.adam(1e-2), key=jax.random.key(2), progress=False)
+    result = probgen.fit(
+        model, x, steps=400, batch_size=256, optimizer=optax.adam(1e-2), key=jax.random.key(2), progress=False
+    )
     nats = -bound_of(result.model, jax.random.key(3), x, 64).mean()
     assert np.log(2) - 0.05 < nats < np.log(2) + 0.1
 

@@ -20,7 +20,8 @@ class Autoregressive(Model):
     A density takes one pass of the network, a draw one pass for each number.
 
     Args:
-        network: any callable pytree, one event → raw numbers [*event_shape, head.num_params] (or of that size), those at a
+        network: any callable pytree, one event → raw numbers [*event_shape, head.num_params] (or of that size), those
+        at a
             position depending only on the positions before it. What is not causal has no right likelihood:
             `probgen.testing.check_causal` finds out.
         head: raw numbers [..., num_params] → distribution of scalars.
@@ -67,7 +68,7 @@ class Autoregressive(Model):
         return constraints.independent(support, self.event_dim)
 
     def conditionals(self, x: Array) -> dist.Distribution:
-        """The distribution of every position given those before it in x [..., *event_shape]: its batch shape is x's shape.
+        """The distribution of every position given those before it in x [..., *event_shape]; its batch shape is x's.
 
         >>> import jax, jax.numpy as jnp, probgen
         >>> model = probgen.autoregressive.made((3,), 2, key=jax.random.key(0))

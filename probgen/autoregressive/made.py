@@ -7,7 +7,7 @@ from jax import Array
 
 from probgen.autoregressive.autoregressive import Autoregressive
 from probgen.core import Contextual, recipe
-from probgen.distributions import BernoulliHead, CategoricalHead, ConditionalModel
+from probgen.distributions import ConditionalModel, integer_head
 from probgen.networks import MADE, Pixels
 
 
@@ -38,7 +38,7 @@ def made(
     """
     event_shape = tuple(event_shape)
     dim = math.prod(event_shape)
-    head = BernoulliHead() if levels == 2 else CategoricalHead(levels)
+    head = integer_head(levels)
     masked = MADE(dim, head.num_params, hidden=hidden, order=order, dropout=dropout, context_dim=context_dim, key=key)
     network = Pixels(masked, levels, (dim,))
     model = Autoregressive(Contextual(network) if context_dim else network, head, event_shape, order=order)

@@ -4,13 +4,13 @@ from jax import Array
 
 from probgen.autoregressive.autoregressive import Autoregressive
 from probgen.core import Contextual, recipe
-from probgen.distributions import BernoulliHead, CategoricalHead, ConditionalModel, DiscretizedLogisticMixtureHead
+from probgen.distributions import ConditionalModel, integer_head
 from probgen.networks import GatedPixelCNN, Pixels
 
 
 @recipe
 def gated_pixel_cnn(
-    event_shape: tuple[int, int],
+    event_shape: tuple[int, ...],
     levels: int,
     *,
     channels: int = 32,
@@ -39,10 +39,7 @@ def gated_pixel_cnn(
     if len(event_shape) != 2:
         raise ValueError(f"event_shape: expected (height, width), got {tuple(event_shape)}")
     height, width = event_shape
-    if components:
-        head = DiscretizedLogisticMixtureHead(levels, components)
-    else:
-        head = BernoulliHead() if levels == 2 else CategoricalHead(levels)
+    head = integer_head(levels, components=components)
     convolutions = GatedPixelCNN(
         (height, width, 1),
         head.num_params,

@@ -29,15 +29,17 @@ class Bijector(eqx.Module, distrax.Bijector):
     >>> import jax.numpy as jnp
     >>> class Double(Bijector):
     ...     event_ndims_in = 0
+    ...
     ...     def forward_event(self, x):
     ...         return 2 * x, jnp.log(2.0)
+    ...
     ...     def inverse_event(self, y):
     ...         return y / 2, -jnp.log(2.0)
     >>> Double().forward_and_log_det(jnp.ones(3))[1].shape
     (3,)
     """
 
-    # distrax keeps these four in instance attributes; here they are class facts, so that nothing is written to a frozen module
+    # distrax writes these four to the instance, which is a frozen module here; so they are facts of the class
     @property
     def event_ndims_in(self) -> int:
         """Rank of an event before `forward`."""
@@ -132,6 +134,6 @@ def _same(end: Any, full: Any) -> bool:
 
 
 def apply(bijector: distrax.Bijector, x: Array, *, inverse: bool = False) -> tuple[Array, Array]:
-    """(value, log_det) of ONE event, whose rank may exceed the bijector's: the log-determinant is summed to a scalar."""
+    """(value, log_det) of ONE event, whose rank may exceed the bijector's; the log-determinant is a scalar."""
     y, log_det = bijector.inverse_and_log_det(x) if inverse else bijector.forward_and_log_det(x)
     return y, jnp.sum(log_det)

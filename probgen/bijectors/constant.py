@@ -80,25 +80,25 @@ class Constant(Bijector):
         return jax.tree.unflatten(self.structure, self.leaves.value)
 
     @property
-    def event_ndims_in(self) -> int:  # noqa: D102
+    def event_ndims_in(self) -> int:
         return self.ndims[0]
 
     @property
-    def event_ndims_out(self) -> int:  # noqa: D102
+    def event_ndims_out(self) -> int:
         return self.ndims[1]
 
     @property
-    def batch_shape(self) -> tuple[int, ...]:  # noqa: D102
+    def batch_shape(self) -> tuple[int, ...]:
         return _batch_shape(self.bijector, self.ndims[0]) if self.own_batch_ndims else ()
 
     @property
-    def codomain(self) -> constraints.Constraint:  # noqa: D102
+    def codomain(self) -> constraints.Constraint:
         return self.codomain_
 
-    def forward_and_log_det(self, x: Array) -> tuple[Array, Array]:  # noqa: D102
+    def forward_and_log_det(self, x: Array) -> tuple[Array, Array]:
         return self._both(jnp.asarray(x), inverse=False)
 
-    def inverse_and_log_det(self, y: Array) -> tuple[Array, Array]:  # noqa: D102
+    def inverse_and_log_det(self, y: Array) -> tuple[Array, Array]:
         return self._both(jnp.asarray(y), inverse=True)
 
     def _both(self, x: Array, *, inverse: bool) -> tuple[Array, Array]:
@@ -112,10 +112,10 @@ class Constant(Bijector):
         # some bijectors return one log-determinant for a whole batch
         return value, jnp.broadcast_to(log_det, value.shape[: value.ndim - self.ndims[0 if inverse else 1]])
 
-    def forward_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:  # noqa: D102
+    def forward_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return self._shape("forward", shape, self.ndims)
 
-    def inverse_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:  # noqa: D102
+    def inverse_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return self._shape("inverse", shape, self.ndims[::-1])
 
     def _shape(self, direction: str, shape: tuple[int, ...], ndims: tuple[int, int]) -> tuple[int, ...]:

@@ -56,7 +56,7 @@ class Coupling(Bijector):
 
     def _parts(self, x: Array) -> tuple[Array, Array]:
         if self.mask is None:
-            if x.shape[0] <= self.split:
+            if self.split is None or x.shape[0] <= self.split:
                 raise ValueError(f"split={self.split} leaves nothing to transform in events of shape {x.shape}")
             return x[: self.split], x[self.split :]
         if x.shape[0] != len(self.mask):
@@ -76,14 +76,15 @@ class Coupling(Bijector):
         raw, num_params = self.conditioner(fixed), self.transformer.num_params
         if raw.size != moved.size * num_params:
             raise ValueError(
-                f"conditioner: expected {moved.size} × {num_params} numbers for {moved.size} coordinates, got {raw.shape}"
+                f"conditioner: expected {moved.size} × {num_params} numbers for {moved.size} coordinates, "
+                f"got {raw.shape}"
             )
         tau = self.transformer(raw.reshape(moved.size, num_params))
         moved, log_det = tau.inverse_and_log_det(moved) if inverse else tau.forward_and_log_det(moved)
         return self._join(fixed, moved), jnp.sum(log_det)
 
-    def forward_event(self, x: Array) -> tuple[Array, Array]:  # noqa: D102
+    def forward_event(self, x: Array) -> tuple[Array, Array]:
         return self._both(x, inverse=False)
 
-    def inverse_event(self, y: Array) -> tuple[Array, Array]:  # noqa: D102
+    def inverse_event(self, y: Array) -> tuple[Array, Array]:
         return self._both(y, inverse=True)

@@ -33,23 +33,23 @@ class Affine(Bijector):
         self.rank = self.shift.ndim
 
     @property
-    def event_ndims_in(self) -> int:  # noqa: D102
+    def event_ndims_in(self) -> int:
         return self.rank
 
     @property
-    def is_constant_jacobian(self) -> bool:  # noqa: D102
+    def is_constant_jacobian(self) -> bool:
         return True
 
-    def forward_event(self, x: Array) -> tuple[Array, Array]:  # noqa: D102
+    def forward_event(self, x: Array) -> tuple[Array, Array]:
         return x * jnp.exp(self.log_scale) + self.shift, jnp.sum(self.log_scale)
 
-    def inverse_event(self, y: Array) -> tuple[Array, Array]:  # noqa: D102
+    def inverse_event(self, y: Array) -> tuple[Array, Array]:
         return (y - self.shift) * jnp.exp(-self.log_scale), -jnp.sum(self.log_scale)
 
-    def image(self, support: constraints.Constraint) -> constraints.Constraint:  # noqa: D102
+    def image(self, support: constraints.Constraint) -> constraints.Constraint:
         return _move_ends(self.forward, support) or super().image(support)
 
-    def preimage(self, support: constraints.Constraint) -> constraints.Constraint:  # noqa: D102
+    def preimage(self, support: constraints.Constraint) -> constraints.Constraint:
         return _move_ends(self.inverse, support) or super().preimage(support)
 
 
@@ -72,17 +72,17 @@ class Sigmoid(Bijector):
     """
 
     @property
-    def event_ndims_in(self) -> int:  # noqa: D102
+    def event_ndims_in(self) -> int:
         return 0
 
     @property
-    def codomain(self) -> constraints.Constraint:  # noqa: D102
+    def codomain(self) -> constraints.Constraint:
         return constraints.unit_interval
 
-    def forward_event(self, x: Array) -> tuple[Array, Array]:  # noqa: D102
+    def forward_event(self, x: Array) -> tuple[Array, Array]:
         return jax.nn.sigmoid(x), -jax.nn.softplus(x) - jax.nn.softplus(-x)
 
-    def inverse_event(self, y: Array) -> tuple[Array, Array]:  # noqa: D102
+    def inverse_event(self, y: Array) -> tuple[Array, Array]:
         # a value that rounded to 0 or 1 maps to the last finite logit, not to infinity
         y = jnp.clip(y, jnp.finfo(y.dtype).tiny, 1 - jnp.finfo(y.dtype).epsneg)
         x = jnp.log(y) - jnp.log1p(-y)

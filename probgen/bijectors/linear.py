@@ -15,7 +15,7 @@ from probgen.core import Frozen
 
 class _VolumePreserving(Bijector):
     @property
-    def is_constant_jacobian(self) -> bool:  # noqa: D102
+    def is_constant_jacobian(self) -> bool:
         return True
 
 
@@ -45,13 +45,13 @@ class Permute(_VolumePreserving):
     def _indices(self) -> Array:
         return jnp.asarray(self.order) if self.permutation is None else self.permutation
 
-    def forward_event(self, x: Array) -> tuple[Array, Array]:  # noqa: D102
+    def forward_event(self, x: Array) -> tuple[Array, Array]:
         return x[self._indices], jnp.zeros((), x.dtype)
 
-    def inverse_event(self, y: Array) -> tuple[Array, Array]:  # noqa: D102
+    def inverse_event(self, y: Array) -> tuple[Array, Array]:
         return y[jnp.argsort(self._indices)], jnp.zeros((), y.dtype)
 
-    def image(self, support: constraints.Constraint) -> constraints.Constraint:  # noqa: D102
+    def image(self, support: constraints.Constraint) -> constraints.Constraint:
         return _shared_ends(self, support)
 
     preimage = image
@@ -65,12 +65,13 @@ class Reverse(_VolumePreserving):
     Array([2., 1.], dtype=float32)
     """
 
-    def forward_event(self, x: Array) -> tuple[Array, Array]:  # noqa: D102
+    def forward_event(self, x: Array) -> tuple[Array, Array]:
         return x[::-1], jnp.zeros((), x.dtype)
 
-    inverse_event = forward_event
+    def inverse_event(self, y: Array) -> tuple[Array, Array]:
+        return self.forward_event(y)
 
-    def image(self, support: constraints.Constraint) -> constraints.Constraint:  # noqa: D102
+    def image(self, support: constraints.Constraint) -> constraints.Constraint:
         return _shared_ends(self, support)
 
     preimage = image
@@ -95,23 +96,23 @@ class Reshape(_VolumePreserving):
         self.shape_in, self.shape_out = tuple(shape_in), tuple(shape_out)
 
     @property
-    def event_ndims_in(self) -> int:  # noqa: D102
+    def event_ndims_in(self) -> int:
         return len(self.shape_in)
 
     @property
-    def event_ndims_out(self) -> int:  # noqa: D102
+    def event_ndims_out(self) -> int:
         return len(self.shape_out)
 
-    def forward_event(self, x: Array) -> tuple[Array, Array]:  # noqa: D102
+    def forward_event(self, x: Array) -> tuple[Array, Array]:
         return x.reshape(self.shape_out), jnp.zeros((), x.dtype)
 
-    def inverse_event(self, y: Array) -> tuple[Array, Array]:  # noqa: D102
+    def inverse_event(self, y: Array) -> tuple[Array, Array]:
         return y.reshape(self.shape_in), jnp.zeros((), y.dtype)
 
-    def forward_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:  # noqa: D102
+    def forward_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return self._exchange(shape, self.shape_in, self.shape_out)
 
-    def inverse_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:  # noqa: D102
+    def inverse_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return self._exchange(shape, self.shape_out, self.shape_in)
 
     def _exchange(self, shape: tuple[int, ...], old: tuple[int, ...], new: tuple[int, ...]) -> tuple[int, ...]:
@@ -119,10 +120,10 @@ class Reshape(_VolumePreserving):
             raise ValueError(f"Reshape expects events of shape {old}, got {shape}")
         return shape[: len(shape) - len(old)] + new
 
-    def image(self, support: constraints.Constraint) -> constraints.Constraint:  # noqa: D102
+    def image(self, support: constraints.Constraint) -> constraints.Constraint:
         return _shared_ends(self, support, len(self.shape_out) - len(self.shape_in))
 
-    def preimage(self, support: constraints.Constraint) -> constraints.Constraint:  # noqa: D102
+    def preimage(self, support: constraints.Constraint) -> constraints.Constraint:
         return _shared_ends(self, support, len(self.shape_in) - len(self.shape_out))
 
 
@@ -145,10 +146,10 @@ class Rotation(_VolumePreserving):
         q, r = jnp.linalg.qr(jax.random.normal(key, (dim, dim)))
         self.matrix = Frozen(q * jnp.sign(jnp.diagonal(r)))
 
-    def forward_event(self, x: Array) -> tuple[Array, Array]:  # noqa: D102
+    def forward_event(self, x: Array) -> tuple[Array, Array]:
         return self.matrix.value @ x, jnp.zeros((), x.dtype)
 
-    def inverse_event(self, y: Array) -> tuple[Array, Array]:  # noqa: D102
+    def inverse_event(self, y: Array) -> tuple[Array, Array]:
         return self.matrix.value.T @ y, jnp.zeros((), y.dtype)
 
 

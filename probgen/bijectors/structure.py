@@ -36,7 +36,7 @@ class Chain(Bijector):
         self.bijectors = tuple(as_bijector(b) for b in bijectors)
 
     @property
-    def event_ndims_in(self) -> int:  # noqa: D102
+    def event_ndims_in(self) -> int:
         rank, change = 0, 0
         for b in reversed(self.bijectors):  # the least rank at which every part sees a whole event
             rank = max(rank, b.event_ndims_in - change)
@@ -44,54 +44,54 @@ class Chain(Bijector):
         return rank
 
     @property
-    def event_ndims_out(self) -> int:  # noqa: D102
+    def event_ndims_out(self) -> int:
         return self.event_ndims_in + sum(b.event_ndims_out - b.event_ndims_in for b in self.bijectors)
 
     @property
-    def is_constant_jacobian(self) -> bool:  # noqa: D102
+    def is_constant_jacobian(self) -> bool:
         return all(b.is_constant_jacobian for b in self.bijectors)
 
     @property
-    def is_constant_log_det(self) -> bool:  # noqa: D102
+    def is_constant_log_det(self) -> bool:
         return all(b.is_constant_log_det for b in self.bijectors)
 
     @property
-    def codomain(self) -> constraints.Constraint:  # noqa: D102
+    def codomain(self) -> constraints.Constraint:
         support = constraints.real
         for b in reversed(self.bijectors):
             support = b.image(support)
         return support
 
-    def forward_event(self, x: Array) -> tuple[Array, Array]:  # noqa: D102
+    def forward_event(self, x: Array) -> tuple[Array, Array]:
         total = jnp.zeros((), x.dtype)
         for b in reversed(self.bijectors):
             x, log_det = apply(b, x)
             total = total + log_det
         return x, total
 
-    def inverse_event(self, y: Array) -> tuple[Array, Array]:  # noqa: D102
+    def inverse_event(self, y: Array) -> tuple[Array, Array]:
         total = jnp.zeros((), y.dtype)
         for b in self.bijectors:
             y, log_det = apply(b, y, inverse=True)
             total = total + log_det
         return y, total
 
-    def forward_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:  # noqa: D102
+    def forward_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         for b in reversed(self.bijectors):
             shape = b.forward_shape(shape)
         return shape
 
-    def inverse_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:  # noqa: D102
+    def inverse_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         for b in self.bijectors:
             shape = b.inverse_shape(shape)
         return shape
 
-    def image(self, support: constraints.Constraint) -> constraints.Constraint:  # noqa: D102
+    def image(self, support: constraints.Constraint) -> constraints.Constraint:
         for b in reversed(self.bijectors):
             support = b.image(support)
         return support
 
-    def preimage(self, support: constraints.Constraint) -> constraints.Constraint:  # noqa: D102
+    def preimage(self, support: constraints.Constraint) -> constraints.Constraint:
         for b in self.bijectors:
             support = b.preimage(support)
         return support
@@ -111,47 +111,47 @@ class Inverse(Bijector):
         self.bijector = as_bijector(bijector)
 
     @property
-    def event_ndims_in(self) -> int:  # noqa: D102
+    def event_ndims_in(self) -> int:
         return self.bijector.event_ndims_out
 
     @property
-    def event_ndims_out(self) -> int:  # noqa: D102
+    def event_ndims_out(self) -> int:
         return self.bijector.event_ndims_in
 
     @property
-    def is_constant_jacobian(self) -> bool:  # noqa: D102
+    def is_constant_jacobian(self) -> bool:
         return self.bijector.is_constant_jacobian
 
     @property
-    def is_constant_log_det(self) -> bool:  # noqa: D102
+    def is_constant_log_det(self) -> bool:
         return self.bijector.is_constant_log_det
 
-    def forward_event(self, x: Array) -> tuple[Array, Array]:  # noqa: D102
+    def forward_event(self, x: Array) -> tuple[Array, Array]:
         return self.bijector.inverse_event(x)
 
-    def inverse_event(self, y: Array) -> tuple[Array, Array]:  # noqa: D102
+    def inverse_event(self, y: Array) -> tuple[Array, Array]:
         return self.bijector.forward_event(y)
 
-    def forward_and_log_det(self, x: Array) -> tuple[Array, Array]:  # noqa: D102
+    def forward_and_log_det(self, x: Array) -> tuple[Array, Array]:
         return self.bijector.inverse_and_log_det(x)
 
-    def inverse_and_log_det(self, y: Array) -> tuple[Array, Array]:  # noqa: D102
+    def inverse_and_log_det(self, y: Array) -> tuple[Array, Array]:
         return self.bijector.forward_and_log_det(y)
 
-    def forward_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:  # noqa: D102
+    def forward_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return self.bijector.inverse_shape(shape)
 
-    def inverse_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:  # noqa: D102
+    def inverse_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return self.bijector.forward_shape(shape)
 
-    def image(self, support: constraints.Constraint) -> constraints.Constraint:  # noqa: D102
+    def image(self, support: constraints.Constraint) -> constraints.Constraint:
         return self.bijector.preimage(support)
 
-    def preimage(self, support: constraints.Constraint) -> constraints.Constraint:  # noqa: D102
+    def preimage(self, support: constraints.Constraint) -> constraints.Constraint:
         return self.bijector.image(support)
 
 
-def Logit() -> Inverse:  # noqa: N802 (a bijector's name)
+def Logit() -> Inverse:
     """y = log x − log(1 − x): (0, 1) → ℝ, the inverse of `Sigmoid`.
 
     >>> Logit().forward(0.5)
@@ -180,7 +180,7 @@ class Stacked(Bijector):
     context: Array | None = given(default=None)
 
     @property
-    def event_ndims_in(self) -> int:  # noqa: D102
+    def event_ndims_in(self) -> int:
         return self.layers.event_ndims_in
 
     @property
@@ -214,13 +214,13 @@ class Stacked(Bijector):
         start = (x.astype(out[0].dtype), jnp.zeros((), out[1].dtype))
         return lax.scan(one, start, self.layers, reverse=not inverse, unroll=self.unroll)[0]
 
-    def forward_event(self, x: Array) -> tuple[Array, Array]:  # noqa: D102
+    def forward_event(self, x: Array) -> tuple[Array, Array]:
         return self._scan(x, inverse=False)
 
-    def inverse_event(self, y: Array) -> tuple[Array, Array]:  # noqa: D102
+    def inverse_event(self, y: Array) -> tuple[Array, Array]:
         return self._scan(y, inverse=True)
 
-    def image(self, support: constraints.Constraint) -> constraints.Constraint:  # noqa: D102
+    def image(self, support: constraints.Constraint) -> constraints.Constraint:
         for i in reversed(range(self.depth)):
             support = jax.tree.map(lambda leaf: leaf[i], self.layers).image(support)  # noqa: B023 (used at once)
         return support

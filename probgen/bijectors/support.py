@@ -69,4 +69,3 @@ def widen(support: constraints.Constraint, event_dim: int) -> constraints.Constr
     """A support as the support of an event of rank `event_dim`."""
     extra = event_dim - support.event_dim
     return constraints.independent(support, extra) if extra > 0 else support
-

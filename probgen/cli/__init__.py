@@ -16,7 +16,7 @@ def _parser() -> argparse.ArgumentParser:
 
     parser = argparse.ArgumentParser(
         prog="probgen",
-        description="Generative models as numpyro distributions: flows, autoregressive, latent-variable and score models.",
+        description="Generative models as numpyro distributions, trained and compared on images.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -45,7 +45,9 @@ def _parser() -> argparse.ArgumentParser:
     sample = command("sample", "draw from a model file")
     sample.add_argument("file", help="model file that demo or train wrote")
     sample.add_argument("--num", type=int, default=64, help="number of draws (default 64)")
-    sample.add_argument("--out", default="samples.png", help="a picture (.png) or an array (.npy) (default samples.png)")
+    sample.add_argument(
+        "--out", default="samples.png", help="a picture (.png) or an array (.npy) (default samples.png)"
+    )
     return parser
 
 

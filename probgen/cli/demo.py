@@ -116,7 +116,9 @@ def _write_pictures(out: Path, images: Images, rows: list[Row]) -> None:
         ax.set_axis_off()
     for ax, row in zip(axes[1:], rows, strict=False):
         sign = _SIGNS[row.test.kind]
-        image_grid(row.draws, levels=images.levels, title=f"{row.entry.name}  {sign} {row.test.bits_per_dim:.2f}", ax=ax)
+        image_grid(
+            row.draws, levels=images.levels, title=f"{row.entry.name}  {sign} {row.test.bits_per_dim:.2f}", ax=ax
+        )
     figure.savefig(out / "samples.png", dpi=150)
 
     figure = Figure(figsize=(7, 4.5), layout="constrained")

@@ -78,12 +78,12 @@ def _mixture(images: Images, *, key: Array, quick: bool) -> Trained:
         model = mixture(images.shape, images.levels, components=components, key=model_key)
         name = f"mixture of {components}"
         runs.append(_em(images, model, name, 10 if quick else 80, fit_key, smoothing=0.1, shrinkage=16.0))
-    best = min(runs, key=lambda result: result.best.loss)  # by validation
+    best = min(runs, key=lambda result: float(result.history["validation"].min()))  # by validation
     return Trained(best.model.model, best.history, count_parameters(best.model.model))
 
 
 def _by_gradients(
-    images: Images, model: Distribution, name: str, *, epochs: int, batch_size: int, rate: float, key: Array
+    images: Images, model: Any, name: str, *, epochs: int, batch_size: int, rate: float, key: Array
 ) -> Trained:
     """AdamW with a warm-up and a cosine decay, clipped gradients, averaged params, the best of them on validation."""
     batch_size = min(batch_size, len(images.train))
@@ -106,21 +106,25 @@ def _by_gradients(
 
 def _real_nvp(images: Images, *, key: Array, quick: bool) -> Trained:
     model_key, fit_key = jax.random.split(key)
-    size = {"layers": 4, "hidden": (64,)} if quick else {"layers": 12, "hidden": (128, 128)}
-    model = discrete_real_nvp(images.shape, images.levels, dropout=0.1, **size, key=model_key)
+    layers, hidden = (4, (64,)) if quick else (12, (128, 128))
+    model = discrete_real_nvp(images.shape, images.levels, layers=layers, hidden=hidden, dropout=0.1, key=model_key)
     return _by_gradients(images, model, "real_nvp", epochs=4 if quick else 120, batch_size=128, rate=1e-3, key=fit_key)
 
 
 def _autoregressive(images: Images, *, key: Array, quick: bool) -> Trained:
     model_key, fit_key = jax.random.split(key)
-    size = {"channels": 16, "blocks": 2} if quick else {"channels": 32, "blocks": 5}
-    model = gated_pixel_cnn(images.shape, images.levels, dropout=0.2, **size, key=model_key)
-    return _by_gradients(images, model, "autoregressive", epochs=2 if quick else 20, batch_size=64, rate=4e-3, key=fit_key)
+    channels, blocks = (16, 2) if quick else (32, 5)
+    model = gated_pixel_cnn(images.shape, images.levels, channels=channels, blocks=blocks, dropout=0.2, key=model_key)
+    return _by_gradients(
+        images, model, "autoregressive", epochs=2 if quick else 20, batch_size=64, rate=4e-3, key=fit_key
+    )
 
 
 def _vae(images: Images, *, key: Array, quick: bool) -> Trained:
     model_key, fit_key = jax.random.split(key)
-    model = vae(images.shape, images.levels, latent_dim=16, prior_components=20, dropout=0.1, input_dropout=0.1, key=model_key)
+    model = vae(
+        images.shape, images.levels, latent_dim=16, prior_components=20, dropout=0.1, input_dropout=0.1, key=model_key
+    )
     return _by_gradients(images, model, "vae", epochs=4 if quick else 100, batch_size=64, rate=2e-3, key=fit_key)
 
 

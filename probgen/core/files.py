@@ -64,7 +64,7 @@ def load(path: str | os.PathLike, *, like: Any = None) -> Any:
     try:
         with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+            arrays = {name: file.get_tensor(name) for name in file.keys()}
     except SafetensorError as error:
         raise ValueError(f"{path} is no whole safetensors file: {error}") from None
     if metadata.get("format") != _FORMAT:
@@ -91,7 +91,7 @@ def _fill(path: str, structure: Any, arrays: dict[str, np.ndarray]) -> Any:
                 f"the model {want.dtype}{list(want.shape)}"
             )
         if _is_key(leaf.value):
-            return jax.random.wrap_key_data(have, impl=jax.random.key_impl(leaf.value))
+            return jax.random.wrap_key_data(jnp.asarray(have), impl=jax.random.key_impl(leaf.value))
         return jnp.asarray(have)
 
     return replace_leaves(structure, read)

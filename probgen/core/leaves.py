@@ -177,5 +177,3 @@ def count_parameters(model: Any) -> int:
 def replace_leaves(model: Any, new: Callable[[Leaf], Any]) -> Any:
     """The model with every leaf replaced by `new(leaf)`."""
     return jax.tree.unflatten(jax.tree.structure(model), [new(leaf) for leaf in leaves(model)])
-
-

@@ -33,7 +33,11 @@ def _tuples(x: Any) -> Any:
 
 
 def _remember(model: Any, made_by: Recipe) -> Any:
-    return dataclasses.replace(model, recipe=made_by) if isinstance(model, eqx.Module) else model.replace(recipe=made_by)
+    return (
+        dataclasses.replace(model, **{"recipe": made_by})
+        if isinstance(model, eqx.Module)
+        else model.replace(recipe=made_by)
+    )
 
 
 def recipe(function: F) -> F:

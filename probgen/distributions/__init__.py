@@ -10,6 +10,7 @@ from probgen.distributions.heads import (
     DiscretizedLogisticHead,
     DiscretizedLogisticMixtureHead,
     NormalHead,
+    integer_head,
 )
 from probgen.distributions.interop import as_transform, from_distrax
 from probgen.distributions.mixture import EM, CategoricalMixture, histogram, mixture
@@ -38,6 +39,7 @@ __all__ = [
     "as_transform",
     "from_distrax",
     "histogram",
+    "integer_head",
     "mixture",
     "observe",
 ]

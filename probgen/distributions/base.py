@@ -42,7 +42,7 @@ class Distribution(dist.Distribution):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super(dist.Distribution, cls).__init_subclass__(**kwargs)  # numpyro's would register it without names
-        jtu.register_pytree_with_keys(cls, _flatten_with_names, cls.tree_unflatten, lambda d: d.tree_flatten())
+        jtu.register_pytree_with_keys(cls, _flatten_with_names, cls.tree_unflatten, lambda d: d.tree_flatten())  # type: ignore[arg-type]
 
     @classmethod
     def gather_pytree_data_fields(cls) -> tuple[str, ...]:
@@ -109,7 +109,8 @@ class Distribution(dist.Distribution):
         """
         if not self.exact:
             raise NotImplementedError(
-                f"{type(self).__name__} has no exact log_prob: use log_prob_bound(key, x), or probgen.observe in a program"
+                f"{type(self).__name__} has no exact log_prob: "
+                "use log_prob_bound(key, x), or probgen.observe in a program"
             )
         if intermediates:
             return intermediates[0]
@@ -201,7 +202,9 @@ class Distribution(dist.Distribution):
 
 
 def _own_leaves(d: Distribution) -> list[Any]:
-    return [leaf for name in type(d).gather_pytree_data_fields() for leaf in jax.tree.leaves(hold(d.__dict__.get(name)))]
+    return [
+        leaf for name in type(d).gather_pytree_data_fields() for leaf in jax.tree.leaves(hold(d.__dict__.get(name)))
+    ]
 
 
 def _first_ndim(d: Distribution) -> int | None:

@@ -139,3 +139,16 @@ class DiscretizedLogisticMixtureHead(eqx.Module):
 def _in_levels(loc: Array, scale: Array, levels: int) -> tuple[Array, Array]:
     half = (levels - 1) / 2
     return half * (1.0 + loc), half / 2 * _scale(scale, 0.02 / half)
+
+
+def integer_head(levels: int, *, components: int = 0) -> Head:
+    """The head of integers 0..levels−1: `components` discretized logistics mixed, or a categorical where that is 0.
+
+    Two levels without components are a Bernoulli.
+
+    >>> integer_head(17).num_params, integer_head(17, components=3).num_params, integer_head(2).num_params
+    (17, 9, 1)
+    """
+    if components:
+        return DiscretizedLogisticMixtureHead(levels, components)
+    return BernoulliHead() if levels == 2 else CategoricalHead(levels)

@@ -21,11 +21,14 @@ class Model(Distribution):
     ...     pytree_data_fields = ("log_rate",)
     ...     learnable_fields = ("log_rate",)
     ...     support = constraints.positive
+    ...
     ...     def __init__(self, log_rate):
     ...         self.log_rate = jnp.asarray(log_rate)
     ...         super().__init__(())
+    ...
     ...     def sample_event(self, key):
     ...         return jax.random.exponential(key) * jnp.exp(-self.log_rate)
+    ...
     ...     def log_prob_event(self, x):
     ...         return self.log_rate - jnp.exp(self.log_rate) * x
     >>> Exponential(0.0).log_prob(jnp.ones(3)).shape

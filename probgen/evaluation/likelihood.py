@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from numpy.typing import ArrayLike
 
 from probgen.distributions import Distribution
 
@@ -47,7 +48,7 @@ class Likelihood(NamedTuple):
 
 
 def likelihood(
-    model: Distribution, x: Array, *, key: Array | None = None, num_particles: int = 1, batch_size: int = 128
+    model: Distribution, x: ArrayLike, *, key: Array | None = None, num_particles: int = 1, batch_size: int = 128
 ) -> Likelihood:
     """−1/N Σ log p(x_n), exact where the model is, else its bound with `num_particles`.
 
@@ -59,7 +60,7 @@ def likelihood(
     >>> print(likelihood(histogram((2,), 4), jnp.zeros((10, 2), int)))
     = 2.0000 ± 0.0000 bits/dim (= 2.773 ± 0.000 nats, 10 rows)
     """
-    if len(x) == 0:
+    if len(np.atleast_1d(x)) == 0:
         raise ValueError("x: expected at least one row, got none")
     if key is None and not model.exact:
         raise ValueError(f"key: {type(model).__name__} has only a bound, which needs a jax.random key")
@@ -69,11 +70,15 @@ def likelihood(
     def block(model: Distribution, key: Array, x: Array) -> Array:
         return model.log_prob_bound(key, x, num_particles)
 
-    x, parts = np.asarray(x), []
-    for start in range(0, len(x), batch_size):
-        rows = np.arange(start, start + batch_size) % len(x)  # the last block is filled up: one shape, one compilation
-        parts.append(np.asarray(block(model, jax.random.fold_in(key, start), jnp.asarray(x[rows])), np.float64))
-    losses = -np.concatenate(parts)[: len(x)]
+    events, parts = np.asarray(x), []
+    for start in range(0, len(events), batch_size):
+        rows = np.arange(start, start + batch_size) % len(
+            events
+        )  # the last block is filled up: one shape, one compilation
+        parts.append(np.asarray(block(model, jax.random.fold_in(key, start), jnp.asarray(events[rows])), np.float64))
+    losses = -np.concatenate(parts)[: len(events)]
     spread = float(losses.std(ddof=1) / math.sqrt(len(losses))) if len(losses) > 1 else math.nan
     kind = "exact" if model.exact else "bound"
-    return Likelihood(float(losses.mean()), spread, kind, max(1, math.prod(model.event_shape)), len(losses), num_particles)
+    return Likelihood(
+        float(losses.mean()), spread, kind, max(1, math.prod(model.event_shape)), len(losses), num_particles
+    )

@@ -1,6 +1,7 @@
 """RealNVP, for vectors and for discrete images."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import distrax
 import jax
@@ -46,7 +47,9 @@ def real_nvp(
     def layer(key: Array) -> Chain:
         net_key, order_key = jax.random.split(key)
         out = (dim - split) * transformer.num_params
-        net = MLP(split, out, hidden=hidden, activation=jax.nn.relu, dropout=dropout, context_dim=context_dim, key=net_key)
+        net = MLP(
+            split, out, hidden=hidden, activation=jax.nn.relu, dropout=dropout, context_dim=context_dim, key=net_key
+        )
         order = Permute(jax.random.permutation(order_key, dim)) if permute else Reverse()
         return Chain([Coupling(Contextual(net) if context_dim else net, transformer, split=split), order])
 
@@ -81,7 +84,7 @@ def discrete_real_nvp(
     (3,)
     """
     dim = int(jnp.zeros(event_shape).size)
-    flow = real_nvp(dim, layers=layers, hidden=hidden, dropout=dropout, permute=permute, key=key)
+    flow: Any = real_nvp(dim, layers=layers, hidden=hidden, dropout=dropout, permute=permute, key=key)
     scale = distrax.ScalarAffine(shift=0.0, scale=float(levels))
     to_levels = Chain([Reshape((dim,), tuple(event_shape)), scale, Sigmoid(), flow.bijector])
     return Dequantized(Transformed(flow.base, to_levels), levels)

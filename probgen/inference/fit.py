@@ -130,7 +130,8 @@ def _validation_data(model: Any, validation: Any, data: tuple[tuple, dict]) -> t
     if validation is None:
         return None
     args, kwargs, _ = as_arrays("validation", validation)
-    if jax.tree.structure((args, kwargs)) != jax.tree.structure(data):
+    structure: Any = jax.tree.structure(data)
+    if structure != jax.tree.structure((args, kwargs)):
         raise ValueError("validation: expected the same structure of arrays as data")
     if is_model(model):
         check_events("validation", getattr(model, "model", model) if len(args) > 1 else model, args[0])
@@ -163,7 +164,9 @@ def _train(loop: Loop, watch: "Watch", carry: Carry, total: int, bar: Progress) 
                 stopped = "patience"
                 break
             if done > 1:  # the first chunk compiles
-                chunk = int(np.clip(steps * _CHUNK_SECONDS / (time.perf_counter() - began + 1e-9), 1, min(CHUNK, 8 * chunk)))
+                chunk = int(
+                    np.clip(steps * _CHUNK_SECONDS / (time.perf_counter() - began + 1e-9), 1, min(CHUNK, 8 * chunk))
+                )
     except KeyboardInterrupt:
         stopped = "interrupted"
     return carry, np.concatenate([*losses, np.zeros(0, np.float32)]), stopped
@@ -180,7 +183,14 @@ class Watch:
     """Validation: the loss of held-out rows, the best params so far, and patience."""
 
     def __init__(self, task: Task, loop: Loop, held_out: Any, every: int, patience: int | None, key: Array):
-        self.task, self.loop, self.held_out, self.every, self.patience, self.key = task, loop, held_out, every, patience, key
+        self.task, self.loop, self.held_out, self.every, self.patience, self.key = (
+            task,
+            loop,
+            held_out,
+            every,
+            patience,
+            key,
+        )
         self.best: Best | None = None
         self.history: list[tuple[int, float]] = []
         self.kept: tuple[Any, Any] | None = None

@@ -33,7 +33,9 @@ def _all_finite(tree: Any) -> Array:
 class Loop:
     """The compiled steps of one `fit`. `run(carry, n)` takes n steps and returns the carry and n losses."""
 
-    def __init__(self, task: Task, svi: SVI, data: tuple[tuple, dict], rows: int, batch_size: int, key: Array, ema: float | None):
+    def __init__(
+        self, task: Task, svi: SVI, data: tuple[tuple, dict], rows: int, batch_size: int, key: Array, ema: float | None
+    ):
         self.task, self.svi, self.data, self.rows, self.batch_size, self.ema = task, svi, data, rows, batch_size, ema
         self.order_key, self.update_key = jax.random.split(key)
         self._many: Callable = jax.jit(self._chunk, donate_argnums=0)

@@ -46,7 +46,7 @@ def _sites(program: Callable, args: tuple, kwargs: dict, rows: int) -> dict[str,
 
 
 def plates_to_scale(program: Callable, args: tuple, kwargs: dict, rows: int, batch_size: int) -> frozenset[str]:
-    """Names of the plates that must be scaled by rows / batch_size; ValueError where a batch cannot be made to serve."""
+    """Names of the plates to be scaled by rows / batch_size; ValueError where a batch cannot be made to serve."""
     sites = _sites(program, args, kwargs, batch_size)
     other = _sites(program, args, kwargs, batch_size + 1)
     unscaled, following = set(), set()

@@ -41,7 +41,7 @@ def make_history(
     """The losses as an `xarray.Dataset`: `train` per step, `validation` at `validation_step`, in nats per datum."""
     import xarray
 
-    variables = {"train": ("step", losses)}
+    variables: dict[str, tuple[str, np.ndarray]] = {"train": ("step", losses)}
     coordinates = {"step": np.arange(1, len(losses) + 1)}
     if validation:
         steps, values = zip(*validation, strict=True)
@@ -49,7 +49,7 @@ def make_history(
         coordinates["validation_step"] = np.asarray(steps)
     for name in list(variables):
         if event_size is not None:
-            dim, values = variables[name]
-            variables[f"{name}_bits_per_dim"] = (dim, values / (event_size * np.log(2)))
+            dim, nats = variables[name]
+            variables[f"{name}_bits_per_dim"] = (dim, nats / (event_size * np.log(2)))
     attributes = {"unit": "nats per datum", "kind": kind, "stopped": stopped}
     return xarray.Dataset(variables, coordinates, attributes)

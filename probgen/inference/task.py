@@ -86,7 +86,9 @@ def model_task(
         PerRow(Trace_ELBO() if objective is None else objective, batch_size),
         rest,
         max(1, jax.numpy.zeros(inner.event_shape).size),
-        lambda params, rest: from_params(params, "model", combine(partition(model, learnable)[0], rest), learnable=learnable),
+        lambda params, rest: from_params(
+            params, "model", combine(partition(model, learnable)[0], rest), learnable=learnable
+        ),
         update if hasattr(model, "update") else None,
         score,
         "=" if inner.exact else "≤",
@@ -95,7 +97,13 @@ def model_task(
 
 
 def program_task(
-    program: Callable, guide: Callable | None, args: tuple, kwargs: dict, rows: int, batch_size: int, objective: ELBO | None
+    program: Callable,
+    guide: Callable | None,
+    args: tuple,
+    kwargs: dict,
+    rows: int,
+    batch_size: int,
+    objective: ELBO | None,
 ) -> Task:
     """Stochastic variational inference of a user's program, its plates made to weigh what the full data would."""
     guide = (lambda *args, **kwargs: None) if guide is None else guide

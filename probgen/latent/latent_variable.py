@@ -25,9 +25,10 @@ class LatentVariableModel(Model):
 
     Args:
         prior: the distribution of one z, of batch shape (), ours or numpyro's.
-        likelihood: z [..., *latent_shape] → distribution of x (a `Conditional`, a `ConditionalModel`, any callable pytree).
-        posterior: x [..., *event_shape] → distribution of z whose samples carry gradients. Its draws are never inverted.
-        context_shape: the shape of one context where parts are `Contextual`; wrap the model in a `ConditionalModel` then.
+        likelihood: z [..., *latent_shape] → distribution of x (a `Conditional`, a `ConditionalModel`, any callable
+        pytree). posterior: x [..., *event_shape] → distribution of z whose samples carry gradients. Its draws are never
+        inverted. context_shape: the shape of one context where parts are `Contextual`; wrap the model in a
+        `ConditionalModel` then.
 
     Raises ValueError where the parts' shapes do not fit, or where the posterior's samples carry no gradient.
 
@@ -63,7 +64,9 @@ class LatentVariableModel(Model):
         self.context_shape = context_shape
         given_z = self._likelihood_of_zeros(likelihood)
         if given_z.batch_shape:
-            raise ValueError(f"likelihood: expected batch shape () for one z, got {given_z.batch_shape}; use .to_event()")
+            raise ValueError(
+                f"likelihood: expected batch shape () for one z, got {given_z.batch_shape}; use .to_event()"
+            )
         super().__init__(given_z.event_shape, validate_args=validate_args)
 
     def _likelihood_of_zeros(self, likelihood: Any) -> dist.Distribution:
@@ -129,7 +132,9 @@ class LatentVariableModel(Model):
         >>> model = probgen.latent.vae((3,), 2, latent_dim=2, hidden=(8,), key=jax.random.key(0))
         >>> svi = SVI(model.program, model.guide, optax.adam(1e-3), Trace_ELBO())
         >>> result = svi.run(jax.random.key(1), 2, jnp.zeros((5, 3), int), progress_bar=False)
-        >>> probgen.from_params(result.params, "model", model).log_prob_bound(jax.random.key(2), jnp.zeros(3, int)).shape
+        >>> probgen.from_params(result.params, "model", model).log_prob_bound(
+        ...     jax.random.key(2), jnp.zeros(3, int)
+        ... ).shape
         ()
         """
         model = module(name, self)

@@ -10,13 +10,7 @@ import numpyro.distributions as dist
 from jax import Array
 
 from probgen.core import Contextual, recipe
-from probgen.distributions import (
-    BernoulliHead,
-    CategoricalHead,
-    Conditional,
-    ConditionalModel,
-    DiscretizedLogisticMixtureHead,
-)
+from probgen.distributions import Conditional, ConditionalModel, integer_head
 from probgen.latent.latent_variable import LatentVariableModel
 from probgen.latent.parts import BoundedNormalHead, GaussianMixture
 from probgen.networks import MLP, Pixels
@@ -55,14 +49,11 @@ def vae(
     """
     event_shape, hidden = tuple(event_shape), tuple(hidden)
     size = math.prod(event_shape)
-    if components:
-        head = DiscretizedLogisticMixtureHead(levels, components)
-    else:
-        head = BernoulliHead() if levels == 2 else CategoricalHead(levels)
+    head = integer_head(levels, components=components)
     encoder_key, decoder_key, prior_key = jax.random.split(key, 3)
-    shared = {"activation": jax.nn.silu, "context_dim": context_dim}
-    encoder = MLP(size, 2 * latent_dim, hidden=hidden, dropout=dropout, **shared, key=encoder_key)
-    decoder = MLP(latent_dim, size * head.num_params, hidden=hidden[::-1], dropout=dropout, **shared, key=decoder_key)
+    encoder = MLP(size, 2 * latent_dim, hidden=hidden, context_dim=context_dim, dropout=dropout, key=encoder_key)
+    out = size * head.num_params
+    decoder: Any = MLP(latent_dim, out, hidden=hidden[::-1], context_dim=context_dim, dropout=dropout, key=decoder_key)
     seen: Any = Pixels(encoder, levels, (size,), dropout=input_dropout)
     if context_dim:
         seen, decoder = Contextual(seen), Contextual(decoder)

@@ -42,7 +42,9 @@ class CausalConvolution(eqx.Module):
     rows: tuple[int, ...] = eqx.field(static=True)
     columns: tuple[int, ...] = eqx.field(static=True)
 
-    def __init__(self, in_channels: int, out_channels: int, *, rows: tuple[int, ...], columns: tuple[int, ...], key: Array):
+    def __init__(
+        self, in_channels: int, out_channels: int, *, rows: tuple[int, ...], columns: tuple[int, ...], key: Array
+    ):
         self.rows, self.columns = rows, columns
         self.linear = Linear(len(rows) * len(columns) * in_channels, out_channels, key=key)
 
@@ -80,7 +82,7 @@ class _GatedBlock(eqx.Module):
     def __call__(self, v: Array, h: Array, dropout: Dropout, context: Array | None) -> tuple[Array, Array]:
         above = self.vertical(v)
         left = self.horizontal(h) + pointwise(self.across, above)
-        if self.context is not None:
+        if self.context is not None and context is not None:
             for_v, for_h = jnp.split(self.context(context), 2)
             above, left = above + for_v, left + for_h
         v = v + pointwise(self.vertical_out, dropout(_gate(above)))
@@ -93,7 +95,7 @@ def _gate(x: Array) -> Array:
 
 
 class GatedPixelCNN(eqx.Module):
-    """Gated causal convolutions in two stacks, [H, W, C] → [H, W, num_params]; position (r, c) sees all that is above and left.
+    """Gated causal convolutions in two stacks: at (r, c), [H, W, num_params] numbers from all that is above and left.
 
         v_{l+1} = v_l + V_l gate(K_l * v_l),   h_{l+1} = h_l + H_l gate(k_l * h_l + A_l (K_l * v_l)),
         gate(a, b) = tanh(a) ⊙ σ(b)
@@ -101,9 +103,9 @@ class GatedPixelCNN(eqx.Module):
     The first layer looks strictly above (v) and strictly left (h), so no later one has to mask anything. Each position
     starts from a learned vector of its own. The blocks are stacked and run as one scan.
 
-    Args: `image_shape` (H, W, C); `num_params`; `channels` of each stack; `blocks`; `reach` of a kernel in pixels: it is
-    reach + 1 high and 2 · reach + 1 wide; `dropout` in the blocks; `context_dim`. With blocks · reach + 1 < max(H, W)
-    far pixels are out of sight.
+    Args: `image_shape` (H, W, C); `num_params`; `channels` of each stack; `blocks`; `reach` of a kernel in pixels: it
+    is reach + 1 high and 2 · reach + 1 wide; `dropout` in the blocks; `context_dim`. With blocks · reach + 1 < max(H,
+    W) far pixels are out of sight.
 
     References: Conditional Image Generation with PixelCNN Decoders (van den Oord et al. 2016), arXiv:1606.05328.
 

@@ -84,23 +84,23 @@ class MADE(eqx.Module):
         position = np.empty(dim, int)
         position[list(order)] = np.arange(1, dim + 1)
         lowest = 0 if context_dim else min(1, dim - 1)
-        units = [tuple(lowest + np.arange(size) % max(dim - lowest, 1)) for size in hidden]
-        outputs = tuple(np.repeat(position - 1, num_params))
-        degrees = [tuple(int(d) for d in layer) for layer in (position, *units, outputs)]
+        units = [lowest + np.arange(size) % max(dim - lowest, 1) for size in hidden]
+        every: list[np.ndarray] = [position, *units, np.repeat(position - 1, num_params)]
+        degrees = [tuple(int(d) for d in layer) for layer in every]
         keys = jax.random.split(key, len(degrees))
         scales = [math.sqrt(2.0)] * len(hidden) + [out_scale]
         self.layers = tuple(
-            MaskedLinear(i, o, scale=s, key=k) for i, o, s, k in zip(degrees[:-1], degrees[1:], scales, keys, strict=False)
+            MaskedLinear(i, o, scale=s, key=k)
+            for i, o, s, k in zip(degrees[:-1], degrees[1:], scales, keys, strict=False)
         )
         self.context = Linear(context_dim, len(degrees[1]), key=keys[-1]) if context_dim else None
         self.dropout, self.num_params, self.activation = Dropout(dropout), num_params, activation
 
     def __call__(self, x: Array, context: Array | None = None) -> Array:
         """Apply the network to a vector, and to a context where it was built with `context_dim`."""
-        *inner, last = self.layers
-        for i, layer in enumerate(inner):
+        for i, layer in enumerate(self.layers[:-1]):
             x = layer(x)
-            if i == 0 and self.context is not None:
+            if i == 0 and self.context is not None and context is not None:
                 x = x + self.context(context)
             x = self.dropout(self.activation(x))
-        return last(x).reshape(-1, self.num_params)
+        return self.layers[-1](x).reshape(-1, self.num_params)

@@ -11,7 +11,12 @@ if TYPE_CHECKING:
 
 
 def image_grid(
-    images: ArrayLike, *, columns: int | None = None, levels: int | None = None, title: str = "", ax: "Axes | None" = None
+    images: ArrayLike,
+    *,
+    columns: int | None = None,
+    levels: int | None = None,
+    title: str = "",
+    ax: "Axes | None" = None,
 ) -> "Axes":
     """Draw images [N, H, W] as one grid with a gap of a pixel, dark on light.
 

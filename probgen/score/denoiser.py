@@ -1,4 +1,4 @@
-"""Denoisers: z = α x + σ ε ↦ E[x | z]. They see the noise level as λ = log α²/σ² only, so that schedules can be swapped."""
+"""Denoisers: z = α x + σ ε ↦ E[x | z]. The noise level is λ = log α²/σ² to them, so that schedules can be swapped."""
 
 from collections.abc import Callable
 from typing import Any
@@ -136,7 +136,8 @@ class LevelDenoiser(NetworkDenoiser):
 
     Args: `network`, `embedding`, `levels`.
 
-    References: for F = 0 the decoder of Variational Diffusion Models (Kingma, Salimans, Poole, Ho 2021), arXiv:2107.00630.
+    References: for F = 0 the decoder of Variational Diffusion Models (Kingma, Salimans, Poole, Ho 2021),
+    arXiv:2107.00630.
     """
 
     levels: int = eqx.field(static=True, default=2)

@@ -85,15 +85,19 @@ class ScoreModel(Model):
         rows = max(1, math.prod(lead))
         shift = (jax.random.uniform(time_key) + jnp.arange(rows).reshape(lead) / rows) % 1.0
         t = (jnp.arange(num_particles).reshape(-1, *[1] * len(lead)) + shift) / num_particles
-        one = lambda _, k, t, x: self.bound_event(k, t, x)  # noqa: E731
+        bound = lambda _, k, t, x: self.bound_event(k, t, x)  # noqa: E731
         keys = split_key(noise_key, t.shape)
-        return jnp.mean(map_batch(one, None, (), (keys, t, value), (0, 0, self.event_dim)), 0)
+        return jnp.mean(map_batch(bound, None, (), (keys, t, value), (0, 0, self.event_dim)), 0)
 
     def bound_event(self, key: Array, t: Array, x: Array) -> Array:
         """The bound of one event with its diffusion term at the time t; uniform t makes it unbiased."""
         diffusion_key, decoder_key = jax.random.split(key)
         placed = x if self.levels is None else level_values(self.levels)[x.astype(jnp.int32)]
-        return self._reconstruction(decoder_key, x, placed) - self._prior_kl(placed) - self._diffusion(diffusion_key, t, placed)
+        return (
+            self._reconstruction(decoder_key, x, placed)
+            - self._prior_kl(placed)
+            - self._diffusion(diffusion_key, t, placed)
+        )
 
     def log_weight_event(self, key: Array, x: Array) -> Array:
         """Not defined, and says so."""
