@@ -21,7 +21,7 @@ import optax
 from pairing import Timing, Turns, environment, show, write_json
 
 import probgen
-import probgen.inference.fit as trainer
+import probgen.inference.trainer as trainer
 from probgen.inference.progress import Progress
 
 OPTIMIZER = optax.adam(1e-3)

@@ -127,6 +127,7 @@ def _plane(low: float, high: float, num: int = 201) -> tuple[Callable[[], Any], 
 
 _NO_PARAMS = {"learnable": "it is a value: what a head returns", "score": "it has no learnable numbers"}
 _STATE = {"learnable": "its parameters are state, which only `update` changes", "score": "as above"}
+_ONE_COMPONENT = {"learnable": "the weight of the only component is 1 whatever its logit"}
 _BOUND = {"score": "there is no exact density to differentiate"}
 
 DISTRIBUTIONS = [
@@ -186,7 +187,7 @@ DISTRIBUTIONS = [
         1.0,
         _NO_PARAMS,
     ),
-    DistributionRow("histogram", lambda: distributions.histogram((2,), 3), _integers((2,), 3)),
+    DistributionRow("histogram", lambda: distributions.histogram((2,), 3), _integers((2,), 3), 1.0, _ONE_COMPONENT),
     DistributionRow("mixture", lambda: distributions.mixture((2, 1), 3, components=3, key=KEY), _integers((2, 1), 3)),
     DistributionRow(
         "EM",

@@ -31,7 +31,7 @@ def _facts(model, key, events):
         "bound": model.log_prob_bound(key, draws, 2),
         "one bound": model.log_prob_bound(key, x, 2),
         "masked": wrapped.log_prob(jnp.broadcast_to(x, (4, *x.shape))) if model.exact else jnp.zeros(4),
-        "all": jax.nn.logsumexp(model.log_prob_bound(key, events, 256)),
+        "all": jax.nn.logsumexp(model.log_prob_bound(key, events, 8192)),
     }
 
 
@@ -57,12 +57,12 @@ def test_laws(row):
             model.log_prob(f["x"])
     # it sums to 1; a bound to at most 1
     total = float(f["all"]) + np.log(row.volume)
-    assert total < 2e-3, total
+    assert total < (2e-3 if model.exact else 0.05), total  # a bound of so many particles still has some noise
     assert total > -2e-3 if model.exact else total > -1.5, total
     if model.exact:
         testing.check_pytree(model, f["draws"].reshape(-1, *event)[:2])
     if "learnable" not in row.exceptions:
-        testing.check_learnable(model, lambda m: m.log_prob_bound(KEY, events[:: max(1, len(events) // 50)], 4).sum())
+        testing.check_learnable(_stir(model), lambda m: m.log_prob_bound(KEY, events[:: max(1, len(events) // 50)], 4).sum())
     if "score" not in row.exceptions:
         testing.check_samples(model, key=KEY)
 
@@ -205,7 +205,7 @@ def test_transforms_of_ours_in_numpyro():
         (lambda: distrax.Gamma(2.0, 1.5), lambda: dist.Gamma(2.0, 1.5)),
         (lambda: distrax.Categorical(jnp.array([0.1, 0.9])), lambda: dist.Categorical(logits=jnp.array([0.1, 0.9]))),
         (
-            lambda: distrax.Independent(distrax.Normal(jnp.zeros(2), 1.0)),
+            lambda: distrax.Independent(distrax.Normal(jnp.zeros(2), 1.0), 1),
             lambda: dist.Normal(jnp.zeros(2), 1.0).to_event(1),
         ),
     ],

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from numpyro.distributions import constraints
 
@@ -56,7 +57,7 @@ def move_end(increasing: Callable[[Array], Array], end: Any) -> Any:
     with jax.ensure_compile_time_eval():  # a constant's end is known, even while jit traces
         moved = increasing(jnp.asarray(end, float))
     known = not isinstance(moved, jax.core.Tracer)
-    return None if known and bool(jnp.all(jnp.isinf(moved))) else moved
+    return None if known and np.all(np.isinf(np.asarray(moved))) else moved
 
 
 def is_real(support: constraints.Constraint) -> bool:

@@ -36,7 +36,8 @@ def save(path: str | os.PathLike, model: Any) -> None:
     """
     arrays = {leaf.path: _to_numpy(leaf) for leaf in leaves(model)}
     made_by = getattr(model, "recipe", None)
-    metadata = {"format": _FORMAT, "recipe": json.dumps(made_by)}
+    # one key: several would be written in an order that changes from run to run
+    metadata = {_FORMAT: json.dumps({"recipe": made_by})}
     target = Path(path)
     part = target.with_name(target.name + ".part")
     try:
@@ -67,9 +68,9 @@ def load(path: str | os.PathLike, *, like: Any = None) -> Any:
             arrays = {name: file.get_tensor(name) for name in file.keys()}
     except SafetensorError as error:
         raise ValueError(f"{path} is no whole safetensors file: {error}") from None
-    if metadata.get("format") != _FORMAT:
-        raise ValueError(f"{path} is not a probgen model file (format {metadata.get('format')!r})")
-    made_by = json.loads(metadata["recipe"])
+    if _FORMAT not in metadata:
+        raise ValueError(f"{path} is not a probgen model file: its metadata lacks {_FORMAT!r}")
+    made_by = json.loads(metadata[_FORMAT])["recipe"]
     if like is None and made_by is None:
         raise ValueError(f"{path} names no recipe: pass like=, a model of the same structure")
     structure = Recipe(*made_by).build(key=jax.random.key(0)) if like is None else like

@@ -143,7 +143,7 @@ def partition(model: Any, learnable: Callable[[str, Any], bool] | None = None) -
     >>> flow = probgen.flows.real_nvp(2, layers=2, hidden=(8,), key=jax.random.key(0))
     >>> params, rest = probgen.partition(flow)
     >>> sorted(params)[0], probgen.combine(params, rest).event_shape
-    ('bijector.bijectors.0.layers.bijectors.0.conditioner.layers.0.bias', (2,))
+    ('bijector.bijectors.0.log_scale', (2,))
     """
     named = leaves(model)
     params, others, paths = {}, [], []

@@ -114,11 +114,17 @@ class Distribution(dist.Distribution):
             )
         if intermediates:
             return intermediates[0]
-        value, added = jnp.asarray(value), self._added_shape
+        value, added = self._as_events(value), self._added_shape
         if not added:
             return self._log_prob(value)
         event_ndims = len(self._batch_shape) + self.event_dim
         return map_batch(lambda d, x: d._log_prob(x), self, added, (value,), (event_ndims,))
+
+    def _as_events(self, value: Array) -> Array:
+        value, event = jnp.asarray(value), self.event_shape
+        if value.shape[value.ndim - len(event) :] != event:
+            raise ValueError(f"value: expected events of shape [..., {', '.join(map(str, event))}], got {value.shape}")
+        return value
 
     def _validate_sample(self, value: Array) -> Array:
         try:
@@ -137,7 +143,7 @@ class Distribution(dist.Distribution):
 
     def log_weights(self, key: Array, value: Array, num_particles: int) -> Array:
         """log w_k, [num_particles, *sample, *batch]: the logarithms of unbiased estimates of p(value)."""
-        value = jnp.asarray(value)
+        value = self._as_events(value)
         event_ndims = len(self._batch_shape) + self.event_dim
         if self.exact:
             log_prob = self.log_prob(value)

@@ -51,8 +51,10 @@ def observe(name: str, model: Distribution, x: Array | None, *, num_particles: i
     """
     if x is None or getattr(model, "exact", True):
         return numpyro.sample(name, model, obs=x)
+    # MCMC runs the program without a seed, and numpyro hands one fixed key to whoever asks for one
+    unseeded = any(type(handler).__name__ == "_substitute_default_key" for handler in numpyro.primitives._PYRO_STACK)
     key = numpyro.prng_key()
-    if key is None:
+    if key is None or unseeded:
         raise ValueError(
             f"{name}: {type(model).__name__} has only a random bound, and this program runs without a seed: "
             "use SVI (MCMC needs an exact density)"

@@ -143,7 +143,7 @@ class GatedPixelCNN(eqx.Module):
         self.place = 0.1 * jax.random.normal(keys[2], (height, width, 2 * channels))
         block = lambda key: _GatedBlock(channels, reach, context_dim, key=key)  # noqa: E731
         self.blocks = jax.vmap(block)(jax.random.split(keys[3], blocks))
-        self.hidden = Linear(channels, channels, key=keys[4])
+        self.hidden = Linear(2 * channels, channels, key=keys[4])
         self.out = Linear(channels, num_params, scale=0.1, key=keys[5])
         self.dropout = Dropout(dropout)
 
@@ -152,5 +152,6 @@ class GatedPixelCNN(eqx.Module):
         at_v, at_h = jnp.split(self.place, 2, -1)
         stacks = self.above(x) + at_v, self.left(x) + at_h
         one = lambda stacks, block: (block(*stacks, self.dropout, context), None)  # noqa: E731
-        (_, h), _ = lax.scan(one, stacks, self.blocks)
-        return pointwise(self.out, jax.nn.silu(pointwise(self.hidden, jax.nn.silu(h))))
+        stacks, _ = lax.scan(one, stacks, self.blocks)
+        both = jnp.concatenate(stacks, -1)
+        return pointwise(self.out, jax.nn.silu(pointwise(self.hidden, jax.nn.silu(both))))

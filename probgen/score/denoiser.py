@@ -13,7 +13,11 @@ from probgen.score.sde import coefficients
 
 
 def to_noise(x: Array, z: Array, log_snr: Array) -> Array:
-    """ε = (z − α x) / σ."""
+    """ε = (z − α x) / σ: the noise in z = α x + σ ε where the data are x.
+
+    >>> to_noise(jnp.zeros(2), jnp.ones(2), jnp.array(0.0)).round(3).tolist()
+    [1.4140000343322754, 1.4140000343322754]
+    """
     alpha, sigma = coefficients(log_snr)
     return (z - alpha * x) / sigma
 

@@ -75,7 +75,7 @@ class ScoreModel(Model):
 
     def log_prob_bound(self, key: Array, value: Array, num_particles: int = 1) -> Array:
         """An unbiased estimate, in nats, of the variational lower bound: the mean of `num_particles` terms."""
-        value, added = jnp.asarray(value), self._added_shape
+        value, added = self._as_events(value), self._added_shape
         lead = value.shape[: value.ndim - self.event_dim]
         if added:
             keys = split_key(key, jnp.broadcast_shapes(lead, added))
