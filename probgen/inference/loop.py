@@ -37,9 +37,10 @@ class Loop:
         self, task: Task, svi: SVI, data: tuple[tuple, dict], rows: int, batch_size: int, key: Array, ema: float | None
     ):
         self.task, self.svi, self.data, self.rows, self.batch_size, self.ema = task, svi, data, rows, batch_size, ema
+        self.epoch_steps = CHUNK if batch_size == rows else rows // batch_size
         self.order_key, self.update_key = jax.random.split(key)
         self._many: Callable = jax.jit(self._chunk, donate_argnums=0)
-        self._one: Callable = jax.jit(self._step, donate_argnums=0)
+        self._one: Callable = jax.jit(self._single, donate_argnums=0)
         self._stepwise: bool | None = None
 
     def start(self, svi_state: Any) -> Carry:
@@ -72,29 +73,42 @@ class Loop:
         # on a CPU the gradient of a convolution is several times slower inside a loop (jax#12868)
         if jax.default_backend() != "cpu":
             return False
-        return "conv_general_dilated" in str(jax.make_jaxpr(self._step)(carry, self.data))
+        return "conv_general_dilated" in str(jax.make_jaxpr(self._single)(carry, self.data))
 
     def _chunk(self, carry: Carry, data: tuple[tuple, dict], steps: Array) -> tuple[Carry, Array]:
         def one(i: Array, both: tuple[Carry, Array]) -> tuple[Carry, Array]:
             carry, loss = self._step(both[0], data)
             return carry, both[1].at[i].set(loss)
 
-        return lax.fori_loop(0, steps, one, (carry, jnp.zeros(CHUNK)))
+        def epoch(so_far: tuple[Array, Carry, Array]) -> tuple[Array, Carry, Array]:
+            # a loop of its own for the rest of an epoch: a `cond` in every step would copy the order of all rows
+            i, carry, losses = so_far
+            end = jnp.minimum(steps, i + self.epoch_steps - carry.step % self.epoch_steps)
+            return end, *lax.fori_loop(i, end, one, (self._shuffled(carry), losses))
 
-    def _batch(self, carry: Carry, data: tuple[tuple, dict]) -> tuple[Array, tuple[tuple, dict]]:
+        start = jnp.zeros((), steps.dtype), carry, jnp.zeros(CHUNK)
+        return lax.while_loop(lambda so_far: so_far[0] < steps, epoch, start)[1:]
+
+    def _single(self, carry: Carry, data: tuple[tuple, dict]) -> tuple[Carry, Array]:
+        return self._step(self._shuffled(carry), data)
+
+    def _shuffled(self, carry: Carry) -> Carry:
+        """A new order of the rows where an epoch begins."""
         if self.batch_size == self.rows:
-            return carry.order, data
-        epoch, position = jnp.divmod(carry.step, self.rows // self.batch_size)
-        order = lax.cond(
-            position == 0,
-            lambda: jax.random.permutation(jax.random.fold_in(self.order_key, epoch), self.rows),
-            lambda: carry.order,
-        )
-        chosen = lax.dynamic_slice(order, (position * self.batch_size,), (self.batch_size,))
-        return order, jax.tree.map(lambda x: x[chosen], data)
+            return carry
+        epoch, position = jnp.divmod(carry.step, self.epoch_steps)
+        shuffle = lambda: jax.random.permutation(jax.random.fold_in(self.order_key, epoch), self.rows)  # noqa: E731
+        return carry._replace(order=lax.cond(position == 0, shuffle, lambda: carry.order))
+
+    def _batch(self, carry: Carry, data: tuple[tuple, dict]) -> tuple[tuple, dict]:
+        if self.batch_size == self.rows:
+            return data
+        first = carry.step % self.epoch_steps * self.batch_size
+        chosen = lax.dynamic_slice(carry.order, (first,), (self.batch_size,))
+        return jax.tree.map(lambda x: x.at[chosen].get(mode="promise_in_bounds"), data)
 
     def _step(self, carry: Carry, data: tuple[tuple, dict]) -> tuple[Carry, Array]:
-        order, (args, kwargs) = self._batch(carry, data)
+        args, kwargs = self._batch(carry, data)
         svi_state, loss = self.svi.update(carry.svi, carry.rest, *args, **kwargs)
         params, rest, average = self.svi.get_params(svi_state), carry.rest, carry.average
         if self.task.update is not None:
@@ -102,13 +116,13 @@ class Loop:
         if self.ema is not None:
             decay = jnp.minimum(self.ema, (1 + carry.step) / (10 + carry.step))  # the first steps count for less
             average = jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, average, params)
-        fine = jnp.isfinite(loss) & _all_finite(svi_state.optim_state) & ~carry.failed
+        fine = jnp.isfinite(loss) & _all_finite(params) & ~carry.failed
         kept = lambda new, old: jax.tree.map(lambda n, o: jnp.where(fine, n, o), new, old)  # noqa: E731
         new = Carry(
             kept(svi_state, carry.svi),
             kept(rest, carry.rest),
             kept(average, carry.average),
-            order,
+            carry.order,
             carry.step + fine,
             ~fine,
         )
