@@ -23,6 +23,7 @@ def real_nvp(
     hidden: Sequence[int] = (256, 256),
     dropout: float = 0.0,
     permute: bool = False,
+    unroll: int = 4,
     context_dim: int | None = None,
     key: Array,
 ) -> Transformed | ConditionalModel:
@@ -30,7 +31,8 @@ def real_nvp(
 
         x = a ⊙ (f₁ ∘ … ∘ f_L)(z) + b,   f_l = coupling ∘ permutation,   z ~ Normal(0, I)
 
-    Args: `dim` D ≥ 2; `layers` L, run as one scan; `hidden` widths of the conditioners, and their `dropout`; with
+    Args: `dim` D ≥ 2; `layers` L, run as one scan that unrolls `unroll` of them at a time (compilation grows with that
+    number and not with L); `hidden` widths of the conditioners, and their `dropout`; with
     `context_dim` a `ConditionalModel`. Raises ValueError where D < 2 (there is nothing to couple).
 
     References: Density estimation using Real NVP (Dinh, Sohl-Dickstein, Bengio 2017), arXiv:1605.08803.
@@ -53,7 +55,7 @@ def real_nvp(
         order = Permute(jax.random.permutation(order_key, dim)) if permute else Reverse()
         return Chain([Coupling(Contextual(net) if context_dim else net, transformer, split=split), order])
 
-    couplings = Stacked(jax.vmap(layer)(jax.random.split(key, layers)))
+    couplings = Stacked(jax.vmap(layer)(jax.random.split(key, layers)), unroll)
     bijector = Chain([Affine(jnp.zeros(dim), jnp.zeros(dim)), couplings])
     flow = Transformed(dist.Normal(jnp.zeros(dim), 1.0).to_event(1), bijector)
     return ConditionalModel(flow, (context_dim,)) if context_dim else flow

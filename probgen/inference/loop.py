@@ -97,8 +97,12 @@ class Loop:
         if self.batch_size == self.rows:
             return carry
         epoch, position = jnp.divmod(carry.step, self.epoch_steps)
-        shuffle = lambda: jax.random.permutation(jax.random.fold_in(self.order_key, epoch), self.rows)  # noqa: E731
-        return carry._replace(order=lax.cond(position == 0, shuffle, lambda: carry.order))
+
+        def shuffled() -> Array:
+            bits = jax.random.bits(jax.random.fold_in(self.order_key, epoch), (self.rows,))
+            return jnp.argsort(bits).astype(carry.order.dtype)  # one sort, where `random.permutation` takes several
+
+        return carry._replace(order=lax.cond(position == 0, shuffled, lambda: carry.order))
 
     def _batch(self, carry: Carry, data: tuple[tuple, dict]) -> tuple[tuple, dict]:
         if self.batch_size == self.rows:
