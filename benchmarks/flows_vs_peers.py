@@ -96,7 +96,7 @@ def flowjax_flow(key: Array) -> Any:
 
 def flowjax_trainer(flow: Any, x: Array) -> Callable[[], Array]:
     """flowjax's own jitted step and loss, as `fit_to_data` calls them."""
-    frozen = lambda leaf: isinstance(leaf, paramax.NonTrainable)  # noqa: E731
+    frozen = lambda leaf: isinstance(leaf, paramax.NonTrainable)
     params, static = eqx.partition(flow, eqx.is_inexact_array, is_leaf=frozen)
     state, loss = (params, OPTIMIZER.init(params)), MaximumLikelihoodLoss()
 
@@ -112,7 +112,7 @@ def flowjax_trainer(flow: Any, x: Array) -> Callable[[], Array]:
 
 def flowjax_hand_trainer(flow: Any, x: Array) -> Callable[[], Array]:
     """flowjax's flow in the same hand-written step as ours, without `filter_jit` and with donation."""
-    frozen = lambda leaf: isinstance(leaf, paramax.NonTrainable)  # noqa: E731
+    frozen = lambda leaf: isinstance(leaf, paramax.NonTrainable)
     params, static = eqx.partition(flow, eqx.is_inexact_array, is_leaf=frozen)
     return trainer(lambda p, x: -paramax.unwrap(eqx.combine(p, static)).log_prob(x).mean(), params, x)
 

@@ -34,7 +34,7 @@ class HandWritten:
         params, rest = probgen.partition(flow)
 
         def step(params: Any, state: Any, x: Any, rows: Any) -> tuple[Any, Any, Any]:
-            loss = lambda params: -probgen.combine(params, rest).log_prob(x[rows]).mean()  # noqa: E731
+            loss = lambda params: -probgen.combine(params, rest).log_prob(x[rows]).mean()
             value, gradient = jax.value_and_grad(loss)(params)
             updates, state = OPTIMIZER.update(gradient, state)
             return optax.apply_updates(params, updates), state, value

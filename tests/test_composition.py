@@ -54,7 +54,7 @@ def exact(prior, decoder, x):
     parts = jnp.array(list(itertools.product([0.0, 1.0], repeat=PARTS)))
     style, parts = jnp.broadcast_arrays(style, parts)
     log_z = prior.log_prob(style) + dist.Bernoulli(logits=style).to_event(1).log_prob(parts)
-    one = lambda x: jax.nn.logsumexp(log_z + likelihood(decoder, style, parts).log_prob(x))  # noqa: E731
+    one = lambda x: jax.nn.logsumexp(log_z + likelihood(decoder, style, parts).log_prob(x))
     return jax.lax.map(one, x) + 2 * jnp.log(axis[1] - axis[0])
 
 

@@ -47,7 +47,7 @@ def test_what_learns_moves_and_what_does_not_is_bit_identical():
 
     @jax.jit
     def step(params, opt_state):
-        loss = lambda p: -combine(p, rest).log_prob(x).mean()  # noqa: E731
+        loss = lambda p: -combine(p, rest).log_prob(x).mean()
         updates, opt_state = optimizer.update(jax.grad(loss)(params), opt_state, params)
         return optax.apply_updates(params, updates), opt_state
 

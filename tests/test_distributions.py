@@ -62,7 +62,9 @@ def test_laws(row):
     if model.exact:
         testing.check_pytree(model, f["draws"].reshape(-1, *event)[:2])
     if "learnable" not in row.exceptions:
-        testing.check_learnable(_stir(model), lambda m: m.log_prob_bound(KEY, events[:: max(1, len(events) // 50)], 4).sum())
+        testing.check_learnable(
+            _stir(model), lambda m: m.log_prob_bound(KEY, events[:: max(1, len(events) // 50)], 4).sum()
+        )
     if "score" not in row.exceptions:
         testing.check_samples(model, key=KEY)
 
@@ -101,7 +103,7 @@ def test_sample_site_under_a_plate(row):
 def test_models_made_under_vmap_get_batch_axes(row):
     model = row.make()
     scales = jnp.array([0.9, 1.0, 1.1])
-    scale = lambda s: jax.tree.map(lambda x: x * s if jnp.issubdtype(x.dtype, jnp.floating) else x, model)  # noqa: E731
+    scale = lambda s: jax.tree.map(lambda x: x * s if jnp.issubdtype(x.dtype, jnp.floating) else x, model)
     many = jax.vmap(scale)(scales)
     assert many.batch_shape == (3,)
     x = model.sample(KEY, (2, 1))
@@ -125,7 +127,7 @@ def test_conditionals(name):
     def facts(conditional, context):
         d = conditional(context)
         x = d.sample(KEY)
-        density = lambda d: getattr(d, "log_prob_bound", lambda k, x: d.log_prob(x))(KEY, x)  # noqa: E731
+        density = lambda d: getattr(d, "log_prob_bound", lambda k, x: d.log_prob(x))(KEY, x)
         gradient = jax.grad(lambda c: density(conditional(c)).sum())(context)
         return x, density(d), gradient, conditional(context[:, None]).sample(KEY, (2,))
 

@@ -136,7 +136,7 @@ def test_the_programs_loss_is_minus_the_bound():
 def test_plain_svi_learns_the_exact_posterior():
     learned = LatentVariableModel(PRIOR, LIKELIHOOD, Diagonal(jnp.zeros((Z, D)), jnp.zeros(Z), jnp.zeros(Z)))
     x = MARGINAL.sample(KEY, (500,))
-    only = lambda m: (m.program, m.guide)  # noqa: E731
+    only = lambda m: (m.program, m.guide)
     svi = SVI(*only(learned), optax.adam(2e-2), Trace_ELBO())
     result = svi.run(jax.random.key(1), 600, x, progress_bar=False)
     assert set(result.params) == {"model$params"}
@@ -205,10 +205,10 @@ def test_parts_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="likelihood: expected batch shape"):
         LatentVariableModel(PRIOR, lambda z: dist.Normal(z, 1.0), exact_posterior())
     with pytest.raises(ValueError, match="posterior: expected batch shape"):
-        wrong = lambda x: dist.Normal(x, 1.0).to_event(1)  # noqa: E731
+        wrong = lambda x: dist.Normal(x, 1.0).to_event(1)
         LatentVariableModel(PRIOR, LIKELIHOOD, wrong).log_prob_bound(KEY, MEAN)
     with pytest.raises(ValueError, match="carry no gradient"):
-        discrete = lambda x: dist.Bernoulli(logits=x[:Z]).to_event(1)  # noqa: E731
+        discrete = lambda x: dist.Bernoulli(logits=x[:Z]).to_event(1)
         LatentVariableModel(PRIOR, LIKELIHOOD, discrete).log_prob_bound(KEY, MEAN)
 
 
@@ -231,7 +231,7 @@ def test_vae_shapes_gradients_and_extremes(name):
     @jax.jit
     def run(params):
         m = probgen.combine(params, rest)
-        bound = lambda p: probgen.combine(p, rest).log_prob_bound(KEY, x).sum()  # noqa: E731
+        bound = lambda p: probgen.combine(p, rest).log_prob_bound(KEY, x).sum()
         drawn = m.sample(KEY, (7,))
         return m.log_weights(KEY, x, 5), m.kl(KEY, x), drawn, m.support(drawn), jax.grad(bound)(params)
 
@@ -245,7 +245,7 @@ def test_vae_shapes_gradients_and_extremes(name):
 
 
 def test_the_posteriors_scale_is_bounded_with_finite_gradients():
-    scale = lambda raw: BoundedNormalHead(bound=3.0)(jnp.stack([0.0, raw])).scale  # noqa: E731
+    scale = lambda raw: BoundedNormalHead(bound=3.0)(jnp.stack([0.0, raw])).scale
     scales, grads = jax.jit(jax.vmap(jax.value_and_grad(scale)))(jnp.array([-1e30, 0.0, 1e30]))
     np.testing.assert_allclose(scales, np.exp([-3.0, 0.0, 3.0]), rtol=1e-5)
     assert np.isfinite(grads).all()

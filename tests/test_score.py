@@ -161,8 +161,8 @@ def test_orders_of_the_ode_samplers():
     with jax.enable_x64(True):
         sde, denoiser = LinearLogSNR(9.0, -9.0), GaussianDenoiser(jnp.array(0.5), jnp.array(0.3))
         z = jnp.array(0.7)
-        sd = lambda t: jnp.sqrt((sde.marginal(t)[0] * 0.3) ** 2 + sde.marginal(t)[1] ** 2)  # noqa: E731
-        mean = lambda t: sde.marginal(t)[0] * 0.5  # noqa: E731
+        sd = lambda t: jnp.sqrt((sde.marginal(t)[0] * 0.3) ** 2 + sde.marginal(t)[1] ** 2)
+        mean = lambda t: sde.marginal(t)[0] * 0.5
         exact = mean(0.0) + sd(0.0) / sd(1.0) * (z - mean(1.0))
 
         def error(sampler):
@@ -228,7 +228,7 @@ def test_shapes_dtypes_and_support():
 
 
 def test_models_made_under_vmap():
-    make = lambda key: ScoreModel(GaussianDenoiser(jax.random.normal(key, (2,)), SCALE), LinearLogSNR(), (2,))  # noqa: E731
+    make = lambda key: ScoreModel(GaussianDenoiser(jax.random.normal(key, (2,)), SCALE), LinearLogSNR(), (2,))
     keys = jax.random.split(jax.random.key(0), 3)
     many, last = jax.vmap(make)(keys), make(keys[2])
     assert many.batch_shape == (3,)
@@ -254,7 +254,7 @@ def test_there_is_no_exact_density_and_there_are_no_weights():
 def test_conditional_form_passes_gradients_to_the_context(levels):
     conditional = vp_score((3,), levels=levels, width=8, depth=1, steps=4, context_dim=2, key=jax.random.key(0))
     noise = iter(jax.random.split(jax.random.key(1), 100))
-    perturb = lambda w: w + 0.3 * jax.random.normal(next(noise), w.shape)  # noqa: E731
+    perturb = lambda w: w + 0.3 * jax.random.normal(next(noise), w.shape)
     params, rest = probgen.partition(conditional)
     conditional = probgen.combine({path: perturb(leaf) for path, leaf in params.items()}, rest)
     context, x = jax.random.normal(jax.random.key(2), (4, 2)), jnp.ones((4, 3), int if levels else float)
@@ -289,7 +289,7 @@ def test_finite_at_extremes():
         model = vp_score((2,), levels=levels, width=8, depth=1, log_snr=(25.0, -25.0), key=jax.random.key(0))
         params, rest = probgen.partition(model)
         params = jax.tree.map(lambda p: p + 3.0, params)
-        loss = lambda p, m=rest, x=x: probgen.combine(p, m).log_prob_bound(jax.random.key(0), x, 8)  # noqa: E731
+        loss = lambda p, m=rest, x=x: probgen.combine(p, m).log_prob_bound(jax.random.key(0), x, 8)
         value, grads = jax.jit(jax.value_and_grad(loss))(params)
         assert jnp.isfinite(value)
         assert all(jnp.isfinite(g).all() for g in grads.values())

@@ -14,8 +14,6 @@ from probgen.cli.models import MODELS, Entry, Images
 from probgen.core import load, save
 from probgen.evaluation import Likelihood, likelihood
 
-_SIGNS = {"exact": "=", "bound": "≤", "estimate": "≈"}
-
 
 class Row(NamedTuple):
     """One model of the demo, trained and measured."""
@@ -94,7 +92,7 @@ def table(rows: list[Row]) -> str:
     lines = [head, "─" * (len(head) - 1 + 30)]
     for row in rows:
         test = row.test
-        bits = f"{_SIGNS[test.kind]} {test.bits_per_dim:.4f} ± {test.se:.4f}"
+        bits = f"{test.sign} {test.bits_per_dim:.4f} ± {test.se:.4f}"
         mark = "" if test.nats <= mixture else "  (loses to the mixture)"
         lines.append(
             f"{row.entry.name:<15}{bits:>20}{test.nats:>14.2f}{row.parameters:>12,}{row.train_seconds:>9.1f}"
@@ -115,9 +113,11 @@ def _write_pictures(out: Path, images: Images, rows: list[Row]) -> None:
     for ax in axes[len(rows) + 1 :]:
         ax.set_axis_off()
     for ax, row in zip(axes[1:], rows, strict=False):
-        sign = _SIGNS[row.test.kind]
         image_grid(
-            row.draws, levels=images.levels, title=f"{row.entry.name}  {sign} {row.test.bits_per_dim:.2f}", ax=ax
+            row.draws,
+            levels=images.levels,
+            title=f"{row.entry.name}  {row.test.sign} {row.test.bits_per_dim:.2f}",
+            ax=ax,
         )
     figure.savefig(out / "samples.png", dpi=150)
 

@@ -34,7 +34,7 @@ class Contextual(eqx.Module):
 
 
 def _rebind(model: Any, method: str, new: Callable[[Any], Any]) -> Any:
-    has = lambda node: hasattr(type(node), method)  # noqa: E731
+    has = lambda node: hasattr(type(node), method)
     return jax.tree.map(lambda node: new(node) if has(node) else node, model, is_leaf=has)
 
 

@@ -152,7 +152,7 @@ class Distribution(dist.Distribution):
         lead = jnp.broadcast_shapes(value.shape[: value.ndim - event_ndims], added) if added else ()
 
         def particle(key: Array) -> Array:
-            one = lambda d, k, x: d._log_weights(k, x)  # noqa: E731
+            one = lambda d, k, x: d._log_weights(k, x)
             if not added:
                 return one(self, key, value)
             return map_batch(one, self, added, (split_key(key, lead), value), (0, event_ndims))

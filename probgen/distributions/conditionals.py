@@ -109,7 +109,7 @@ class Given(Distribution):
         return self.context.shape[: self.context.ndim - self.context_ndims]
 
     def _map(self, method: str, args: tuple[Array, ...], event_ndims: tuple[int, ...]) -> Any:
-        one = lambda context, *args: getattr(bind(self.model, context), method)(*args)  # noqa: E731
+        one = lambda context, *args: getattr(bind(self.model, context), method)(*args)
         return map_batch(one, self.context, self._context_batch, args, event_ndims)
 
     def _log_prob(self, value: Array) -> Array:
@@ -125,7 +125,7 @@ class Given(Distribution):
         ndims = len(self.model.batch_shape) + self.event_dim
         value = jnp.asarray(value)
         lead = jnp.broadcast_shapes(value.shape[: value.ndim - ndims], self._context_batch)
-        one = lambda c, k, x: bind(self.model, c).log_prob_bound(k, x, num_particles)  # noqa: E731
+        one = lambda c, k, x: bind(self.model, c).log_prob_bound(k, x, num_particles)
         return map_batch(one, self.context, self._context_batch, (split_key(key, lead), value), (0, ndims))
 
     def _with_keys(self, method: str, key: Array, value: Array) -> Array:

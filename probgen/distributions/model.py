@@ -63,5 +63,5 @@ class Model(Distribution):
         """`function(key, x)` for every row of value, each with a key of its own."""
         lead = value.shape[: value.ndim - self.event_dim]
         keys = split_key(key, lead)
-        one = lambda _, k, x: function(k, x)  # noqa: E731
+        one = lambda _, k, x: function(k, x)
         return map_batch(one, None, (), (keys, value), (0, self.event_dim))

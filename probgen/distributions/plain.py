@@ -43,11 +43,11 @@ def _is_plain(node: Any) -> bool:
 
 def hold(value: Any) -> Any:
     """The value with every plain distribution in it wrapped; modules and our own distributions see to themselves."""
-    stop = lambda node: isinstance(node, dist.Distribution | eqx.Module)  # noqa: E731
+    stop = lambda node: isinstance(node, dist.Distribution | eqx.Module)
     return jax.tree.map(lambda node: Plain(node) if _is_plain(node) else node, value, is_leaf=stop)
 
 
 def release(value: Any) -> Any:
     """What `hold` wrapped."""
-    stop = lambda node: isinstance(node, Plain | dist.Distribution | eqx.Module)  # noqa: E731
+    stop = lambda node: isinstance(node, Plain | dist.Distribution | eqx.Module)
     return jax.tree.map(lambda node: node.distribution if isinstance(node, Plain) else node, value, is_leaf=stop)

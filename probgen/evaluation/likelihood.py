@@ -11,8 +11,6 @@ from numpy.typing import ArrayLike
 
 from probgen.distributions import Distribution
 
-_SIGNS = {"exact": "=", "bound": "≤", "estimate": "≈"}
-
 
 class Likelihood(NamedTuple):
     """The mean negative log-likelihood of rows.
@@ -38,8 +36,13 @@ class Likelihood(NamedTuple):
         """The standard error in bits/dim."""
         return self.se_nats / (self.event_size * math.log(2))
 
+    @property
+    def sign(self) -> str:
+        """ "=" exact, "≤" a bound, "≈" an estimate."""
+        return {"exact": "=", "bound": "≤", "estimate": "≈"}[self.kind]
+
     def __str__(self) -> str:
-        sign = _SIGNS[self.kind]
+        sign = self.sign
         particles = "" if self.kind == "exact" else f", {self.num_particles} particles"
         return (
             f"{sign} {self.bits_per_dim:.4f} ± {self.se:.4f} bits/dim "

@@ -121,7 +121,7 @@ class Loop:
             decay = jnp.minimum(self.ema, (1 + carry.step) / (10 + carry.step))  # the first steps count for less
             average = jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, average, params)
         fine = jnp.isfinite(loss) & _all_finite(params) & ~carry.failed
-        kept = lambda new, old: jax.tree.map(lambda n, o: jnp.where(fine, n, o), new, old)  # noqa: E731
+        kept = lambda new, old: jax.tree.map(lambda n, o: jnp.where(fine, n, o), new, old)
         new = Carry(
             kept(svi_state, carry.svi),
             kept(rest, carry.rest),

@@ -29,7 +29,7 @@ class ScalePlates(Messenger):
 def _sites(program: Callable, args: tuple, kwargs: dict, rows: int) -> dict[str, Any]:
     """The program's sites on `rows` rows, traced abstractly: (type, plate names, value shape, plate sizes)."""
     found: dict[str, Any] = {}
-    resize = lambda x: jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype)  # noqa: E731
+    resize = lambda x: jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype)
 
     def run(args: tuple, kwargs: dict) -> None:
         with numpyro.handlers.block(), numpyro.handlers.seed(rng_seed=0), numpyro.handlers.trace() as trace:

@@ -65,7 +65,7 @@ def model_task(
         raise ValueError(f"model: expected batch shape (), got {inner.batch_shape}; train each of them by itself")
     check_events("data", inner, args[0])
     params, rest = partition(model, learnable)
-    given = lambda m, context: m(*context) if conditional else m  # noqa: E731
+    given = lambda m, context: m(*context) if conditional else m
 
     def program(rest: Rest, x: Array, *context: Array) -> None:
         trained = module("model", combine(params, rest), learnable=learnable)

@@ -141,7 +141,7 @@ class GatedPixelCNN(eqx.Module):
         self.above = CausalConvolution(in_channels, channels, rows=rows, columns=around, key=keys[0])
         self.left = CausalConvolution(in_channels, channels, rows=(0,), columns=rows, key=keys[1])
         self.place = 0.1 * jax.random.normal(keys[2], (height, width, 2 * channels))
-        block = lambda key: _GatedBlock(channels, reach, context_dim, key=key)  # noqa: E731
+        block = lambda key: _GatedBlock(channels, reach, context_dim, key=key)
         self.blocks = jax.vmap(block)(jax.random.split(keys[3], blocks))
         self.hidden = Linear(2 * channels, channels, key=keys[4])
         self.out = Linear(channels, num_params, scale=0.1, key=keys[5])
@@ -151,7 +151,7 @@ class GatedPixelCNN(eqx.Module):
         """Apply the network to one image, and to a context where it was built with `context_dim`."""
         at_v, at_h = jnp.split(self.place, 2, -1)
         stacks = self.above(x) + at_v, self.left(x) + at_h
-        one = lambda stacks, block: (block(*stacks, self.dropout, context), None)  # noqa: E731
+        one = lambda stacks, block: (block(*stacks, self.dropout, context), None)
         stacks, _ = lax.scan(one, stacks, self.blocks)
         both = jnp.concatenate(stacks, -1)
         return pointwise(self.out, jax.nn.silu(pointwise(self.hidden, jax.nn.silu(both))))

@@ -79,13 +79,13 @@ class ScoreModel(Model):
         lead = value.shape[: value.ndim - self.event_dim]
         if added:
             keys = split_key(key, jnp.broadcast_shapes(lead, added))
-            one = lambda d, k, x: d.log_prob_bound(k, x, num_particles)  # noqa: E731
+            one = lambda d, k, x: d.log_prob_bound(k, x, num_particles)
             return map_batch(one, self, added, (keys, value), (0, self.event_dim))
         time_key, noise_key = jax.random.split(split_key(key, ()))
         rows = max(1, math.prod(lead))
         shift = (jax.random.uniform(time_key) + jnp.arange(rows).reshape(lead) / rows) % 1.0
         t = (jnp.arange(num_particles).reshape(-1, *[1] * len(lead)) + shift) / num_particles
-        bound = lambda _, k, t, x: self.bound_event(k, t, x)  # noqa: E731
+        bound = lambda _, k, t, x: self.bound_event(k, t, x)
         keys = split_key(noise_key, t.shape)
         return jnp.mean(map_batch(bound, None, (), (keys, t, value), (0, 0, self.event_dim)), 0)
 
