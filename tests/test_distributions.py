@@ -6,8 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
+import optax
 import pytest
-from numpyro.infer import MCMC, NUTS
+from numpyro.infer import MCMC, NUTS, SVI, Trace_ELBO
+from numpyro.infer.autoguide import AutoNormal
 from registry import CONDITIONALS, DISTRIBUTIONS, KEY
 
 from probgen import combine, observe, partition, testing
@@ -234,6 +236,20 @@ def test_mcmc_over_a_random_bound_is_refused():
 
     with pytest.raises(ValueError, match="MCMC needs an exact density"):
         MCMC(NUTS(program), num_warmup=2, num_samples=2, progress_bar=False).run(KEY, jnp.array([1, 2]))
+
+
+def test_a_random_bound_beside_an_automatic_guide():
+    """Its set-up runs the program as MCMC does, without a seed of its own."""
+    model = Dequantized(Transformed(dist.Normal(jnp.zeros(2), 1.0).to_event(1), Affine(jnp.zeros(2), jnp.zeros(2))), 4)
+
+    def program(x):
+        numpyro.sample("shift", dist.Normal(0.0, 1.0))
+        with numpyro.plate("data", len(x)):
+            observe("x", model, x)
+
+    svi = SVI(program, AutoNormal(program), optax.adam(1e-2), Trace_ELBO())
+    result = svi.run(KEY, 3, jnp.array([[1, 2], [0, 3]]), progress_bar=False)
+    assert np.isfinite(result.losses).all()
 
 
 def test_a_flow_prior_inside_nuts():

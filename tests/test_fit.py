@@ -302,6 +302,13 @@ def test_unusable_options(options, message):
         quiet(flow(), **options)
 
 
+def test_lists_are_arrays_and_what_is_no_key_is_refused():
+    assert quiet(flow(), X.tolist(), steps=1).losses == quiet(flow(), X, steps=1).losses
+    with pytest.raises(ValueError, match=r"expected a jax.random.key, got 0"):
+        quiet(flow(), steps=1, key=0)
+    assert quiet(flow(), steps=1, key=jax.random.PRNGKey(0)).losses.shape == (1,)
+
+
 def test_what_is_no_model_and_models_with_a_batch_shape_are_refused():
     with pytest.raises(ValueError, match="distribution or a numpyro program"):
         quiet(3.0, steps=1)

@@ -56,6 +56,8 @@ def split_key(key: Array, shape: tuple[int, ...]) -> Array:
     >>> split_key(jax.random.PRNGKey(0), (2, 3)).shape
     (2, 3)
     """
+    if not hasattr(key, "dtype"):
+        raise ValueError(f"key: expected a jax.random.key, got {key!r}")
     if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         key = jax.random.wrap_key_data(key)
     return jax.random.split(key, shape) if shape else key

@@ -51,12 +51,16 @@ def observe(name: str, model: Distribution, x: Array | None, *, num_particles: i
     """
     if x is None or getattr(model, "exact", True):
         return numpyro.sample(name, model, obs=x)
-    # MCMC runs the program without a seed, and numpyro hands one fixed key to whoever asks for one
-    unseeded = any(type(handler).__name__ == "_substitute_default_key" for handler in numpyro.primitives._PYRO_STACK)
     key = numpyro.prng_key()
-    if key is None or unseeded:
+    if key is None or not _is_seeded():
         raise ValueError(
             f"{name}: {type(model).__name__} has only a random bound, and this program runs without a seed: "
             "use SVI (MCMC needs an exact density)"
         )
     return numpyro.sample(name, Bounded(model, key, num_particles), obs=x)
+
+
+def _is_seeded() -> bool:
+    """Whether the program runs under a seed. MCMC has none, and hands one fixed key to whoever asks; the set-up of an
+    automatic guide does the same, but within the seed of SVI."""
+    return any(isinstance(handler, numpyro.handlers.seed) for handler in numpyro.primitives._PYRO_STACK)

@@ -13,7 +13,8 @@ def as_arrays(name: str, data: Any) -> tuple[tuple, dict, int]:
     """Data as positional and keyword arrays with one number of rows N. Raises ValueError where they are unusable."""
     args = () if isinstance(data, dict) else data if isinstance(data, tuple) else (data,)
     kwargs = data if isinstance(data, dict) else {}
-    args, kwargs = jax.tree.map(lambda x: _as_array(name, x), (args, kwargs))
+    is_list = lambda x: isinstance(x, list)
+    args, kwargs = jax.tree.map(lambda x: _as_array(name, x), (args, kwargs), is_leaf=is_list)
     rows = {x.shape[:1] for x in jax.tree.leaves((args, kwargs))}
     if len(rows) != 1 or rows == {()}:
         raise ValueError(f"{name}: expected arrays with one number of rows, got {sorted(rows)}")

@@ -12,6 +12,7 @@ import optax
 from jax import Array
 from numpyro.infer import ELBO, SVI
 
+from probgen.core import split_key
 from probgen.inference.checks import as_arrays, check_events
 from probgen.inference.loop import CHUNK, Carry, Loop
 from probgen.inference.progress import Progress
@@ -48,7 +49,7 @@ def fit(
         model: a probgen distribution of batch shape (), a `ConditionalModel` (then `data` is `(x, context)`), or a
             numpyro program; a program is called with the data: `program(*data)` for a tuple, `program(**data)` for
             a dict, else `program(data)`.
-        data: arrays with the rows on axis 0.
+        data: arrays (or lists of numbers) with the rows on axis 0.
         guide, objective: as for `SVI`; without a guide a program has no latent sites. `Trace_ELBO()` by default.
         optimizer: an optax transformation, `optax.adam(1e-3)` by default; clip gradients there.
         steps, epochs: one of them. An epoch is ⌊N / batch_size⌋ steps, reshuffled each time.
@@ -79,7 +80,7 @@ def fit(
     total = _total_steps(steps, epochs, rows, batch_size)
     task = _task(model, guide, objective, args, kwargs, rows, batch_size, num_particles, learnable)
     held_out = _validation_data(model, validation, (args, kwargs))
-    init_key, loop_key, score_key = jax.random.split(key, 3)
+    init_key, loop_key, score_key = split_key(key, (3,))
     svi = SVI(task.program, task.guide, optax.adam(1e-3) if optimizer is None else optimizer, task.objective)
     first = jax.tree.map(lambda x: x[:batch_size], (args, kwargs))
     init = jax.jit(svi.init) if task.abstract_init else svi.init
