@@ -1,0 +1,144 @@
+"""What an estimator is."""
+
+import abc
+import dataclasses
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import numpy as np
+import numpyro.distributions as dist
+from jax import Array, lax
+
+State = Any
+
+
+class Signal(NamedTuple):
+    """What the score-function estimator of a site has to work with; arrays are `[K, *values, *plates]`.
+
+    `log_q`: log q(z) of the site, unscaled and unmasked; gradients flow through it. `cost`: the part of the objective that
+    z has an influence on, scaled and masked, summed to the site's plates, without gradient. `scale`: of the site.
+    `weight`: the probabilities of values that were enumerated upstream, 1 without. `state`: the estimator's own, as
+    `init_state` began it; `extra`: what `observe` or `predict` returned; `value_axes`: how many axes of values there are,
+    along which the weights sum to one.
+    """
+
+    log_q: Array
+    cost: Array
+    scale: Array | float
+    weight: Array | float
+    state: State
+    extra: Any
+    value_axes: int = 0
+
+
+class Estimator(abc.ABC):
+    """How the gradient of an expectation passes one random site.
+
+    An estimator is a frozen dataclass; it belongs to a site, through `infer={"estimator": …}` or `use`. A subclass says
+
+    - `draw(key, fn, sample_shape)`: the value and its gradient path; None draws as the distribution itself does;
+    - `log_density(fn, value, intermediates)`: log q as it enters the objective;
+    - `problem(fn)`: why it cannot serve a distribution, or None;
+    - `support(fn, free)`: values at which it wants the integrand, each weighted by its probability; None for the drawn one;
+    - with `scored = True`, `surrogate(signal)`: a number whose gradient passes the site where the value does not;
+    - `closed_form = False`, where log q must not be replaced by a KL in closed form;
+    - `particles`: the fewest it needs; `init_state()`: where it keeps state of its own; `observe(fn, value)` and
+      `predict(name, args, kwargs)`: what it wants to know of a draw, and of the program's arguments.
+    """
+
+    unbiased: ClassVar[bool] = True
+    scored: ClassVar[bool] = False
+    closed_form: ClassVar[bool] = True
+    needs: ClassVar[str] = "any distribution"
+    reference: ClassVar[str] = ""
+
+    @property
+    def particles(self) -> int:
+        """The fewest particles that it needs."""
+        return 1
+
+    @property
+    def learns(self) -> bool:
+        """Whether `predict` has params of its own."""
+        return False
+
+    def problem(self, fn: dist.Distribution) -> str | None:
+        """Why it cannot serve this distribution; None where it can."""
+        return None
+
+    def draw(self, key: Array, fn: dist.Distribution, sample_shape: tuple[int, ...]) -> Array | None:
+        """A value with its gradient path; None leaves the draw to the distribution."""
+        return None
+
+    def log_density(self, fn: dist.Distribution, value: Array, intermediates: Any) -> Array:
+        """log q(value) as it enters the objective, masked as the site is."""
+        return fn.log_prob(value, intermediates) if intermediates else fn.log_prob(value)
+
+    def support(self, fn: dist.Distribution, plates: tuple[int, ...]) -> np.ndarray | None:
+        """Values [S, *batch, *event] that replace the draw one after the other; `plates` are the site's plate axes."""
+        return None
+
+    def init_state(self) -> State:
+        """The state at the start; None for an estimator without."""
+        return None
+
+    def predict(self, name: str, args: tuple, kwargs: dict) -> Any:
+        """What it makes of the program's arguments, within the guide (a network registers its params here)."""
+        return None
+
+    def observe(self, fn: dist.Distribution, value: Array) -> Any:
+        """What it wants to know of one draw, as arrays of the distribution's batch shape."""
+        return None
+
+    def surrogate(self, signal: Signal) -> tuple[Array, State]:
+        """A number whose gradient is the site's, to be maximized; and the new state."""
+        raise NotImplementedError(f"{type(self).__name__} has no score term")
+
+    def __str__(self) -> str:
+        fields = [f for f in dataclasses.fields(self) if getattr(self, f.name) != f.default]  # type: ignore[arg-type]
+        return f"{type(self).__name__}({', '.join(f'{f.name}={getattr(self, f.name)}' for f in fields)})"
+
+
+def detached(tree: Any) -> Any:
+    """The same arrays without gradients."""
+    return jax.tree.map(lambda x: lax.stop_gradient(x) if isinstance(x, jax.Array | np.ndarray) else x, tree)
+
+
+def unmasked(fn: dist.Distribution) -> dist.Distribution:
+    """The distribution that is drawn from, under every mask."""
+    if isinstance(fn, dist.MaskedDistribution):
+        return unmasked(fn.base_dist).expand(fn.batch_shape)
+    if isinstance(fn, dist.ExpandedDistribution):
+        return unmasked(fn.base_dist).expand(fn.batch_shape)
+    if isinstance(fn, dist.Independent):
+        return unmasked(fn.base_dist).to_event(fn.reinterpreted_batch_ndims)
+    return fn
+
+
+def is_masked(fn: dist.Distribution) -> bool:
+    """Whether a mask covers any part of the distribution."""
+    if isinstance(fn, dist.MaskedDistribution):
+        return True
+    return isinstance(fn, dist.ExpandedDistribution | dist.Independent) and is_masked(fn.base_dist)
+
+
+def family(fn: dist.Distribution) -> dist.Distribution:
+    """The distribution under masks, expansions and reinterpreted axes."""
+    while isinstance(fn, dist.MaskedDistribution | dist.ExpandedDistribution | dist.Independent):
+        fn = fn.base_dist
+    return fn
+
+
+def elementwise(fn: dist.Distribution) -> dist.Distribution:
+    """An unmasked distribution with its reinterpreted axes back among those of the batch."""
+    if isinstance(fn, dist.Independent):
+        return elementwise(fn.base_dist)
+    if isinstance(fn, dist.ExpandedDistribution):
+        inner = elementwise(fn.base_dist)
+        return inner.expand((*fn.batch_shape, *fn.event_shape[: fn.event_dim - inner.event_dim]))
+    return fn
+
+
+def draw_cut(key: Array, fn: dist.Distribution, sample_shape: tuple[int, ...]) -> Array:
+    """A draw with no gradient; samplers with loops that cannot be differentiated are welcome."""
+    return lax.stop_gradient(detached(fn)(rng_key=key, sample_shape=sample_shape))

@@ -1,0 +1,123 @@
+"""One evaluation of an objective: trace the program once, choose the estimators, run the particles, assemble the gradient."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from probgen.core import split_key
+from probgen.inference.estimators.base import Estimator
+from probgen.inference.estimators.default import Choice, choose
+from probgen.inference.estimators.provenance import traced
+from probgen.inference.estimators.sites import Frames, Site
+from probgen.inference.estimators.surrogate import Expectation, Graph, Key, Run, evaluations, over_values
+
+
+class Static(NamedTuple):
+    """What a program tells beside its arrays."""
+
+    sites: dict[str, Site]
+    frames: dict[Key, Frames]
+
+
+# a program for one particle: (key, decided estimators, values in place of draws) -> arrays, static facts
+Program = Callable[[Array, Mapping[str, Estimator], Mapping[str, Array]], tuple[Run, Static]]
+
+
+class Plan(NamedTuple):
+    """A traced program with an estimator for every site: `run(key)` gives `[S_1, …, S_m, *plates]`."""
+
+    graph: Graph
+    choices: dict[str, Choice]
+    supports: dict[str, Any]
+    run: Callable[[Array], Run]
+
+    @property
+    def particles(self) -> int:
+        """The fewest particles that the estimators need."""
+        return max([choice.estimator.particles for choice in self.choices.values()], default=1)
+
+    def evaluations(self, num_particles: int) -> int:
+        """At how many joint values the density is evaluated for one gradient."""
+        return evaluations(self.supports, max(num_particles, self.particles))
+
+
+def make_plan(program: Program, key: Array) -> Plan:
+    """Trace a program, find what flows where, choose the estimators. Raises ValueError, naming the site, where none serves."""
+    static: list[Static] = []
+
+    def first(key: Array) -> Run:
+        run, facts = program(key, {}, {})
+        static.append(facts)
+        return run
+
+    run, flows = traced(first, key)
+    sites, frames = static[0]
+    # what is drawn within a scan leaves no mark on what the scan hands on: it may flow anywhere
+    scanned = frozenset(name for name, site in sites.items() if site.scanned)
+    graph = Graph(
+        sites,
+        frames,
+        {name: flow | scanned for name, flow in flows.terms.items()},
+        {name: flow | scanned | {name} for name, flow in flows.log_q.items()},
+    )
+    choices = choose(graph)
+    decided = {name: choice.estimator for name, choice in choices.items()}
+    supports = graph.enumerated(decided)
+    if supports:
+        run = over_values(lambda key, values: program(key, decided, values)[0], supports)
+    needed = {name for name, estimator in decided.items() if estimator.scored or name in supports}
+    pruned = lambda run: run._replace(log_q={name: run.log_q[name] for name in run.log_q if name in needed})
+    return Plan(graph, choices, supports, lambda key: pruned(run(key)))
+
+
+class Estimate(NamedTuple):
+    """`value`: each term's mean (its gradient is that of the path alone); `score`: zero, with the gradient that the paths lack.
+
+    `states`: of the estimators; `mutables`: of the program, a mean over particles.
+    """
+
+    value: dict[Key, Array]
+    score: Array
+    states: dict[str, Any]
+    mutables: dict[str, Any]
+
+
+def estimate(
+    plan: Plan,
+    key: Array,
+    num_particles: int,
+    vectorize: Callable[[Callable[[Array], Run], Array], Run],
+    coefficients: Callable[[dict[Key, Array]], Mapping[Key, Any]] = lambda value: {},
+    chosen: Iterable[Key] | None = None,
+) -> Estimate:
+    """Run K particles and put their terms together.
+
+    Args: `coefficients(values)` weighs terms in the gradient; `chosen` names the terms that are summed, all by default.
+    """
+    count = max(num_particles, plan.particles)
+    if count == 1:
+        runs = jax.tree.map(lambda x: x[None], plan.run(key))
+    else:
+        runs = vectorize(plan.run, split_key(key, (count,)))
+    chosen = list(plan.graph.frames if chosen is None else chosen)
+    runs = runs._replace(terms={name: runs.terms[name] for name in chosen})
+    whole = Expectation(runs, plan.graph, list(plan.supports))
+    value = {name: whole.value(name) for name in chosen}
+    weights = coefficients(value)
+    score, states = jnp.zeros(()), {}
+    for name, choice in plan.choices.items():
+        if choice.estimator.scored:
+            term, state = whole.surrogate(name, choice.estimator, weights)
+            score = score + term - lax.stop_gradient(term)
+            if state is not None:
+                states[name] = state
+    return Estimate(value, score, states, jax.tree.map(lambda x: _mean_of_particles(x, 1 + len(plan.supports)), runs.mutables))
+
+
+def _mean_of_particles(x: Array, axes: int) -> Array:
+    """Particles and values each leave their own state behind: numbers are averaged, counts are all the same."""
+    lead = tuple(range(axes))
+    return jnp.mean(x, lead) if jnp.issubdtype(x.dtype, jnp.floating) else x[(0,) * axes]

@@ -1,0 +1,113 @@
+"""How the sites of a guide are drawn, each as its estimator asks."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from jax import Array
+from numpyro import primitives
+from numpyro.primitives import Messenger
+
+from probgen.inference.estimators.base import Estimator
+from probgen.inference.estimators.handlers import use
+from probgen.inference.estimators.implicit import Implicit
+from probgen.inference.estimators.path import Pathwise
+from probgen.inference.estimators.provenance import mark
+from probgen.inference.estimators.score import LeaveOneOut, ScoreFunction
+
+Frames = tuple[Any, ...]  # of numpyro's CondIndepStackFrame(name, dim, size)
+
+
+class Site(NamedTuple):
+    """A random site of a guide, as far as it is known before any number is: `chosen` where the user named its estimator."""
+
+    name: str
+    estimator: Estimator
+    chosen: bool
+    frames: Frames
+    fn: dist.Distribution
+    scanned: bool
+
+    @property
+    def plates(self) -> tuple[int, ...]:
+        """Its plate axes."""
+        return tuple(frame.dim for frame in self.frames)
+
+
+class Drawing(Messenger):
+    """The outermost handler of a guide: finds each site's estimator and draws what it asks for.
+
+    `decided` names estimators that overrule what the sites say; `values` holds values that replace draws. `sites` collects
+    what was drawn.
+    """
+
+    def __init__(self, decided: Mapping[str, Estimator], values: Mapping[str, Array]):
+        self.decided, self.values = decided, values
+        self.sites: dict[str, Site] = {}
+        # a `use` that is open around the whole objective would be asked only after this handler has drawn
+        self.outside = [handler for handler in reversed(primitives._PYRO_STACK) if isinstance(handler, use)]
+        super().__init__()
+
+    def process_message(self, msg: Any) -> None:
+        """Decide, check, draw."""
+        if msg["type"] != "sample" or msg["is_observed"]:
+            return
+        scanned = msg.get("_control_flow_done", False)
+        if msg["value"] is not None and not scanned:
+            return  # given from outside: nothing is random here
+        for handler in self.outside:
+            handler.assign(msg)
+        name, fn = msg["name"], msg["fn"]
+        chosen = msg["infer"].get("estimator")
+        if chosen is not None and not isinstance(chosen, Estimator):
+            raise ValueError(f"site {name!r}: expected an estimator, such as LeaveOneOut(), got {chosen!r}")
+        estimator = self.decided.get(name) or chosen or provisional(fn)
+        self.sites[name] = Site(name, estimator, chosen is not None, tuple(msg["cond_indep_stack"]), fn, scanned)
+        if problem := estimator.problem(fn):
+            raise ValueError(f"site {name!r}: {estimator} does not serve {describe(fn)}: {problem}; {_instead(fn)}")
+        if scanned:
+            _check_scanned(self.sites[name], msg["value"])
+        elif name in self.values:
+            shape = (*msg["kwargs"]["sample_shape"], *fn.batch_shape, *fn.event_shape)
+            msg["value"] = jnp.broadcast_to(self.values[name], shape)
+        else:
+            msg["value"] = estimator.draw(msg["kwargs"]["rng_key"], fn, msg["kwargs"]["sample_shape"])
+
+    def postprocess_message(self, msg: Any) -> None:
+        """Mark the value, so that it is known what it flows into."""
+        if msg["type"] == "sample" and msg["name"] in self.sites:
+            msg["value"] = mark(msg["name"], msg["value"])
+
+
+def provisional(fn: dist.Distribution) -> Estimator:
+    """The path where there is one, else the score."""
+    for estimator in (Pathwise(), Implicit()):
+        if estimator.problem(fn) is None:
+            return estimator
+    return LeaveOneOut()
+
+
+def describe(fn: dist.Distribution) -> str:
+    """A distribution in a word, such as `BernoulliLogits [5] × []` (batch × event)."""
+    inner = fn
+    while isinstance(inner, dist.MaskedDistribution | dist.ExpandedDistribution | dist.Independent):
+        inner = inner.base_dist
+    return f"{type(inner).__name__} {list(fn.batch_shape)} × {list(fn.event_shape)}"
+
+
+def _instead(fn: dist.Distribution) -> str:
+    instead = provisional(fn)
+    return f"{type(instead).__name__}() would" if instead.problem(fn) is None else "no estimator does"
+
+
+def _check_scanned(site: Site, value: Array) -> None:
+    """numpyro draws the sites of a `scan` within its body, out of reach: what can be right there, and what cannot."""
+    path = type(site.estimator) is Pathwise
+    discrete = not jnp.issubdtype(jnp.result_type(value), jnp.floating)
+    if path or (discrete and isinstance(site.estimator, ScoreFunction)):
+        return
+    serves = "Pathwise()" if site.fn.has_rsample else "LeaveOneOut()" if discrete else "no estimator (unroll the loop)"
+    raise ValueError(
+        f"site {site.name!r} is drawn inside a scan, out of the reach of {site.estimator}: {serves} serves there"
+    )

@@ -1,0 +1,256 @@
+"""The evidence lower bound, with an estimator of its own at every site."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpyro
+from jax import Array, lax
+from numpyro.distributions.util import scale_and_mask
+from numpyro.infer import elbo as numpyro_elbo
+
+from probgen.core import split_key
+from probgen.inference.estimators.base import Estimator, is_masked, unmasked
+from probgen.inference.estimators.engine import Plan, Static, estimate, make_plan
+from probgen.inference.estimators.handlers import state_site
+from probgen.inference.estimators.sites import Drawing, Site
+from probgen.inference.estimators.surrogate import Key, Run, to_plates
+from probgen.inference.objectives.divergence import closed_kl
+
+
+class ELBO(numpyro_elbo.ELBO):
+    """The evidence lower bound of a numpyro program and its guide, for `SVI`, `fit` and whatever takes a numpyro objective.
+
+        ELBO = E_{z ~ q_φ} [log p_θ(x, z) − log q_φ(z)] ≤ log p_θ(x)
+
+    The loss is −ELBO, estimated with K particles; its gradient passes every random site of the guide by the estimator that
+    `infer={"estimator": …}` or `estimators.use` names, or else by the best unbiased one. Score terms take log q unscaled and
+    unmasked, costs scaled and masked, and only those that the site flows into, plate by plate. All particles see one minibatch,
+    and the model sees the guide's.
+
+    Args:
+        num_particles: K; at least as many as the estimators need (two for leave-one-out) are taken.
+        vectorize_particles: True for `vmap`, False for `lax.map`, or a function `(f, keys) -> results`.
+        analytic_kl: take KL(q ‖ p) of a site in closed form where numpyro knows it and it is right: where p's parameters
+            depend on neither the site nor what the guide draws after it.
+
+    Raises ValueError, naming the site and what would serve, where an estimator does not fit, or guide and model do not match.
+
+    References: Automated Variational Inference in Probabilistic Programming (Wingate, Weber 2013), arXiv:1301.1299; Black Box
+    Variational Inference (Ranganath, Gerrish, Blei 2014), arXiv:1401.0118; Storchastic (van Krieken, Tomczak, ten Teije
+    2021), arXiv:2104.00428.
+
+    >>> import jax, numpyro, optax
+    >>> import numpyro.distributions as dist
+    >>> from numpyro.infer import SVI
+    >>> def model():
+    ...     z = numpyro.sample("z", dist.Bernoulli(0.5))
+    ...     numpyro.sample("x", dist.Normal(z, 1.0), obs=2.0)
+    >>> def guide():
+    ...     numpyro.sample("z", dist.Bernoulli(logits=numpyro.param("logit", 0.0)))
+    >>> result = SVI(model, guide, optax.adam(0.1), ELBO()).run(jax.random.key(0), 300, progress_bar=False)
+    >>> float(result.params["logit"].round(2))                  # the posterior's logit is 1.5
+    1.5
+    """
+
+    can_infer_discrete = True
+
+    def __init__(
+        self, num_particles: int = 1, vectorize_particles: bool | Callable = True, *, analytic_kl: bool = True
+    ):
+        self.analytic_kl = analytic_kl
+        super().__init__(num_particles, vectorize_particles)
+
+    def plan(
+        self, rng_key: Array, param_map: dict[str, Any], model: Callable, guide: Callable, *args: Any, **kwargs: Any
+    ) -> Plan:
+        """What would be done: the sites, their estimators and why, what flows where. Nothing is computed."""
+        plate_key, key = split_key(rng_key, (2,))
+        return make_plan(Pair(model, guide, args, kwargs, param_map, plate_key), key)
+
+    def loss_with_mutable_state(
+        self, rng_key: Array, param_map: dict[str, Any], model: Callable, guide: Callable, *args: Any, **kwargs: Any
+    ) -> dict[str, Any]:
+        """`{"loss": −ELBO, "mutable_state": …}`; the loss is the bound, whatever its gradient's estimators add."""
+        plate_key, key = split_key(rng_key, (2,))
+        plan = make_plan(Pair(model, guide, args, kwargs, param_map, plate_key), key)
+        weigh = lambda value: self.coefficients(value, param_map)
+        found = estimate(plan, key, self.num_particles, self.vectorize_particles_fn, weigh, self._terms(plan))
+        total = lambda value: sum(value.values(), start=jnp.zeros(()))
+        weights = weigh(found.value)
+        objective = total({name: weights.get(name, 1.0) * term for name, term in found.value.items()}) + found.score
+        if weights:  # what is trained is not the bound, but what is reported is
+            objective = objective + lax.stop_gradient(total(found.value) - objective)
+        mutables = {**found.mutables, **{state_site(name): state for name, state in found.states.items()}}
+        return {"loss": -objective, "mutable_state": mutables or None}
+
+    def coefficients(self, value: dict[Key, Array], param_map: dict[str, Any]) -> Mapping[Key, Any]:
+        """Weights of terms in the gradient; those that are not named weigh 1."""
+        return {}
+
+    def _terms(self, plan: Plan) -> list[Key]:
+        """A site's KL in closed form, or its log p and log q."""
+        closed = {name for kind, name in plan.graph.frames if kind == "kl" and self._is_right(plan, name)}
+        return [(kind, name) for kind, name in plan.graph.frames if (kind == "kl") == (name in closed)]
+
+    def _is_right(self, plan: Plan, name: str) -> bool:
+        """Whether the KL depends on neither the site nor its descendants in the guide."""
+        graph = plan.graph
+        later = {other for other, parents in graph.parents.items() if name in parents}
+        return self.analytic_kl and not graph.flows["kl", name] & (later | {name})
+
+
+class Pair:
+    """A guide and a model as one program of a particle, for the engine of estimators."""
+
+    def __init__(
+        self, model: Callable, guide: Callable, args: tuple, kwargs: dict, param_map: dict[str, Any], plate_key: Array
+    ):
+        self.model, self.guide, self.args, self.kwargs = model, guide, args, kwargs
+        self.param_map, self.plate_key = param_map, plate_key
+
+    def __call__(
+        self, key: Array, decided: Mapping[str, Estimator], values: Mapping[str, Array]
+    ) -> tuple[Run, Static]:
+        """The terms of one particle."""
+        drawing = Drawing(decided, values)
+        guide, model, mutables = self._traces(key, drawing)
+        _check_match(model, guide)
+        sample = lambda trace: {name: site for name, site in trace.items() if site["type"] == "sample"}
+        guide, model = sample(guide), sample(model)
+        frames = {("p", name): tuple(site["cond_indep_stack"]) for name, site in model.items()}
+        frames |= {("q", name): tuple(site["cond_indep_stack"]) for name, site in guide.items()}
+        frames |= {("kl", name): frames["q", name] for name in guide if name in model}
+        rank = max([-frame.dim for stack in frames.values() for frame in stack], default=0)
+
+        run = Run({}, {}, {}, {}, {}, mutables)
+        for name, site in model.items():
+            run.terms["p", name] = to_plates(_scaled(site, _log_prob(site)), frames["p", name], rank)
+        for name, site in guide.items():
+            drawn = drawing.sites.get(name)
+            run.terms["q", name] = self._guide_term(run, drawn, site, rank)
+            if (closed := _closed(site, model.get(name), drawn)) is not None:
+                run.terms["kl", name] = to_plates(closed, frames["kl", name], rank)
+        return run, Static(drawing.sites, {key: frames[key] for key in run.terms})
+
+    def _traces(self, key: Array, drawing: Drawing) -> tuple[dict, dict, dict]:
+        """The guide's trace, the model's on the guide's values, and the mutable state that they leave."""
+        guide_key, model_key = split_key(key, (2,))
+        with drawing:
+            guide = self._trace(self.guide, guide_key, self.param_map)
+        mutables = {name: site["value"] for name, site in guide.items() if site["type"] == "mutable"}
+        replayed = numpyro.handlers.replay(self.model, guide)
+        model = self._trace(replayed, model_key, {**self.param_map, **mutables})
+        mutables |= {name: site["value"] for name, site in model.items() if site["type"] == "mutable"}
+        return guide, model, jax.tree.map(jnp.asarray, mutables)
+
+    def _trace(self, program: Callable, key: Array, params: dict[str, Any]) -> dict:
+        # plates have a key of their own, the same for all particles, for guide and model
+        plates = numpyro.handlers.seed(program, self.plate_key, hide_types=["sample", "prng_key", "control_flow"])
+        seeded = numpyro.handlers.seed(plates, key)
+        return numpyro.handlers.trace(numpyro.handlers.substitute(seeded, data=params)).get_trace(*self.args, **self.kwargs)
+
+    def _guide_term(self, run: Run, drawn: Site | None, site: dict, rank: int) -> Array:
+        """−log q; and what the site's estimator asks for beside it."""
+        own = tuple(site["cond_indep_stack"])
+        if drawn is None:  # observed, or given from outside
+            return -to_plates(_scaled(site, _log_prob(site)), own, rank)
+        log_q = drawn.estimator.log_density(site["fn"], site["value"], site["intermediates"])
+        plain = unmasked(site["fn"]).log_prob(site["value"]) if is_masked(site["fn"]) else log_q
+        run.log_q[drawn.name] = to_plates(plain, own, rank)
+        if drawn.estimator.scored:
+            log_q = lax.stop_gradient(log_q)  # E[∇ log q] = 0
+            self._beside(run, drawn, site, rank)
+        return -to_plates(_scaled(site, log_q), own, rank)
+
+    def _beside(self, run: Run, drawn: Site, site: dict, rank: int) -> None:
+        """The scale of a site, its estimator's state, and what the estimator wants to know."""
+        name, estimator = drawn.name, drawn.estimator
+        run.scales[name] = _scale(site, rank)
+        run.states[name] = run.mutables.pop(state_site(name), None)
+        prediction = site["infer"].get("prediction")
+        if not site["infer"].get("registered") and _keeps(estimator):
+            raise ValueError(
+                f"site {name!r}: {estimator} keeps something from step to step: wrap the guide that SVI is given, "
+                "estimators.use(guide), or hold `with estimators.use({...})` open around svi.init too"
+            )
+        observed = estimator.observe(drawn.fn, lax.stop_gradient(site["value"]))
+        extra = observed if prediction is None else prediction
+        if extra is not None:
+            run.extras[name] = to_plates(extra, drawn.frames, rank)
+
+
+def _keeps(estimator: Estimator) -> bool:
+    return estimator.init_state() is not None or estimator.learns
+
+
+def _log_prob(site: dict) -> Array:
+    return site["fn"].log_prob(site["value"], site["intermediates"]) if site["intermediates"] else site["fn"].log_prob(site["value"])
+
+
+def _scaled(site: dict, log_prob: Array) -> Array:
+    return scale_and_mask(log_prob, site["scale"])
+
+
+def _scale(site: dict, rank: int) -> Array:
+    """The scale as a number over the plates; one per row of a plate is no unit for a baseline."""
+    scale = 1.0 if site["scale"] is None or jnp.ndim(site["scale"]) else site["scale"]
+    return jnp.asarray(scale, float).reshape((1,) * rank)
+
+
+def _closed(site: dict, model_site: dict | None, drawn: Site | None) -> Array | None:
+    """−KL(q ‖ p), scaled; None where it is not known, or weighed differently in guide and model."""
+    if model_site is None or drawn is None or drawn.scanned or not drawn.estimator.closed_form:
+        return None
+    if set(site["cond_indep_stack"]) != set(model_site["cond_indep_stack"]) or not _same(site["scale"], model_site["scale"]):
+        return None
+    found = closed_kl(site["fn"], model_site["fn"])
+    return None if found is None else -scale_and_mask(found, site["scale"])
+
+
+def _same(a: Any, b: Any) -> bool:
+    if a is b:
+        return True
+    numbers = isinstance(a, int | float) and isinstance(b, int | float)
+    return numbers and a == b
+
+
+def _check_match(model: dict, guide: dict) -> None:
+    """Raise ValueError where the latent sites, the plates or the shapes of a guide are not the model's."""
+    drawn = {name for name, site in guide.items() if site["type"] == "sample" and not site["is_observed"]}
+    latent = {name for name, site in model.items() if site["type"] == "sample" and not site["is_observed"]}
+    for name in sorted(latent - drawn):
+        raise ValueError(
+            f"site {name!r} of the model is neither observed nor drawn by the guide, which draws {sorted(drawn)}: "
+            "draw it in the guide (a discrete one by estimators.Enumerate(), to sum it out)"
+        )
+    for name in sorted(drawn - latent):
+        if not guide[name]["infer"].get("is_auxiliary"):
+            raise ValueError(
+                f"site {name!r} of the guide is no latent site of the model, which has {sorted(latent)}: "
+                "give both one name, or mark it infer={'is_auxiliary': True}"
+            )
+    for name in sorted(drawn & latent):
+        a, b = guide[name]["fn"], model[name]["fn"]
+        if a.event_shape != b.event_shape or not _broadcast(a.batch_shape, b.batch_shape):
+            raise ValueError(
+                f"site {name!r}: the guide draws batch × event {list(a.batch_shape)} × {list(a.event_shape)}, "
+                f"the model has {list(b.batch_shape)} × {list(b.event_shape)}"
+            )
+    _check_plates(model, guide)
+
+
+def _broadcast(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
+    return all(x == y or 1 in (x, y) for x, y in zip(a[::-1], b[::-1], strict=False))
+
+
+def _check_plates(model: dict, guide: dict) -> None:
+    frames = lambda trace: {f.name: f for site in trace.values() for f in site.get("cond_indep_stack", ())}
+    ours, theirs = frames(guide), frames(model)
+    for name in sorted(ours.keys() & theirs.keys()):
+        if ours[name] != theirs[name]:
+            raise ValueError(
+                f"plate {name!r} is axis {ours[name].dim} with {ours[name].size} elements in the guide, "
+                f"axis {theirs[name].dim} with {theirs[name].size} in the model: give both the same dim and sizes"
+            )
