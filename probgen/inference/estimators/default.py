@@ -6,7 +6,7 @@ from probgen.inference.estimators.base import Estimator
 from probgen.inference.estimators.enumeration import Enumerate
 from probgen.inference.estimators.surrogate import Graph
 
-CHEAP = 8  # evaluations of the program that enumeration may cost in all
+CHEAP = 4  # evaluations of the program that enumeration may cost in all: twice those of leave-one-out
 
 
 class Choice(NamedTuple):
@@ -20,7 +20,7 @@ def choose(graph: Graph) -> dict[str, Choice]:
     """An estimator for every site.
 
     What the program or `use` says; else the path; else the implicit path; else the exact sum, for the sites with the fewest values
-    first, as long as all sums together cost at most eight evaluations and no cost leaves the site's plates; else leave-one-out.
+    first, as long as all sums together cost at most four evaluations and no cost leaves the site's plates; else leave-one-out.
     """
     choices = {name: _first(site) for name, site in graph.sites.items()}
     exact, spent = Enumerate(), 1

@@ -73,16 +73,23 @@ def make_plan(program: Program, key: Array) -> Plan:
     return Plan(graph, choices, supports, lambda key: pruned(run(key)))
 
 
+class Values(NamedTuple):
+    """`terms`: each term's mean over particles, summed over plates; `units`: how many elements a drawn site's terms count for
+    (plate sizes times scale); `mutables`: the program's own state after the run, a mean over particles."""
+
+    terms: dict[Key, Array]
+    units: dict[str, Array]
+    mutables: dict[str, Any]
+
+
 class Estimate(NamedTuple):
-    """`value`: each term's mean (its gradient is that of the path alone); `score`: zero, with the gradient that the paths lack.
+    """`values` (the gradient of their terms is that of the path alone); `weights` of terms in the gradient; `score`: zero,
+    with the gradient that the paths lack; `states`: the estimators' new ones."""
 
-    `states`: of the estimators; `mutables`: of the program, a mean over particles.
-    """
-
-    value: dict[Key, Array]
+    values: Values
+    weights: Mapping[Key, Any]
     score: Array
     states: dict[str, Any]
-    mutables: dict[str, Any]
 
 
 def estimate(
@@ -90,12 +97,13 @@ def estimate(
     key: Array,
     num_particles: int,
     vectorize: Callable[[Callable[[Array], Run], Array], Run],
-    coefficients: Callable[[dict[Key, Array]], Mapping[Key, Any]] = lambda value: {},
+    coefficients: Callable[[Values], Mapping[Key, Any]] = lambda values: {},
     chosen: Iterable[Key] | None = None,
 ) -> Estimate:
     """Run K particles and put their terms together.
 
-    Args: `coefficients(values)` weighs terms in the gradient; `chosen` names the terms that are summed, all by default.
+    Args: `coefficients(values)` weighs terms in the gradient (those not named by 1); `chosen` names the terms that are summed,
+    all by default.
     """
     count = max(num_particles, plan.particles)
     if count == 1:
@@ -105,8 +113,13 @@ def estimate(
     chosen = list(plan.graph.frames if chosen is None else chosen)
     runs = runs._replace(terms={name: runs.terms[name] for name in chosen})
     whole = Expectation(runs, plan.graph, list(plan.supports))
-    value = {name: whole.value(name) for name in chosen}
-    weights = coefficients(value)
+    axes = 1 + len(plan.supports)
+    values = Values(
+        {name: whole.value(name) for name in chosen},
+        {name: whole.unit(name) for name in plan.graph.sites},
+        jax.tree.map(lambda x: _mean_of_particles(x, axes), runs.mutables),
+    )
+    weights = coefficients(values)
     score, states = jnp.zeros(()), {}
     for name, choice in plan.choices.items():
         if choice.estimator.scored:
@@ -114,7 +127,7 @@ def estimate(
             score = score + term - lax.stop_gradient(term)
             if state is not None:
                 states[name] = state
-    return Estimate(value, score, states, jax.tree.map(lambda x: _mean_of_particles(x, 1 + len(plan.supports)), runs.mutables))
+    return Estimate(values, weights, score, states)
 
 
 def _mean_of_particles(x: Array, axes: int) -> Array:

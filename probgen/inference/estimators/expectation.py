@@ -12,6 +12,7 @@ from numpyro.primitives import CondIndepStackFrame
 
 from probgen.core import split_key
 from probgen.inference.estimators.base import Estimator, unmasked
+from probgen.inference.estimators.differentiable import differentiable
 from probgen.inference.estimators.engine import Static, estimate, make_plan
 from probgen.inference.estimators.sites import Drawing
 from probgen.inference.estimators.surrogate import Run, to_plates
@@ -47,7 +48,7 @@ def expectation(
         raise ValueError(f"{estimator} keeps something from step to step: an expectation has no steps, use it in a guide")
     plan = make_plan(_Integrand(distribution, f, estimator), key)
     found = estimate(plan, key, num_samples, lambda run, keys: jax.vmap(run)(keys))
-    return found.value["f", "z"] + found.score
+    return found.values.terms["f", "z"] + found.score
 
 
 class _Integrand:
@@ -58,7 +59,7 @@ class _Integrand:
 
     def __call__(self, key: Array, decided: Mapping[str, Estimator], values: Mapping[str, Array]) -> tuple[Run, Static]:
         infer = {} if self.estimator is None else {"estimator": self.estimator}
-        drawing, fn = Drawing(decided, values), self.distribution
+        drawing, fn = Drawing(decided, values), differentiable(self.distribution)
         with drawing, numpyro.handlers.trace() as trace, numpyro.handlers.seed(rng_seed=split_key(key, ())):
             numpyro.sample("z", fn, infer=infer)
         site = trace["z"]

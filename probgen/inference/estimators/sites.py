@@ -10,6 +10,7 @@ from numpyro import primitives
 from numpyro.primitives import Messenger
 
 from probgen.inference.estimators.base import Estimator
+from probgen.inference.estimators.differentiable import differentiable
 from probgen.inference.estimators.handlers import use
 from probgen.inference.estimators.implicit import Implicit
 from probgen.inference.estimators.path import Pathwise
@@ -51,7 +52,10 @@ class Drawing(Messenger):
 
     def process_message(self, msg: Any) -> None:
         """Decide, check, draw."""
-        if msg["type"] != "sample" or msg["is_observed"]:
+        if msg["type"] != "sample":
+            return
+        msg["fn"] = differentiable(msg["fn"])
+        if msg["is_observed"]:
             return
         scanned = msg.get("_control_flow_done", False)
         if msg["value"] is not None and not scanned:

@@ -18,8 +18,8 @@ Key = tuple[str, str]  # ("p" | "q" | "kl" | "f", site)
 class Run(NamedTuple):
     """What one run of a program gives, as arrays over the plates: `[*plates]`, ones where a term has no such plate.
 
-    `terms`: the summands of the objective, scaled and masked. `log_q`: of the sites, unscaled and unmasked. `scales`, `extras`: of the
-    scored sites. `states`: of their estimators. `mutables`: the program's own.
+    `terms`: the summands of the objective, scaled and masked. `log_q`: of the sites, unscaled and unmasked. `scales`: of the sites;
+    `extras`: of the scored ones. `states`: of their estimators. `mutables`: the program's own.
     """
 
     terms: dict[Key, Array]
@@ -134,6 +134,11 @@ class Expectation:
         depends = self._depends(self.graph.flows[key])
         term = self._expect(self._axes(depends, self.run.terms[key]), depends)
         return jnp.sum(term) / term.shape[0]
+
+    def unit(self, name: str) -> Array:
+        """How many elements the terms of a site count for."""
+        sizes = math.prod(frame.size for frame in self.graph.sites[name].frames)
+        return lax.stop_gradient(self.run.scales[name].ravel()[0] * sizes)
 
     def surrogate(self, name: str, estimator: Estimator, coefficients: Mapping[Key, Any]) -> tuple[Array, Any]:
         """The score term of one site, and its estimator's new state."""

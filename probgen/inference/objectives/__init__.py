@@ -1,5 +1,6 @@
 """Objectives: what SVI minimizes, subclasses of numpyro's ELBO."""
 
 from probgen.inference.objectives.elbo import ELBO
+from probgen.inference.objectives.weighted import Beta, FreeBits, count_steps
 
-__all__ = ["ELBO"]
+__all__ = ["ELBO", "Beta", "FreeBits", "count_steps"]

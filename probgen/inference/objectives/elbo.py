@@ -12,7 +12,8 @@ from numpyro.infer import elbo as numpyro_elbo
 
 from probgen.core import split_key
 from probgen.inference.estimators.base import Estimator, is_masked, unmasked
-from probgen.inference.estimators.engine import Plan, Static, estimate, make_plan
+from probgen.inference.estimators.differentiable import Differentiable
+from probgen.inference.estimators.engine import Plan, Static, Values, estimate, make_plan
 from probgen.inference.estimators.handlers import state_site
 from probgen.inference.estimators.sites import Drawing, Site
 from probgen.inference.estimators.surrogate import Key, Run, to_plates
@@ -75,17 +76,18 @@ class ELBO(numpyro_elbo.ELBO):
         """`{"loss": −ELBO, "mutable_state": …}`; the loss is the bound, whatever its gradient's estimators add."""
         plate_key, key = split_key(rng_key, (2,))
         plan = make_plan(Pair(model, guide, args, kwargs, param_map, plate_key), key)
-        weigh = lambda value: self.coefficients(value, param_map)
-        found = estimate(plan, key, self.num_particles, self.vectorize_particles_fn, weigh, self._terms(plan))
-        total = lambda value: sum(value.values(), start=jnp.zeros(()))
-        weights = weigh(found.value)
-        objective = total({name: weights.get(name, 1.0) * term for name, term in found.value.items()}) + found.score
+        found = estimate(
+            plan, key, self.num_particles, self.vectorize_particles_fn, self.coefficients, self._terms(plan)
+        )
+        total = lambda terms: sum(terms.values(), start=jnp.zeros(()))
+        terms, weights = found.values.terms, found.weights
+        objective = total({name: weights.get(name, 1.0) * term for name, term in terms.items()}) + found.score
         if weights:  # what is trained is not the bound, but what is reported is
-            objective = objective + lax.stop_gradient(total(found.value) - objective)
-        mutables = {**found.mutables, **{state_site(name): state for name, state in found.states.items()}}
-        return {"loss": -objective, "mutable_state": mutables or None}
+            objective = objective + lax.stop_gradient(total(terms) - objective)
+        states = {state_site(name): state for name, state in found.states.items()}
+        return {"loss": -objective, "mutable_state": {**found.values.mutables, **states} or None}
 
-    def coefficients(self, value: dict[Key, Array], param_map: dict[str, Any]) -> Mapping[Key, Any]:
+    def coefficients(self, values: Values) -> Mapping[Key, Any]:
         """Weights of terms in the gradient; those that are not named weigh 1."""
         return {}
 
@@ -141,7 +143,8 @@ class Pair:
             guide = self._trace(self.guide, guide_key, self.param_map)
         mutables = {name: site["value"] for name, site in guide.items() if site["type"] == "mutable"}
         replayed = numpyro.handlers.replay(self.model, guide)
-        model = self._trace(replayed, model_key, {**self.param_map, **mutables})
+        with Differentiable():
+            model = self._trace(replayed, model_key, {**self.param_map, **mutables})
         mutables |= {name: site["value"] for name, site in model.items() if site["type"] == "mutable"}
         return guide, model, jax.tree.map(jnp.asarray, mutables)
 
@@ -159,15 +162,15 @@ class Pair:
         log_q = drawn.estimator.log_density(site["fn"], site["value"], site["intermediates"])
         plain = unmasked(site["fn"]).log_prob(site["value"]) if is_masked(site["fn"]) else log_q
         run.log_q[drawn.name] = to_plates(plain, own, rank)
+        run.scales[drawn.name] = _scale(site, rank)
         if drawn.estimator.scored:
             log_q = lax.stop_gradient(log_q)  # E[∇ log q] = 0
             self._beside(run, drawn, site, rank)
         return -to_plates(_scaled(site, log_q), own, rank)
 
     def _beside(self, run: Run, drawn: Site, site: dict, rank: int) -> None:
-        """The scale of a site, its estimator's state, and what the estimator wants to know."""
+        """A site's estimator's state, and what the estimator wants to know."""
         name, estimator = drawn.name, drawn.estimator
-        run.scales[name] = _scale(site, rank)
         run.states[name] = run.mutables.pop(state_site(name), None)
         prediction = site["infer"].get("prediction")
         if not site["infer"].get("registered") and _keeps(estimator):

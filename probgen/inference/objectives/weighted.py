@@ -1,0 +1,110 @@
+"""Objectives that weigh the latent part of the bound: β, annealing, free bits. They wrap an ELBO, and one another."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpyro
+from jax import Array
+
+from probgen.inference.estimators.engine import Values
+from probgen.inference.estimators.surrogate import Key
+from probgen.inference.objectives.elbo import ELBO
+
+_STEP = "step$objective"
+
+
+class Weighted(ELBO):
+    """The base: the objective that is wrapped, and weights that multiply its own.
+
+    The loss that is reported stays −ELBO, the true bound; the weights are in the gradient only.
+    """
+
+    def __init__(self, objective: ELBO):
+        if not isinstance(objective, ELBO):
+            raise ValueError(f"objective: expected an objectives.ELBO to wrap, got {type(objective).__name__}")
+        self.objective = objective
+        super().__init__(
+            objective.num_particles, objective.vectorize_particles, analytic_kl=objective.analytic_kl
+        )
+
+    def weigh(self, values: Values) -> Mapping[str, Any]:
+        """The weight of each latent site's terms."""
+        raise NotImplementedError
+
+    def coefficients(self, values: Values) -> Mapping[Key, Any]:
+        """The wrapped objective's weights times this one's."""
+        inner, weights = self.objective.coefficients(values), self.weigh(values)
+        mine = {key: weights[key[1]] for key in values.terms if key[1] in weights}
+        return {key: inner.get(key, 1.0) * mine.get(key, 1.0) for key in inner.keys() | mine.keys()}
+
+
+def _latents(values: Values) -> list[str]:
+    return [name for name in values.units if any(key[1] == name for key in values.terms)]
+
+
+class Beta(Weighted):
+    """Train on E[log p(x | z)] − β KL(q(z) ‖ p(z)): a β-VAE, or an annealed bound.
+
+    Args: `objective`; `beta`: a number, or a schedule, a function of the step (such as optax's), for which the guide has to
+    be wrapped by `count_steps`.
+
+    References: β-VAE (Higgins et al. 2017); annealing: Generating Sentences from a Continuous Space (Bowman et al. 2016),
+    arXiv:1511.06349.
+
+    >>> import optax
+    >>> objective = Beta(ELBO(num_particles=2), beta=optax.linear_schedule(0.0, 1.0, 1000))
+    """
+
+    def __init__(self, objective: ELBO, beta: float | Array | Callable[[Array], Any]):
+        self.beta = beta
+        super().__init__(objective)
+
+    def weigh(self, values: Values) -> dict[str, Any]:
+        """β for every latent site."""
+        beta = self.beta(self._step(values)) if callable(self.beta) else self.beta
+        return dict.fromkeys(_latents(values), beta)
+
+    def _step(self, values: Values) -> Array:
+        if _STEP not in values.mutables:
+            raise ValueError("Beta: a schedule needs to know the step: wrap the guide, objectives.count_steps(guide)")
+        return jnp.maximum(values.mutables[_STEP]["count"] - 1, 0)
+
+
+class FreeBits(Weighted):
+    """Train on E[log p(x | z)] − Σ_sites max(λ, KL_site), with KL per element of the plates: no gradient from a KL below λ.
+
+    The mean over the batch and the particles is held against λ, as in the paper.
+
+    Args: `objective`; `nats`: λ, for every latent site, or by name.
+
+    References: Improving Variational Inference with Inverse Autoregressive Flow (Kingma et al. 2016), arXiv:1606.04934.
+
+    >>> objective = FreeBits(ELBO(), nats=2.0)
+    """
+
+    def __init__(self, objective: ELBO, nats: float | Mapping[str, float]):
+        self.nats = nats
+        super().__init__(objective)
+
+    def weigh(self, values: Values) -> dict[str, Any]:
+        """1 for a site whose KL is above λ, else 0."""
+        sites = [name for name in _latents(values) if not isinstance(self.nats, Mapping) or name in self.nats]
+        nats = {name: self.nats[name] if isinstance(self.nats, Mapping) else self.nats for name in sites}
+        kl = {name: -sum(x for key, x in values.terms.items() if key[1] == name) / values.units[name] for name in sites}
+        return {name: jnp.where(kl[name] > nats[name], 1.0, 0.0) for name in sites}
+
+
+def count_steps(guide: Callable) -> Callable:
+    """A guide that counts how often it has run, in numpyro's mutable state, for schedules.
+
+    >>> import jax, numpyro
+    >>> guide = count_steps(lambda: None)
+    """
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        state = numpyro.mutable(_STEP, {"count": jnp.full((), -1)})  # SVI.init runs the guide once, before step 0
+        state["count"] = state["count"] + 1  # type: ignore[index]
+        return guide(*args, **kwargs)
+
+    return counted
