@@ -1,9 +1,21 @@
 """probgen: generative models as composable numpyro distributions."""
 
-from probgen import autoregressive, bijectors, core, data, distributions, evaluation, flows, latent, networks, score
+from probgen import (
+    autoregressive,
+    bijectors,
+    core,
+    data,
+    distributions,
+    evaluation,
+    flows,
+    inference,
+    latent,
+    networks,
+    score,
+)
 from probgen.core import combine, from_params, load, module, partition, random_module, recipe, save, with_key
 from probgen.distributions import as_transform, from_distrax, observe
-from probgen.inference import FitResult, fit
+from probgen.inference import FitResult, explain, fit, gradient_report
 
 __version__ = "0.1.0"
 
@@ -17,10 +29,13 @@ __all__ = [
     "data",
     "distributions",
     "evaluation",
+    "explain",
     "fit",
     "flows",
     "from_distrax",
     "from_params",
+    "gradient_report",
+    "inference",
     "latent",
     "load",
     "module",

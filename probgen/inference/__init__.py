@@ -1,6 +1,19 @@
-"""Training: `fit`, over numpyro's SVI."""
+"""Inference: gradient estimators, objectives, and training by `fit`, over numpyro's SVI."""
 
+from probgen.inference import estimators, laboratory, objectives
+from probgen.inference.explain import Explanation, explain
+from probgen.inference.laboratory import gradient_report
 from probgen.inference.result import Best, FitResult
 from probgen.inference.trainer import fit
 
-__all__ = ["Best", "FitResult", "fit"]
+__all__ = [
+    "Best",
+    "Explanation",
+    "FitResult",
+    "estimators",
+    "explain",
+    "fit",
+    "gradient_report",
+    "laboratory",
+    "objectives",
+]

@@ -1,6 +1,5 @@
 """What an estimator is."""
 
-import abc
 import dataclasses
 from typing import Any, ClassVar, NamedTuple
 
@@ -15,11 +14,11 @@ State = Any
 class Signal(NamedTuple):
     """What the score-function estimator of a site has to work with; arrays are `[K, *values, *plates]`.
 
-    `log_q`: log q(z) of the site, unscaled and unmasked; gradients flow through it. `cost`: the part of the objective that
-    z has an influence on, scaled and masked, summed to the site's plates, without gradient. `scale`: of the site.
-    `weight`: the probabilities of values that were enumerated upstream, 1 without. `state`: the estimator's own, as
-    `init_state` began it; `extra`: what `observe` or `predict` returned; `value_axes`: how many axes of values there are,
-    along which the weights sum to one.
+    `log_q`: log q(z) of the site, unscaled and unmasked; gradients flow through it. `cost`: the part of the objective
+    that z has an influence on, scaled and masked, summed to the site's plates, without gradient. `scale`: of the
+    site. `weight`: the probabilities of values that were enumerated upstream, 1 without. `state`: the estimator's
+    own, as `init_state` began it; `extra`: what `observe` or `predict` returned; `value_axes`: how many axes of
+    values there are, along which the weights sum to one.
     """
 
     log_q: Array
@@ -31,7 +30,7 @@ class Signal(NamedTuple):
     value_axes: int = 0
 
 
-class Estimator(abc.ABC):
+class Estimator:
     """How the gradient of an expectation passes one random site.
 
     An estimator is a frozen dataclass; it belongs to a site, through `infer={"estimator": …}` or `use`. A subclass says
@@ -39,7 +38,8 @@ class Estimator(abc.ABC):
     - `draw(key, fn, sample_shape)`: the value and its gradient path; None draws as the distribution itself does;
     - `log_density(fn, value, intermediates)`: log q as it enters the objective;
     - `problem(fn)`: why it cannot serve a distribution, or None;
-    - `support(fn, free)`: values at which it wants the integrand, each weighted by its probability; None for the drawn one;
+    - `support(fn, free)`: values at which it wants the integrand, each weighted by its probability; None for the
+      drawn one;
     - with `scored = True`, `surrogate(signal)`: a number whose gradient passes the site where the value does not;
     - `closed_form = False`, where log q must not be replaced by a KL in closed form;
     - `particles`: the fewest it needs; `init_state()`: where it keeps state of its own; `observe(fn, value)` and

@@ -2,7 +2,8 @@
 
     ∇_θ E[f(z)] = E[(f(z) − b) ∇_θ log q(z)]   for every b that does not depend on z
 
-Each is a frozen dataclass; called on a `Signal` it gives b, its new state, and an auxiliary loss (for what it learns itself).
+Each is a frozen dataclass; called on a `Signal` it gives b, its new state, and an auxiliary loss (for what it learns
+itself).
 """
 
 import abc
@@ -98,7 +99,8 @@ class Learned(Baseline):
 
         b(x) = scale · (network(x) + c),   auxiliary loss ½ Σ (cost / scale − b(x) / scale)²
 
-    Its params are a `param` site `NAME$baseline$params` of the guide (a learning rate of their own: `optax.multi_transform`).
+    Its params are a `param` site `NAME$baseline$params` of the guide (a learning rate of their own:
+    `optax.multi_transform`).
 
     Args: `network`: any callable pytree from a vector [D] to [1]; `inputs(*args, **kwargs)`: from the guide's arguments
     to [*plates, D], called inside the site's plates, so that `numpyro.subsample` works in it; `center`: a baseline
@@ -140,8 +142,8 @@ class OtherParticles(Baseline):
 
         b_k = 1/(K − 1) Σ_{j≠k} cost_j
 
-    References: Buy 4 REINFORCE Samples, Get a Baseline for Free! (Kool, van Hoof, Welling 2019); the same for the multi-sample
-    bound: VIMCO (Mnih, Rezende 2016), arXiv:1602.06725.
+    References: Buy 4 REINFORCE Samples, Get a Baseline for Free! (Kool, van Hoof, Welling 2019); the same for the
+    multi-sample bound: VIMCO (Mnih, Rezende 2016), arXiv:1602.06725.
     """
 
     @property
@@ -163,8 +165,8 @@ class OptimalCoefficient(Baseline):
 
     per element of the plates. With two particles it is `OtherParticles`; it pays from about ten.
 
-    References: Variance Reduction Techniques for Gradient Estimates in Reinforcement Learning (Greensmith, Bartlett, Baxter
-    2004); Black Box Variational Inference (Ranganath, Gerrish, Blei 2014), arXiv:1401.0118.
+    References: Variance Reduction Techniques for Gradient Estimates in Reinforcement Learning (Greensmith, Bartlett,
+    Baxter 2004); Black Box Variational Inference (Ranganath, Gerrish, Blei 2014), arXiv:1401.0118.
     """
 
     @property

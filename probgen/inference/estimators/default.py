@@ -19,8 +19,9 @@ class Choice(NamedTuple):
 def choose(graph: Graph) -> dict[str, Choice]:
     """An estimator for every site.
 
-    What the program or `use` says; else the path; else the implicit path; else the exact sum, for the sites with the fewest values
-    first, as long as all sums together cost at most four evaluations and no cost leaves the site's plates; else leave-one-out.
+    What the program or `use` says; else the path; else the implicit path; else the exact sum, for the sites with the
+    fewest values first, as long as all sums together cost at most four evaluations and no cost leaves the site's
+    plates; else leave-one-out.
     """
     choices = {name: _first(site) for name, site in graph.sites.items()}
     exact, spent = Enumerate(), 1
@@ -57,4 +58,6 @@ def _first(site) -> Choice:  # type: ignore[no-untyped-def]
         return Choice(site.estimator, "asked for")
     if site.estimator.scored:
         return Choice(site.estimator, "no gradient path" + (", within a scan" if site.scanned else ""))
-    return Choice(site.estimator, "samples carry gradients" if site.fn.has_rsample else "its distribution function is known")
+    return Choice(
+        site.estimator, "samples carry gradients" if site.fn.has_rsample else "its distribution function is known"
+    )

@@ -1,4 +1,5 @@
-"""One evaluation of an objective: trace the program once, choose the estimators, run the particles, assemble the gradient."""
+"""One evaluation of an objective: trace the program once, choose the estimators, run the particles, assemble the
+gradient."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
@@ -45,7 +46,8 @@ class Plan(NamedTuple):
 
 
 def make_plan(program: Program, key: Array) -> Plan:
-    """Trace a program, find what flows where, choose the estimators. Raises ValueError, naming the site, where none serves."""
+    """Trace a program, find what flows where, choose the estimators. Raises ValueError, naming the site, where none
+    serves."""
     static: list[Static] = []
 
     def first(key: Array) -> Run:
@@ -74,8 +76,8 @@ def make_plan(program: Program, key: Array) -> Plan:
 
 
 class Values(NamedTuple):
-    """`terms`: each term's mean over particles, summed over plates; `units`: how many elements a drawn site's terms count for
-    (plate sizes times scale); `mutables`: the program's own state after the run, a mean over particles."""
+    """`terms`: each term's mean over particles, summed over plates; `units`: how many elements a drawn site's terms
+    count for (plate sizes times scale); `mutables`: the program's own state after the run, a mean over particles."""
 
     terms: dict[Key, Array]
     units: dict[str, Array]
@@ -83,8 +85,8 @@ class Values(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """`values` (the gradient of their terms is that of the path alone); `weights` of terms in the gradient; `score`: zero,
-    with the gradient that the paths lack; `states`: the estimators' new ones."""
+    """`values` (the gradient of their terms is that of the path alone); `weights` of terms in the gradient; `score`:
+    zero, with the gradient that the paths lack; `states`: the estimators' new ones."""
 
     values: Values
     weights: Mapping[Key, Any]
@@ -102,8 +104,8 @@ def estimate(
 ) -> Estimate:
     """Run K particles and put their terms together.
 
-    Args: `coefficients(values)` weighs terms in the gradient (those not named by 1); `chosen` names the terms that are summed,
-    all by default.
+    Args: `coefficients(values)` weighs terms in the gradient (those not named by 1); `chosen` names the terms that
+    are summed, all by default.
     """
     count = max(num_particles, plan.particles)
     if count == 1:

@@ -1,7 +1,6 @@
 """An expectation as a function to be differentiated, outside of any program."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,22 +29,26 @@ def expectation(
 
         value: 1/K Σ_k f(z_k);   gradient: with respect to whatever the distribution and f depend on
 
-    Args: `f`: from ONE draw [*batch, *event] to a scalar, or to `[*batch]` where the elements of the batch are independent:
-    the result is then their sum, and each element's score meets its own cost only. `estimator`: the best unbiased one by
-    default. `num_samples`: K, at least as many as the estimator needs.
+    Args: `f`: from ONE draw [*batch, *event] to a scalar, or to `[*batch]` where the elements of the batch are
+    independent: the result is then their sum, and each element's score meets its own cost only. `estimator`: the best
+    unbiased one by default. `num_samples`: K, at least as many as the estimator needs.
 
     Raises ValueError where the estimator does not serve the distribution, keeps state, or f has another shape.
 
     >>> import jax, numpyro.distributions as dist
     >>> from probgen.inference.estimators import Enumerate, LeaveOneOut
-    >>> loss = lambda p, e, n: expectation(jax.random.key(0), dist.Bernoulli(p), lambda b: (b - 0.45) ** 2, e, num_samples=n)
+    >>> loss = lambda p, e, n: expectation(
+    ...     jax.random.key(0), dist.Bernoulli(p), lambda b: (b - 0.45) ** 2, e, num_samples=n
+    ... )
     >>> float(jax.grad(loss)(0.3, Enumerate(), 1).round(3))
     0.1
     >>> abs(float(jax.grad(loss)(0.3, LeaveOneOut(), 1000)) - 0.1) < 0.01
     True
     """
     if estimator is not None and (estimator.init_state() is not None or estimator.learns):
-        raise ValueError(f"{estimator} keeps something from step to step: an expectation has no steps, use it in a guide")
+        raise ValueError(
+            f"{estimator} keeps something from step to step: an expectation has no steps, use it in a guide"
+        )
     plan = make_plan(_Integrand(distribution, f, estimator), key)
     found = estimate(plan, key, num_samples, lambda run, keys: jax.vmap(run)(keys))
     return found.values.terms["f", "z"] + found.score

@@ -3,8 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpyro
-from numpyro.primitives import Messenger
+from numpyro.primitives import Messenger, mutable
 
 from probgen.inference.estimators.base import Estimator
 
@@ -12,9 +11,10 @@ from probgen.inference.estimators.base import Estimator
 class use(Messenger):
     """Give sites their estimators, without touching the program: a handler around a guide, or a context manager.
 
-    Args: `guide`: any guide, automatic ones too; `estimators`: `{site: estimator}`; the outermost `use` wins, and wins over
-    `infer={"estimator": …}`. What an estimator keeps from step to step (a moving average, a learned baseline) is
-    registered by this handler, so that `SVI` carries it: a guide whose text asks for one is wrapped as `use(guide)`.
+    Args: `guide`: any guide, automatic ones too; `estimators`: `{site: estimator}`; the outermost `use` wins, and
+    wins over `infer={"estimator": …}`. What an estimator keeps from step to step (a moving average, a learned
+    baseline) is registered by this handler, so that `SVI` carries it: a guide whose text asks for one is wrapped as
+    `use(guide)`.
 
     Raises ValueError where a name is not a site that the guide draws.
 
@@ -23,7 +23,11 @@ class use(Messenger):
     >>> def guide():
     ...     numpyro.sample("z", dist.Bernoulli(numpyro.param("p", 0.5)))
     >>> guide2 = estimators.use(guide, {"z": estimators.Enumerate()})
-    >>> with numpyro.handlers.seed(rng_seed=0), numpyro.handlers.trace() as trace, estimators.use({"z": estimators.LeaveOneOut()}):
+    >>> with (
+    ...     numpyro.handlers.seed(rng_seed=0),
+    ...     numpyro.handlers.trace() as trace,
+    ...     estimators.use({"z": estimators.LeaveOneOut()}),
+    ... ):
     ...     guide2()
     >>> trace["z"]["infer"]["estimator"]
     LeaveOneOut(baseline=OtherParticles())
@@ -81,7 +85,7 @@ class use(Messenger):
         name, (args, kwargs) = msg["name"], self.arguments
         msg["infer"]["registered"] = True
         if (state := estimator.init_state()) is not None:
-            numpyro.mutable(state_site(name), state)
+            mutable(state_site(name), state)
         msg["infer"]["prediction"] = estimator.predict(name, args, kwargs)
 
 

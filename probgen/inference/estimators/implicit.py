@@ -24,19 +24,20 @@ class Implicit(Estimator):
 
         ∂z/∂θ = −(∂F/∂z)⁻¹ ∂F/∂θ
 
-    F is the distribution function; for a vector it is the Rosenblatt transform, F_d(z_d | z_<d), with a triangular ∂F/∂z. One
-    evaluation a gradient. Serves von Mises, distributions on the line with a differentiable `cdf` (truncated ones among
-    them), and mixtures of such, or of independent normals: the mixture's weights get their gradient too.
+    F is the distribution function; for a vector it is the Rosenblatt transform, F_d(z_d | z_<d), with a triangular
+    ∂F/∂z. One evaluation a gradient. Serves von Mises, distributions on the line with a differentiable `cdf`
+    (truncated ones among them), and mixtures of such, or of independent normals: the mixture's weights get their
+    gradient too.
 
-    References: Implicit Reparameterization Gradients (Figurnov, Mohamed, Mnih 2018), arXiv:1805.08498; Stochastic Backpropagation
-    through Mixture Density Distributions (Graves 2016), arXiv:1607.05690.
+    References: Implicit Reparameterization Gradients (Figurnov, Mohamed, Mnih 2018), arXiv:1805.08498; Stochastic
+    Backpropagation through Mixture Density Distributions (Graves 2016), arXiv:1607.05690.
 
     >>> import jax, jax.numpy as jnp, numpyro.distributions as dist
     >>> from probgen.inference.estimators import expectation
     >>> pair = dist.Normal(jnp.array([-1.0, 1.0]), 0.5)
     >>> mixture = lambda logit: dist.MixtureSameFamily(dist.Categorical(logits=jnp.array([0.0, logit])), pair)
     >>> mean = lambda x: expectation(jax.random.key(0), mixture(x), lambda z: z, Implicit(), num_samples=20_000)
-    >>> abs(float(jax.grad(mean)(0.0)) - 0.5) < 0.02            # E[z] = tanh(logit / 2)
+    >>> abs(float(jax.grad(mean)(0.0)) - 0.5) < 0.02  # E[z] = tanh(logit / 2)
     True
     """
 
@@ -47,7 +48,9 @@ class Implicit(Estimator):
         """Whether a distribution function is known."""
         if getattr(fn.support, "is_discrete", True):
             return "its values are discrete"
-        return None if _rosenblatt(unmasked(fn)) is not None else "no differentiable distribution function of it is known"
+        return (
+            None if _rosenblatt(unmasked(fn)) is not None else "no differentiable distribution function of it is known"
+        )
 
     def draw(self, key: Array, fn: dist.Distribution, sample_shape: tuple[int, ...]) -> Array:
         """A draw of the distribution's own sampler, with the implicit gradient."""
@@ -89,7 +92,7 @@ def _has_cdf(fn: dist.Distribution) -> bool:
     return _differentiable_cdf(type(fn))
 
 
-def _differentiable_cdf(cls: type) -> bool:
+def _differentiable_cdf(cls: Any) -> bool:
     """Whether a class writes a `cdf` that can be differentiated in every parameter (betainc cannot)."""
     if issubclass(cls, dist.Beta | dist.StudentT | dist.BetaProportion):
         return False
@@ -114,8 +117,9 @@ def von_mises_cdf(z: Array, loc: Array, concentration: Array) -> Array:
 
         ∫_loc^z exp(κ cos(t − loc)) / (2π I₀(κ)) dt
 
-    The constant F(loc) does not matter to implicit gradients, and the integral from the mode is exact to rounding for any κ.
-    Angles are taken as displacements from `loc` within [−π, π], so that a draw keeps its displacement's sign when it wraps.
+    The constant F(loc) does not matter to implicit gradients, and the integral from the mode is exact to rounding for
+    any κ. Angles are taken as displacements from `loc` within [−π, π], so that a draw keeps its displacement's sign
+    when it wraps.
 
     >>> import jax.numpy as jnp
     >>> von_mises_cdf(jnp.pi, 0.0, 2.0).round(5)
@@ -147,7 +151,9 @@ def _i0e_jvp(primals: Any, tangents: Any) -> Any:
 def _mixture_of_vectors(fn: dist.Distribution, mixture: Any) -> Rosenblatt | None:
     """The Rosenblatt transform of a mixture of vectors whose coordinates are independent within each component."""
     components = (
-        [mixture.component_distribution] if isinstance(mixture, dist.MixtureSameFamily) else mixture.component_distributions
+        [mixture.component_distribution]
+        if isinstance(mixture, dist.MixtureSameFamily)
+        else mixture.component_distributions
     )
     if not all(isinstance(_under_expansion(d), dist.Independent) and _has_cdf(family(d)) for d in components):
         return None

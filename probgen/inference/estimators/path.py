@@ -3,7 +3,6 @@
 import dataclasses
 from typing import Any, ClassVar
 
-import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import Array, lax
@@ -42,8 +41,8 @@ class StickingTheLanding(Pathwise):
 
         ∇_θ [log p(z) − log q(z; stop(θ))],   z = g(ε; θ)
 
-    What is left out has mean zero. Where q is the posterior, every single gradient is exactly zero; far from it the variance can be
-    larger than that of `Pathwise`.
+    What is left out has mean zero. Where q is the posterior, every single gradient is exactly zero; far from it the
+    variance can be larger than that of `Pathwise`.
 
     References: Sticking the Landing (Roeder, Wu, Duvenaud 2017), arXiv:1703.09194.
     """

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 from jax import Array
 from jax.ad_checkpoint import checkpoint_name
-from jax.extend.core import ClosedJaxpr, Literal
+from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
 
 _MARK = "probgen site: "
 Names = frozenset[str]
@@ -20,8 +20,8 @@ def mark(name: str, value: Array) -> Array:
 def provenance(closed: ClosedJaxpr) -> list[Names]:
     """For every output of a jaxpr, the names of the marked values that flow into it.
 
-    Through `jit`, custom derivatives, `remat` and `cond` it is exact; a `scan` is iterated to its fixed point; in every other
-    primitive each output depends on each input.
+    Through `jit`, custom derivatives, `remat` and `cond` it is exact; a `scan` is iterated to its fixed point; in
+    every other primitive each output depends on each input.
 
     References: Nonstandard Interpretations of Probabilistic Programs for Efficient Inference (Wingate, Goodman,
     Stuhlmüller, Siskind 2011).
@@ -75,6 +75,6 @@ def traced(function: Callable[..., Any], *args: Any) -> tuple[Callable[..., Any]
     """A function traced once: the same function as its jaxpr, and the provenance of each of its outputs."""
     closed, shape = jax.make_jaxpr(function, return_shape=True)(*args)
     structure = jax.tree.structure(shape)
-    run = jax.extend.core.jaxpr_as_fun(closed)
+    run = jaxpr_as_fun(closed)
     again = lambda *args: jax.tree.unflatten(structure, run(*jax.tree.leaves(args)))
     return again, jax.tree.unflatten(structure, provenance(closed))

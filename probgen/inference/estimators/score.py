@@ -10,6 +10,8 @@ from jax import Array, lax
 from probgen.inference.estimators.base import Estimator, Signal, State, draw_cut
 from probgen.inference.estimators.baselines import Baseline, Constant, OtherParticles
 
+_NONE, _OTHERS = Constant(), OtherParticles()
+
 
 @dataclasses.dataclass(frozen=True)
 class ScoreFunction(Estimator):
@@ -17,12 +19,12 @@ class ScoreFunction(Estimator):
 
         ∇_θ E[f(z)] = E[(f(z) − b) ∇_θ log q(z; θ)]
 
-    One evaluation a gradient, for every distribution, discrete or not. Costs are Rao–Blackwellized: a term of the objective
-    counts for a site if the site's value flows into it, and within plates element by element.
+    One evaluation a gradient, for every distribution, discrete or not. Costs are Rao–Blackwellized: a term of the
+    objective counts for a site if the site's value flows into it, and within plates element by element.
 
-    References: Simple Statistical Gradient-Following Algorithms (Williams 1992); Black Box Variational Inference (Ranganath,
-    Gerrish, Blei 2014), arXiv:1401.0118; Gradient Estimation Using Stochastic Computation Graphs (Schulman et al. 2015),
-    arXiv:1506.05254.
+    References: Simple Statistical Gradient-Following Algorithms (Williams 1992); Black Box Variational Inference
+    (Ranganath, Gerrish, Blei 2014), arXiv:1401.0118; Gradient Estimation Using Stochastic Computation Graphs
+    (Schulman et al. 2015), arXiv:1506.05254.
 
     >>> import jax, numpyro.distributions as dist
     >>> from probgen.inference.estimators import expectation
@@ -32,7 +34,7 @@ class ScoreFunction(Estimator):
     True
     """
 
-    baseline: Baseline = Constant()
+    baseline: Baseline = _NONE
 
     scored: ClassVar[bool] = True
     needs: ClassVar[str] = "a density that can be evaluated"
@@ -86,7 +88,7 @@ class LeaveOneOut(ScoreFunction):
     References: Kool, van Hoof, Welling (2019), "Buy 4 REINFORCE Samples, Get a Baseline for Free!".
     """
 
-    baseline: Baseline = OtherParticles()
+    baseline: Baseline = _OTHERS
 
     reference: ClassVar[str] = "Kool, van Hoof, Welling 2019"
 

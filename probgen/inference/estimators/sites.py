@@ -21,7 +21,8 @@ Frames = tuple[Any, ...]  # of numpyro's CondIndepStackFrame(name, dim, size)
 
 
 class Site(NamedTuple):
-    """A random site of a guide, as far as it is known before any number is: `chosen` where the user named its estimator."""
+    """A random site of a guide, as far as it is known before any number is: `chosen` where the user named its
+    estimator."""
 
     name: str
     estimator: Estimator
@@ -39,8 +40,8 @@ class Site(NamedTuple):
 class Drawing(Messenger):
     """The outermost handler of a guide: finds each site's estimator and draws what it asks for.
 
-    `decided` names estimators that overrule what the sites say; `values` holds values that replace draws. `sites` collects
-    what was drawn.
+    `decided` names estimators that overrule what the sites say; `values` holds values that replace draws. `sites`
+    collects what was drawn.
     """
 
     def __init__(self, decided: Mapping[str, Estimator], values: Mapping[str, Array]):

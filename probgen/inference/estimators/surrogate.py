@@ -18,8 +18,8 @@ Key = tuple[str, str]  # ("p" | "q" | "kl" | "f", site)
 class Run(NamedTuple):
     """What one run of a program gives, as arrays over the plates: `[*plates]`, ones where a term has no such plate.
 
-    `terms`: the summands of the objective, scaled and masked. `log_q`: of the sites, unscaled and unmasked. `scales`: of the sites;
-    `extras`: of the scored ones. `states`: of their estimators. `mutables`: the program's own.
+    `terms`: the summands of the objective, scaled and masked. `log_q`: of the sites, unscaled and unmasked. `scales`:
+    of the sites; `extras`: of the scored ones. `states`: of their estimators. `mutables`: the program's own.
     """
 
     terms: dict[Key, Array]
@@ -33,7 +33,8 @@ class Run(NamedTuple):
 class Graph(NamedTuple):
     """What is known of a program before it runs: its sites, its terms' plates, and what flows where.
 
-    `flows[key]`: the sites whose values a term depends on; `parents[name]`: those that a site's log q depends on, itself included.
+    `flows[key]`: the sites whose values a term depends on; `parents[name]`: those that a site's log q depends on,
+    itself included.
     """
 
     sites: dict[str, Site]
@@ -71,7 +72,8 @@ class Graph(NamedTuple):
     def closure(self, names: Iterable[str], among: Iterable[str]) -> frozenset[str]:
         """Those of `among` that the names depend on, at once or through the probability of another."""
         among = frozenset(among)
-        reached, frontier = frozenset(), frozenset(names) & among
+        reached: frozenset[str] = frozenset()
+        frontier = frozenset(names) & among
         while frontier - reached:
             reached |= frontier
             frontier = frozenset().union(*(self.parents[name] for name in reached)) & among
@@ -100,7 +102,8 @@ def over_values(run: Callable[..., Run], supports: Mapping[str, np.ndarray]) -> 
 
 
 class Expectation:
-    """Expected values over what was enumerated, and surrogates for what was drawn, given runs `[K, S_1, …, S_m, *plates]`."""
+    """Expected values over what was enumerated, and surrogates for what was drawn, given runs `[K, S_1, …, S_m,
+    *plates]`."""
 
     def __init__(self, run: Run, graph: Graph, names: list[str]):
         self.run, self.graph, self.names = run, graph, names

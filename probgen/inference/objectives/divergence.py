@@ -16,8 +16,8 @@ def closed_kl(q: dist.Distribution, p: dist.Distribution) -> Array | None:
 
         Σ_z q(z) (log q(z) − log p(z)) over the values of each element where they are few; else as numpyro knows it
 
-    Left out are what numpyro gives for point masses (whose value is not integrated over), for masked distributions (whose
-    masks may differ), and from Kumaraswamy to Beta (a truncated series).
+    Left out are what numpyro gives for point masses (whose value is not integrated over), for masked distributions
+    (whose masks may differ), and from Kumaraswamy to Beta (a truncated series).
 
     >>> import numpyro.distributions as dist
     >>> closed_kl(dist.Bernoulli(logits=0.0), dist.Bernoulli(0.5))

@@ -21,26 +21,28 @@ from probgen.inference.objectives.divergence import closed_kl
 
 
 class ELBO(numpyro_elbo.ELBO):
-    """The evidence lower bound of a numpyro program and its guide, for `SVI`, `fit` and whatever takes a numpyro objective.
+    """The evidence lower bound of a numpyro program and its guide, for `SVI`, `fit` and whatever takes a numpyro
+    objective.
 
         ELBO = E_{z ~ q_φ} [log p_θ(x, z) − log q_φ(z)] ≤ log p_θ(x)
 
-    The loss is −ELBO, estimated with K particles; its gradient passes every random site of the guide by the estimator that
-    `infer={"estimator": …}` or `estimators.use` names, or else by the best unbiased one. Score terms take log q unscaled and
-    unmasked, costs scaled and masked, and only those that the site flows into, plate by plate. All particles see one minibatch,
-    and the model sees the guide's.
+    The loss is −ELBO, estimated with K particles; its gradient passes every random site of the guide by the estimator
+    that `infer={"estimator": …}` or `estimators.use` names, or else by the best unbiased one. Score terms take log q
+    unscaled and unmasked, costs scaled and masked, and only those that the site flows into, plate by plate. All
+    particles see one minibatch, and the model sees the guide's.
 
     Args:
         num_particles: K; at least as many as the estimators need (two for leave-one-out) are taken.
-        vectorize_particles: True for `vmap`, False for `lax.map`, or a function `(f, keys) -> results`.
-        analytic_kl: take KL(q ‖ p) of a site in closed form where numpyro knows it and it is right: where p's parameters
+        vectorize_particles: True for `vmap`, False for `lax.map`, or a function `(f, keys) -> results`. analytic_kl:
+        take KL(q ‖ p) of a site in closed form where numpyro knows it and it is right: where p's parameters
             depend on neither the site nor what the guide draws after it.
 
-    Raises ValueError, naming the site and what would serve, where an estimator does not fit, or guide and model do not match.
+    Raises ValueError, naming the site and what would serve, where an estimator does not fit, or guide and model do
+    not match.
 
-    References: Automated Variational Inference in Probabilistic Programming (Wingate, Weber 2013), arXiv:1301.1299; Black Box
-    Variational Inference (Ranganath, Gerrish, Blei 2014), arXiv:1401.0118; Storchastic (van Krieken, Tomczak, ten Teije
-    2021), arXiv:2104.00428.
+    References: Automated Variational Inference in Probabilistic Programming (Wingate, Weber 2013), arXiv:1301.1299;
+    Black Box Variational Inference (Ranganath, Gerrish, Blei 2014), arXiv:1401.0118; Storchastic (van Krieken,
+    Tomczak, ten Teije 2021), arXiv:2104.00428.
 
     >>> import jax, numpyro, optax
     >>> import numpyro.distributions as dist
@@ -51,7 +53,7 @@ class ELBO(numpyro_elbo.ELBO):
     >>> def guide():
     ...     numpyro.sample("z", dist.Bernoulli(logits=numpyro.param("logit", 0.0)))
     >>> result = SVI(model, guide, optax.adam(0.1), ELBO()).run(jax.random.key(0), 300, progress_bar=False)
-    >>> float(result.params["logit"].round(2))                  # the posterior's logit is 1.5
+    >>> float(result.params["logit"].round(2))  # the posterior's logit is 1.5
     1.5
     """
 
@@ -77,7 +79,7 @@ class ELBO(numpyro_elbo.ELBO):
         plate_key, key = split_key(rng_key, (2,))
         plan = make_plan(Pair(model, guide, args, kwargs, param_map, plate_key), key)
         found = estimate(
-            plan, key, self.num_particles, self.vectorize_particles_fn, self.coefficients, self._terms(plan)
+            plan, key, self.num_particles, self.vectorize_particles_fn, self.coefficients, self.terms(plan)
         )
         total = lambda terms: sum(terms.values(), start=jnp.zeros(()))
         terms, weights = found.values.terms, found.weights
@@ -91,7 +93,7 @@ class ELBO(numpyro_elbo.ELBO):
         """Weights of terms in the gradient; those that are not named weigh 1."""
         return {}
 
-    def _terms(self, plan: Plan) -> list[Key]:
+    def terms(self, plan: Plan) -> list[Key]:
         """A site's KL in closed form, or its log p and log q."""
         closed = {name for kind, name in plan.graph.frames if kind == "kl" and self._is_right(plan, name)}
         return [(kind, name) for kind, name in plan.graph.frames if (kind == "kl") == (name in closed)]
@@ -112,9 +114,7 @@ class Pair:
         self.model, self.guide, self.args, self.kwargs = model, guide, args, kwargs
         self.param_map, self.plate_key = param_map, plate_key
 
-    def __call__(
-        self, key: Array, decided: Mapping[str, Estimator], values: Mapping[str, Array]
-    ) -> tuple[Run, Static]:
+    def __call__(self, key: Array, decided: Mapping[str, Estimator], values: Mapping[str, Array]) -> tuple[Run, Static]:
         """The terms of one particle."""
         drawing = Drawing(decided, values)
         guide, model, mutables = self._traces(key, drawing)
@@ -152,7 +152,9 @@ class Pair:
         # plates have a key of their own, the same for all particles, for guide and model
         plates = numpyro.handlers.seed(program, self.plate_key, hide_types=["sample", "prng_key", "control_flow"])
         seeded = numpyro.handlers.seed(plates, key)
-        return numpyro.handlers.trace(numpyro.handlers.substitute(seeded, data=params)).get_trace(*self.args, **self.kwargs)
+        return numpyro.handlers.trace(numpyro.handlers.substitute(seeded, data=params)).get_trace(
+            *self.args, **self.kwargs
+        )
 
     def _guide_term(self, run: Run, drawn: Site | None, site: dict, rank: int) -> Array:
         """−log q; and what the site's estimator asks for beside it."""
@@ -189,7 +191,11 @@ def _keeps(estimator: Estimator) -> bool:
 
 
 def _log_prob(site: dict) -> Array:
-    return site["fn"].log_prob(site["value"], site["intermediates"]) if site["intermediates"] else site["fn"].log_prob(site["value"])
+    return (
+        site["fn"].log_prob(site["value"], site["intermediates"])
+        if site["intermediates"]
+        else site["fn"].log_prob(site["value"])
+    )
 
 
 def _scaled(site: dict, log_prob: Array) -> Array:
@@ -206,7 +212,9 @@ def _closed(site: dict, model_site: dict | None, drawn: Site | None) -> Array | 
     """−KL(q ‖ p), scaled; None where it is not known, or weighed differently in guide and model."""
     if model_site is None or drawn is None or drawn.scanned or not drawn.estimator.closed_form:
         return None
-    if set(site["cond_indep_stack"]) != set(model_site["cond_indep_stack"]) or not _same(site["scale"], model_site["scale"]):
+    if set(site["cond_indep_stack"]) != set(model_site["cond_indep_stack"]) or not _same(
+        site["scale"], model_site["scale"]
+    ):
         return None
     found = closed_kl(site["fn"], model_site["fn"])
     return None if found is None else -scale_and_mask(found, site["scale"])

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
-import numpyro
 from jax import Array
+from numpyro.primitives import mutable
 
 from probgen.inference.estimators.engine import Values
 from probgen.inference.estimators.surrogate import Key
@@ -24,9 +24,7 @@ class Weighted(ELBO):
         if not isinstance(objective, ELBO):
             raise ValueError(f"objective: expected an objectives.ELBO to wrap, got {type(objective).__name__}")
         self.objective = objective
-        super().__init__(
-            objective.num_particles, objective.vectorize_particles, analytic_kl=objective.analytic_kl
-        )
+        super().__init__(objective.num_particles, objective.vectorize_particles, analytic_kl=objective.analytic_kl)
 
     def weigh(self, values: Values) -> Mapping[str, Any]:
         """The weight of each latent site's terms."""
@@ -46,11 +44,11 @@ def _latents(values: Values) -> list[str]:
 class Beta(Weighted):
     """Train on E[log p(x | z)] − β KL(q(z) ‖ p(z)): a β-VAE, or an annealed bound.
 
-    Args: `objective`; `beta`: a number, or a schedule, a function of the step (such as optax's), for which the guide has to
-    be wrapped by `count_steps`.
+    Args: `objective`; `beta`: a number, or a schedule, a function of the step (such as optax's), for which the guide
+    has to be wrapped by `count_steps`.
 
-    References: β-VAE (Higgins et al. 2017); annealing: Generating Sentences from a Continuous Space (Bowman et al. 2016),
-    arXiv:1511.06349.
+    References: β-VAE (Higgins et al. 2017); annealing: Generating Sentences from a Continuous Space (Bowman et al.
+    2016), arXiv:1511.06349.
 
     >>> import optax
     >>> objective = Beta(ELBO(num_particles=2), beta=optax.linear_schedule(0.0, 1.0, 1000))
@@ -72,7 +70,8 @@ class Beta(Weighted):
 
 
 class FreeBits(Weighted):
-    """Train on E[log p(x | z)] − Σ_sites max(λ, KL_site), with KL per element of the plates: no gradient from a KL below λ.
+    """Train on E[log p(x | z)] − Σ_sites max(λ, KL_site), with KL per element of the plates: no gradient from a KL
+    below λ.
 
     The mean over the batch and the particles is held against λ, as in the paper.
 
@@ -98,12 +97,11 @@ class FreeBits(Weighted):
 def count_steps(guide: Callable) -> Callable:
     """A guide that counts how often it has run, in numpyro's mutable state, for schedules.
 
-    >>> import jax, numpyro
     >>> guide = count_steps(lambda: None)
     """
 
     def counted(*args: Any, **kwargs: Any) -> Any:
-        state = numpyro.mutable(_STEP, {"count": jnp.full((), -1)})  # SVI.init runs the guide once, before step 0
+        state = mutable(_STEP, {"count": jnp.full((), -1)})  # SVI.init runs the guide once, before step 0
         state["count"] = state["count"] + 1  # type: ignore[index]
         return guide(*args, **kwargs)
 
