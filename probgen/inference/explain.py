@@ -98,14 +98,13 @@ def explain(
     >>> def guide():
     ...     numpyro.sample("z", dist.Bernoulli(logits=numpyro.param("logit", 0.3)))
     >>> print(explain(model, guide))
-    site  distribution             plates  estimator    why                                             flows into
+    site  distribution             plates  estimator    why                                              flows into
     z     BernoulliLogits [] × []  –       Enumerate()  2 values, and every cost lies within its plates  x
     <BLANKLINE>
     2 evaluations of the program for one gradient, 1 particle; KL in closed form: z
     <BLANKLINE>
     numpyro's own objectives on this program:
-      Trace_ELBO, TraceMeanField_ELBO, RenyiELBO: z: samples carry no gradient and there is no score term: silently
-      biased
+      Trace_ELBO, TraceMeanField_ELBO, RenyiELBO: z: no gradient path and no score term: silently biased
     fix: SVI(model, guide, optimizer, probgen.inference.objectives.ELBO()), the program unchanged
     """
     objective = ELBO() if objective is None else objective
@@ -158,7 +157,7 @@ def stock_defects(guide: dict, model: dict) -> list[Defect]:
     zero = tuple(name for name, site in sites.items() if _has_zero_logits(site["fn"]))
     series = tuple(name for name, site in drawn.items() if isinstance(family(site["fn"]), dist.Kumaraswamy))
     found = [
-        ("Trace_ELBO, TraceMeanField_ELBO, RenyiELBO", stuck, "no path for the gradient, and no score term: silently biased"),
+        ("Trace_ELBO, TraceMeanField_ELBO, RenyiELBO", stuck, "no gradient path and no score term: silently biased"),
         ("TraceGraph_ELBO", scaled, "its score is scaled too: the gradient is multiplied by the scale once more"),
         ("TraceGraph_ELBO", masked, "its score is masked with its cost: silently biased"),
         ("TraceEnum_ELBO", minibatch, "guide and model see different minibatches: the gradient is wrong"),

@@ -111,8 +111,8 @@ class _Contender:
 
     def __init__(self, entry: Contender, guide: Callable, objective: ELBO):
         stock = isinstance(entry, numpyro_elbo.ELBO)
-        self.objective = entry if stock else objective
-        self.guide = guide if stock else use(guide, entry)
+        self.objective: Any = entry if stock else objective
+        self.guide: Callable = guide if stock else use(guide, entry)  # type: ignore[arg-type]
 
 
 class _Program:
