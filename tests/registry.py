@@ -16,6 +16,7 @@ import numpyro.distributions as dist
 from numpyro.distributions import transforms
 
 from probgen import autoregressive, bijectors, distributions, flows, latent, score
+from probgen.inference import estimators
 from probgen.networks import MLP
 
 KEY = jax.random.key(7)
@@ -240,4 +241,120 @@ CONDITIONALS = {
     "gated_pixel_cnn": lambda: autoregressive.gated_pixel_cnn((2, 2), 3, channels=8, blocks=1, context_dim=3, key=KEY),
     "vae": lambda: latent.vae((2,), 3, latent_dim=2, hidden=(8,), context_dim=3, key=KEY),
     "vp_score": lambda: score.vp_score((2,), levels=3, width=8, depth=1, steps=8, context_dim=3, key=KEY),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class FamilyRow:
+    """A distribution with parameters θ, an integrand, and the exact E[f(z)] as a function of θ."""
+
+    name: str
+    make: Callable[[Any], Any]
+    f: Callable[[Any], Any]
+    theta: Any
+    exact: Callable[[Any], Any]
+
+
+def _expected_on_a_grid(make: Callable[[Any], Any], f: Callable[[Any], Any], grid: Any) -> Callable[[Any], Any]:
+    width = grid[1] - grid[0]
+    return lambda theta: jnp.sum(jnp.exp(make(theta).log_prob(grid)) * jax.vmap(f)(grid)) * width
+
+
+def _sum_of_bits(theta: Any) -> Any:
+    every = jnp.array(list(itertools.product((0.0, 1.0), repeat=3)))
+    log_q = jnp.sum(every * theta - jax.nn.softplus(theta), -1)
+    return jnp.sum(jnp.exp(log_q) * (every.sum(-1) - 1.3) ** 2)
+
+
+_TABLE = _vector(0.3, -1.0, 2.0)
+_bessel_ratio = lambda kappa: jax.scipy.special.i1e(kappa) / jax.scipy.special.i0e(kappa)
+
+
+def _mixture(theta: Any) -> Any:
+    weights, means, scales = theta[:2], theta[2:4], jnp.exp(theta[4:])
+    return dist.MixtureSameFamily(dist.Categorical(logits=weights), dist.Normal(means, scales))
+
+
+def _mixture_of_vectors(theta: Any) -> Any:
+    means, scales = theta[2:6].reshape(2, 2), jnp.exp(theta[6:].reshape(2, 2))
+    return dist.MixtureSameFamily(dist.Categorical(logits=theta[:2]), dist.Normal(means, scales).to_event(1))
+
+
+def _vector_mean(theta: Any) -> Any:  # of z₀ z₁ + z₁²
+    weights, means, scales = jax.nn.softmax(theta[:2]), theta[2:6].reshape(2, 2), jnp.exp(theta[6:].reshape(2, 2))
+    return jnp.sum(weights * (means[:, 0] * means[:, 1] + means[:, 1] ** 2 + scales[:, 1] ** 2))
+
+
+def _general_mixture(theta: Any) -> Any:
+    parts = [dist.Normal(theta[2], jnp.exp(theta[3])), dist.Laplace(theta[4], jnp.exp(theta[5]))]
+    return dist.MixtureGeneral(dist.Categorical(logits=theta[:2]), parts)
+
+
+_truncated = lambda theta: dist.TruncatedNormal(theta[0], jnp.exp(theta[1]), low=0.0)
+
+FAMILIES = [
+    FamilyRow(
+        "bernoulli",
+        lambda t: dist.Bernoulli(logits=t[0]),
+        lambda b: (b - 0.45) ** 2,
+        _vector(0.4),
+        lambda t: jax.nn.sigmoid(t[0]) * 0.55**2 + jax.nn.sigmoid(-t[0]) * 0.45**2,
+    ),
+    FamilyRow(
+        "bits", lambda t: dist.Bernoulli(logits=t).to_event(1), lambda b: (b.sum() - 1.3) ** 2, _vector(0.4, -0.3, 0.0),
+        _sum_of_bits,
+    ),
+    FamilyRow(
+        "categorical", lambda t: dist.Categorical(logits=t), lambda z: _TABLE[z], _vector(0.2, -0.4, 0.1),
+        lambda t: jnp.sum(jax.nn.softmax(t) * _TABLE),
+    ),
+    FamilyRow(
+        "normal", lambda t: dist.Normal(t[0], jnp.exp(t[1])), lambda x: (x - 2.0) ** 2, _vector(1.0, -0.2),
+        lambda t: (t[0] - 2.0) ** 2 + jnp.exp(2 * t[1]),
+    ),
+    FamilyRow(
+        "gamma", lambda t: dist.Gamma(jnp.exp(t[0]), jnp.exp(t[1])), lambda x: x**2, _vector(0.7, 0.2),
+        lambda t: jnp.exp(t[0]) * (jnp.exp(t[0]) + 1) * jnp.exp(-2 * t[1]),
+    ),
+    FamilyRow(
+        "poisson", lambda t: dist.Poisson(jnp.exp(t[0])), lambda z: (z - 2.0) ** 2, _vector(0.3),
+        lambda t: jnp.exp(t[0]) + (jnp.exp(t[0]) - 2.0) ** 2,
+    ),
+    FamilyRow(
+        "von mises", lambda t: dist.VonMises(t[0], jnp.exp(t[1])), lambda z: jnp.cos(z) + 0.3 * jnp.sin(z),
+        _vector(2.6, 0.5),
+        lambda t: _bessel_ratio(jnp.exp(t[1])) * (jnp.cos(t[0]) + 0.3 * jnp.sin(t[0])),
+    ),
+    FamilyRow(
+        "truncated normal", _truncated, lambda x: x**2, _vector(-0.3, 0.1),
+        _expected_on_a_grid(_truncated, lambda x: x**2, jnp.linspace(2.5e-4, 10, 20_000)),
+    ),
+    FamilyRow(
+        "mixture", _mixture, lambda z: z**2, _vector(0.3, -0.2, -1.0, 0.8, -0.5, 0.1),
+        lambda t: jnp.sum(jax.nn.softmax(t[:2]) * (t[2:4] ** 2 + jnp.exp(2 * t[4:]))),
+    ),
+    FamilyRow(
+        "mixture of vectors", _mixture_of_vectors, lambda z: z[0] * z[1] + z[1] ** 2,
+        _vector(0.3, -0.2, -1.0, 0.8, 0.5, -0.4, 0.1, -0.3, 0.2, 0.0), _vector_mean,
+    ),
+    FamilyRow(
+        "mixture of families", _general_mixture, lambda z: z**2, _vector(0.3, -0.2, -1.0, 0.1, 0.8, -0.4),
+        lambda t: jnp.sum(
+            jax.nn.softmax(t[:2]) * jnp.stack([t[2] ** 2 + jnp.exp(2 * t[3]), t[4] ** 2 + 2 * jnp.exp(2 * t[5])])
+        ),
+    ),
+]  # fmt: skip
+
+# every estimator that keeps nothing from step to step; the others are tested within programs
+ESTIMATORS = {
+    "pathwise": estimators.Pathwise(),
+    "sticking the landing": estimators.StickingTheLanding(),
+    "implicit": estimators.Implicit(),
+    "score": estimators.ScoreFunction(),
+    "constant baseline": estimators.ScoreFunction(estimators.Constant(0.7)),
+    "leave-one-out": estimators.LeaveOneOut(),
+    "optimal coefficient": estimators.ScoreFunction(estimators.OptimalCoefficient()),
+    "enumerate": estimators.Enumerate(),
+    "straight-through": estimators.StraightThrough(),
+    "default": None,
 }

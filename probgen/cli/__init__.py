@@ -1,4 +1,4 @@
-"""`python -m probgen`: demo, train, evaluate, sample."""
+"""`python -m probgen`: demo, train, evaluate, sample, compare-estimators."""
 
 import argparse
 from collections.abc import Sequence
@@ -8,10 +8,12 @@ _EPILOG = """examples:
   probgen demo --quick --out /tmp/x    the same in under a minute, with less training
   probgen train vae --out vae.safetensors
   probgen evaluate vae.safetensors --particles 64
-  probgen sample vae.safetensors --num 100 --out digits.png"""
+  probgen sample vae.safetensors --num 100 --out digits.png
+  probgen compare-estimators --problem bits --stock    bias, variance and cost of gradient estimators"""
 
 
 def _parser() -> argparse.ArgumentParser:
+    from probgen.cli import compare
     from probgen.cli.models import MODELS
 
     parser = argparse.ArgumentParser(
@@ -48,6 +50,8 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_argument(
         "--out", default="samples.png", help="a picture (.png) or an array (.npy) (default samples.png)"
     )
+
+    compare.add_options(command("compare-estimators", "bias, variance and cost of gradient estimators"))
     return parser
 
 
@@ -55,12 +59,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status. A user's mistake is one sentence on stderr, and status 2."""
     import sys
 
-    from probgen.cli import commands, demo
+    from probgen.cli import commands, compare, demo
 
+    runs = {
+        "demo": demo.run,
+        "train": commands.train,
+        "evaluate": commands.evaluate,
+        "sample": commands.sample,
+        "compare-estimators": compare.run,
+    }
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    known = {"demo", "train", "evaluate", "sample", "-h", "--help"}
+    known = {*runs, "-h", "--help"}
     options = _parser().parse_args(arguments if known & set(arguments[:1]) else ["demo", *arguments])
-    runs = {"demo": demo.run, "train": commands.train, "evaluate": commands.evaluate, "sample": commands.sample}
     try:
         runs[options.command](options)
     except (ValueError, FileNotFoundError, KeyError) as error:

@@ -163,7 +163,8 @@ class OptimalCoefficient(Baseline):
 
         b_k = Σ_{j≠k} cost_j ‖s_j‖² / Σ_{j≠k} ‖s_j‖²,   s = ∂ log q(z) / ∂ (parameters of the distribution)
 
-    per element of the plates. With two particles it is `OtherParticles`; it pays from about ten.
+    per element of the plates. With two particles it is `OtherParticles`. The ratio has a noise of
+    its own, which with a few dozen particles costs more than the coefficient gains: `gradient_report` tells.
 
     References: Variance Reduction Techniques for Gradient Estimates in Reinforcement Learning (Greensmith, Bartlett,
     Baxter 2004); Black Box Variational Inference (Ranganath, Gerrish, Blei 2014), arXiv:1401.0118.

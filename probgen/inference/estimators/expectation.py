@@ -41,7 +41,7 @@ def expectation(
     ...     jax.random.key(0), dist.Bernoulli(p), lambda b: (b - 0.45) ** 2, e, num_samples=n
     ... )
     >>> jax.grad(loss)(0.3, Enumerate(), 1).round(3)
-    Array(0.1, dtype=float32)
+    Array(0.1, dtype=float32, weak_type=True)
     >>> abs(float(jax.grad(loss)(0.3, LeaveOneOut(), 1000)) - 0.1) < 0.01
     True
     """

@@ -145,7 +145,10 @@ def _i0e(x: Array) -> Array:
 @_i0e.defjvp
 def _i0e_jvp(primals: Any, tangents: Any) -> Any:
     (x,), (dx,) = primals, tangents
-    return i0e(x), dx * (i1e(x) - i0e(x))
+    # I₁/I₀ − 1 cancels where x is large; its expansion does not
+    y = 1 / jnp.maximum(x, 20.0)
+    series = -y * (1 / 2 + y * (1 / 8 + y * (1 / 8 + y * (25 / 128 + y * 13 / 32))))
+    return i0e(x), dx * jnp.where(x > 30, i0e(x) * series, i1e(x) - i0e(x))
 
 
 def _mixture_of_vectors(fn: dist.Distribution, mixture: Any) -> Rosenblatt | None:

@@ -150,7 +150,7 @@ class Expectation:
         rank = self.run.log_q[name].ndim - 1 - len(self.names)
         plates = {frame.dim for frame in site.frames}
         others = tuple(axis for axis in range(-rank, 0) if axis not in plates)
-        cost: Any = 0.0
+        cost = jnp.zeros(jnp.shape(self.run.log_q[name])[:1] + (1,) * (len(self.names) + rank))
         for key, term in self.run.terms.items():
             if name in graph.flows[key]:
                 depends = self._depends(graph.flows[key])

@@ -33,8 +33,8 @@ def replicate(
     """The moments of `count` independent gradients, in blocks on the device (Welford's update, block by block)."""
     shape = jax.eval_shape(loss_and_gradient, key)[1]
     size = sum(x.size for x in shape.values())
-    block = max(1, min(count, 1_000, 4_000_000 // max(size, 1)))
-    blocks = -(-count // block)
+    block = _block(count, max(1, min(1_000, 4_000_000 // max(size, 1))))
+    blocks = count // block
     reference = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shape) if reference is None else reference
 
     def cosine(gradient: Group) -> Group:
@@ -61,3 +61,8 @@ def replicate(
     n, mean, m2, cosines = lax.scan(update, start, jnp.arange(blocks))[0]
     variance = jax.tree.map(lambda x: x / (n - 1), m2)
     return Moments(blocks * block, mean[0], variance[0], cosines, mean[1], variance[1])
+
+
+def _block(count: int, most: int) -> int:
+    """The largest divisor of `count` that is no more than `most`."""
+    return next(size for size in range(min(count, most), 0, -1) if count % size == 0)

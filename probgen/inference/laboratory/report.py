@@ -228,7 +228,7 @@ def _dataset(
         {"step": [point.step for point in points], "estimator": names, "group": groups},
         {"num_replicates": num_replicates, "reference": "exact" if exact else "the default estimators"},
     )
-    data["work"] = data["variance_total"].sum("group") * data["evaluations"]
+    data["work"] = data["variance_total"].sum("group", skipna=False) * data["evaluations"]
     data["bias_limit"] = float(-ndtri(_LEVEL / 2 / (size * len(names) * len(points))))
     return data.squeeze("step", drop=True) if single else data
 
@@ -244,13 +244,13 @@ def table(report: Any) -> str:
     ]
     for name in at.estimator.values:
         one = at.sel(estimator=name)
-        z = float(one.bias_z.max())
+        z = float(one.bias_z.max(skipna=False))
         rows.append(
             (
                 str(name),
-                f"{float(one.variance_total.sum()):.4g}",
-                f"{float(one.variance_max.max()):.4g}",
-                f"{z:.1f}{'*' if z > float(at.bias_limit) else ' '}",
+                f"{float(one.variance_total.sum(skipna=False)):.4g}",
+                f"{float(one.variance_max.max(skipna=False)):.4g}",
+                f"{z:.1f}{' ' if z <= float(at.bias_limit) else '*'}",
                 f"{float(one.snr.mean()):.3g}",
                 f"{float(one.cosine.mean()):.3f}",
                 f"{int(one.evaluations)}",

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro
 from jax import Array, lax
 from numpyro.distributions.util import scale_and_mask
@@ -221,10 +222,11 @@ def _closed(site: dict, model_site: dict | None, drawn: Site | None) -> Array | 
 
 
 def _same(a: Any, b: Any) -> bool:
+    """Whether two scales are known to be the same."""
     if a is b:
         return True
-    numbers = isinstance(a, int | float) and isinstance(b, int | float)
-    return numbers and a == b
+    known = not any(x is None or isinstance(x, jax.core.Tracer) for x in (a, b))
+    return known and bool(np.array_equal(a, b))
 
 
 def _check_match(model: dict, guide: dict) -> None:

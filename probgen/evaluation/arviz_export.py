@@ -1,0 +1,34 @@
+"""Data sets as ArviZ takes them. The one file that knows which ArviZ is installed."""
+
+import importlib.metadata
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import xarray
+
+
+def to_arviz(dataset: "xarray.Dataset", *, group: str = "gradients") -> Any:
+    """A data set as a group of what ArviZ takes: an `arviz.InferenceData` for ArviZ 0.x, an `xarray.DataTree` for 1.x.
+
+    Variables, coordinates and attributes are kept. With either, `to_arviz(dataset)["gradients"]["variance_total"]`
+    is the variable. Raises ValueError where `group` is no Python name.
+
+    References: ArviZ a unified library for exploratory analysis of Bayesian models in Python (Kumar, Carroll,
+    Hartikainen, Martin 2019), doi:10.21105/joss.01143.
+
+    >>> import xarray
+    >>> report = xarray.Dataset({"snr": ("estimator", [0.2, 0.9])}, {"estimator": ["score", "leave-one-out"]})
+    >>> float(to_arviz(report)["gradients"]["snr"].sel(estimator="leave-one-out"))
+    0.9
+    """
+    if not group.isidentifier():  # a slash would nest, and a space would be out of reach as an attribute
+        raise ValueError(f"group: expected a name such as 'gradients', got {group!r}")
+    # by its version: 1.x still answers to InferenceData, with DataTree and a warning
+    if int(importlib.metadata.version("arviz").split(".")[0]) < 1:
+        import arviz
+
+        groups: dict[str, Any] = {group: dataset}
+        return arviz.InferenceData(**groups)
+    import xarray
+
+    return xarray.DataTree.from_dict({group: dataset})
