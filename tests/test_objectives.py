@@ -738,7 +738,8 @@ def one(fn, name="z"):
     (dist.Categorical(jnp.ones(3) / 3), estimators.Implicit(), r"site 'z'.*its values are discrete; LeaveOneOut"),
     (dist.Delta(1.0), ScoreFunction(), r"site 'z'.*point mass.*Pathwise\(\) would"),
     (dist.Bernoulli(0.5), "leave-one-out", r"site 'z': expected an estimator, such as LeaveOneOut\(\), got 'leave"),
-    (dist.Bernoulli(0.5), ScoreFunction(estimators.MovingAverage()), r"site 'z'.*keeps something.*estimators\.use\("),
+    (dist.Bernoulli(0.5), ScoreFunction(estimators.MovingAverage()),
+     r"site 'z'.*keeps something.*estimators\.use\("),
 ])  # fmt: skip
 def test_an_estimator_that_does_not_fit_is_refused(fn, estimator, message):
     def guide():
