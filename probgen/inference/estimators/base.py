@@ -15,19 +15,21 @@ class Signal(NamedTuple):
     """What the score-function estimator of a site has to work with; arrays are `[K, *values, *plates]`.
 
     `log_q`: log q(z) of the site, unscaled and unmasked; gradients flow through it. `cost`: the part of the objective
-    that z has an influence on, scaled and masked, summed to the site's plates, without gradient. `scale`: of the
-    site. `weight`: the probabilities of values that were enumerated upstream, 1 without. `state`: the estimator's
-    own, as `init_state` began it; `extra`: what `observe` or `predict` returned; `value_axes`: how many axes of
-    values there are, along which the weights sum to one.
+    that z has an influence on, scaled and masked, summed to the site's plates, without gradient. `scale`: of the site.
+    `others`: for each particle, the cost that the other particles alone expect of it (None for a single one).
+    `weight`: the probabilities of values that were enumerated upstream, 1 without. `state`: the estimator's own, as
+    `init_state` began it; `extra`: what `observe` or `predict` returned; `value_axes`: how many axes of values there
+    are, along which the weights sum to one.
     """
 
     log_q: Array
     cost: Array
     scale: Array | float
+    others: Array | None
     weight: Array | float
     state: State
     extra: Any
-    value_axes: int = 0
+    value_axes: int
 
 
 class Estimator:

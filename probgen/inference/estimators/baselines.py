@@ -36,6 +36,11 @@ class Baseline(abc.ABC):
         """Whether `predict` has params of its own."""
         return False
 
+    @property
+    def couples(self) -> bool:
+        """Whether b reads the costs of other particles, which then must not depend on this one's value."""
+        return False
+
     def init_state(self) -> State:
         """The state at the start; None without."""
         return None
@@ -138,7 +143,7 @@ class Learned(Baseline):
 
 @dataclasses.dataclass(frozen=True)
 class OtherParticles(Baseline):
-    """b_k = the mean cost of the other particles.
+    """b_k = what the other particles expect of the k-th: their mean cost, where an objective is a mean over particles.
 
         b_k = 1/(K − 1) Σ_{j≠k} cost_j
 
@@ -153,8 +158,9 @@ class OtherParticles(Baseline):
 
     def __call__(self, signal: Signal) -> Baselined:
         """The mean of the others."""
-        count = len(signal.cost)
-        return (jnp.sum(signal.cost, 0, keepdims=True) - signal.cost) / (count - 1), None, 0.0
+        if signal.others is None:
+            raise ValueError("leave-one-out needs two particles or more")
+        return signal.others, None, 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,6 +180,11 @@ class OptimalCoefficient(Baseline):
     def particles(self) -> int:
         """Two."""
         return 2
+
+    @property
+    def couples(self) -> bool:
+        """It does."""
+        return True
 
     def observe(self, fn: dist.Distribution, value: Array) -> Array:
         """‖s‖², of the distribution's batch shape."""

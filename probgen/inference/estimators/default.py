@@ -16,7 +16,7 @@ class Choice(NamedTuple):
     reason: str
 
 
-def choose(graph: Graph) -> dict[str, Choice]:
+def choose(graph: Graph, enumerates: bool = True) -> dict[str, Choice]:
     """An estimator for every site.
 
     What the program or `use` says; else the path; else the implicit path; else the exact sum, for the sites with the
@@ -28,7 +28,7 @@ def choose(graph: Graph) -> dict[str, Choice]:
     asked = [name for name, choice in choices.items() if isinstance(choice.estimator, Enumerate)]
     sizes = {}
     for name, site in graph.sites.items():
-        if site.chosen or not site.estimator.scored or site.scanned:
+        if site.chosen or not site.estimator.scored or site.scanned or not enumerates:
             continue
         if problem := exact.problem(site.fn):
             choices[name] = Choice(site.estimator, f"no gradient path, and {problem}")

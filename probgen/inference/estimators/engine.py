@@ -21,6 +21,7 @@ class Static(NamedTuple):
 
     sites: dict[str, Site]
     frames: dict[Key, Frames]
+    plate_scales: dict[str, float]
 
 
 # a program for one particle: (key, decided estimators, values in place of draws) -> arrays, static facts
@@ -31,6 +32,7 @@ class Plan(NamedTuple):
     """A traced program with an estimator for every site: `run(key)` gives `[S_1, …, S_m, *plates]`."""
 
     graph: Graph
+    plate_scales: dict[str, float]
     choices: dict[str, Choice]
     supports: dict[str, Any]
     run: Callable[[Array], Run]
@@ -45,7 +47,7 @@ class Plan(NamedTuple):
         return evaluations(self.supports, max(num_particles, self.particles))
 
 
-def make_plan(program: Program, key: Array) -> Plan:
+def make_plan(program: Program, key: Array, *, enumerates: bool = True) -> Plan:
     """Trace a program, find what flows where, choose the estimators. Raises ValueError, naming the site, where none
     serves."""
     static: list[Static] = []
@@ -56,7 +58,7 @@ def make_plan(program: Program, key: Array) -> Plan:
         return run
 
     run, flows = traced(first, key)
-    sites, frames = static[0]
+    sites, frames = static[0].sites, static[0].frames
     # what is drawn within a scan leaves no mark on what the scan hands on: it may flow anywhere
     scanned = frozenset(name for name, site in sites.items() if site.scanned)
     graph = Graph(
@@ -65,14 +67,14 @@ def make_plan(program: Program, key: Array) -> Plan:
         {name: flow | scanned for name, flow in flows.terms.items()},
         {name: flow | scanned | {name} for name, flow in flows.log_q.items()},
     )
-    choices = choose(graph)
+    choices = choose(graph, enumerates)
     decided = {name: choice.estimator for name, choice in choices.items()}
     supports = graph.enumerated(decided)
     if supports:
         run = over_values(lambda key, values: program(key, decided, values)[0], supports)
     needed = {name for name, estimator in decided.items() if estimator.scored or name in supports}
     pruned = lambda run: run._replace(log_q={name: run.log_q[name] for name in run.log_q if name in needed})
-    return Plan(graph, choices, supports, lambda key: pruned(run(key)))
+    return Plan(graph, static[0].plate_scales, choices, supports, lambda key: pruned(run(key)))
 
 
 class Values(NamedTuple):
@@ -113,13 +115,15 @@ def estimate(
     else:
         runs = vectorize(plan.run, split_key(key, (count,)))
     chosen = list(plan.graph.frames if chosen is None else chosen)
-    runs = runs._replace(terms={name: runs.terms[name] for name in chosen})
+    scored = {("q", name) for name, choice in plan.choices.items() if choice.estimator.scored}
+    held = lambda name: lax.stop_gradient(runs.terms[name]) if name in scored else runs.terms[name]  # E[∇ log q] = 0
+    runs = runs._replace(terms={name: held(name) for name in chosen})
     whole = Expectation(runs, plan.graph, list(plan.supports))
     axes = 1 + len(plan.supports)
     values = Values(
         {name: whole.value(name) for name in chosen},
         {name: whole.unit(name) for name in plan.graph.sites},
-        jax.tree.map(lambda x: _mean_of_particles(x, axes), runs.mutables),
+        jax.tree.map(lambda x: mean_of_particles(x, axes), runs.mutables),
     )
     weights = coefficients(values)
     score, states = jnp.zeros(()), {}
@@ -132,7 +136,7 @@ def estimate(
     return Estimate(values, weights, score, states)
 
 
-def _mean_of_particles(x: Array, axes: int) -> Array:
+def mean_of_particles(x: Array, axes: int) -> Array:
     """Particles and values each leave their own state behind: numbers are averaged, counts are all the same."""
     lead = tuple(range(axes))
     return jnp.mean(x, lead) if jnp.issubdtype(x.dtype, jnp.floating) else x[(0,) * axes]

@@ -83,4 +83,4 @@ class _Integrand:
             {},
             {},
         )
-        return run, Static({"z": drawn}, {("f", "z"): frames})
+        return run, Static({"z": drawn}, {("f", "z"): frames}, {})

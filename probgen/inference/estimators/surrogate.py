@@ -149,23 +149,29 @@ class Expectation:
         own = self._depends(graph.parents[name])
         rank = self.run.log_q[name].ndim - 1 - len(self.names)
         plates = {frame.dim for frame in site.frames}
-        others = tuple(axis for axis in range(-rank, 0) if axis not in plates)
+        outside = tuple(axis for axis in range(-rank, 0) if axis not in plates)
         cost = jnp.zeros(jnp.shape(self.run.log_q[name])[:1] + (1,) * (len(self.names) + rank))
         for key, term in self.run.terms.items():
             if name in graph.flows[key]:
                 depends = self._depends(graph.flows[key])
                 term = self._expect(self._axes(depends, lax.stop_gradient(term)), depends - own)
-                cost = cost + coefficients.get(key, 1.0) * jnp.sum(term, others, keepdims=True)
-        signal = Signal(
-            self._axes(own, self.run.log_q[name]),
-            lax.stop_gradient(cost),
-            lax.stop_gradient(self._axes(own, self.run.scales[name])),
-            lax.stop_gradient(self._weight(own)),
-            jax.tree.map(lambda x: x[(0,) * (1 + len(self.names))], self.run.states.get(name)),
-            jax.tree.map(lambda x: self._axes(own, x), self.run.extras.get(name)),
-            len(self.names),
+                cost = cost + coefficients.get(key, 1.0) * jnp.sum(term, outside, keepdims=True)
+        others = (jnp.sum(cost, 0, keepdims=True) - cost) / (len(cost) - 1) if len(cost) > 1 else None
+        return estimator.surrogate(self.signal(name, cost, others))
+
+    def signal(self, name: str, cost: Array, others: Array | None) -> Signal:
+        """What the estimator of a site is told, given the cost at its plates."""
+        own = self._depends(self.graph.parents[name])
+        return Signal(
+            log_q=self._axes(own, self.run.log_q[name]),
+            cost=lax.stop_gradient(cost),
+            scale=lax.stop_gradient(self._axes(own, self.run.scales[name])),
+            others=None if others is None else lax.stop_gradient(others),
+            weight=lax.stop_gradient(self._weight(own)),
+            state=jax.tree.map(lambda x: x[(0,) * (1 + len(self.names))], self.run.states.get(name)),
+            extra=jax.tree.map(lambda x: self._axes(own, x), self.run.extras.get(name)),
+            value_axes=len(self.names),
         )
-        return estimator.surrogate(signal)
 
 
 def evaluations(supports: Mapping[str, np.ndarray], num_particles: int) -> int:

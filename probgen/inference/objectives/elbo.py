@@ -120,6 +120,7 @@ class Pair:
         drawing = Drawing(decided, values)
         guide, model, mutables = self._traces(key, drawing)
         _check_match(model, guide)
+        scales = {name: _plate_scale(site) for name, site in {**model, **guide}.items() if site["type"] == "plate"}
         sample = lambda trace: {name: site for name, site in trace.items() if site["type"] == "sample"}
         guide, model = sample(guide), sample(model)
         frames = {("p", name): tuple(site["cond_indep_stack"]) for name, site in model.items()}
@@ -135,7 +136,7 @@ class Pair:
             run.terms["q", name] = self._guide_term(run, drawn, site, rank)
             if (closed := _closed(site, model.get(name), drawn)) is not None:
                 run.terms["kl", name] = to_plates(closed, frames["kl", name], rank)
-        return run, Static(drawing.sites, {key: frames[key] for key in run.terms})
+        return run, Static(drawing.sites, {key: frames[key] for key in run.terms}, scales)
 
     def _traces(self, key: Array, drawing: Drawing) -> tuple[dict, dict, dict]:
         """The guide's trace, the model's on the guide's values, and the mutable state that they leave."""
@@ -167,7 +168,6 @@ class Pair:
         run.log_q[drawn.name] = to_plates(plain, own, rank)
         run.scales[drawn.name] = _scale(site, rank)
         if drawn.estimator.scored:
-            log_q = lax.stop_gradient(log_q)  # E[∇ log q] = 0
             self._beside(run, drawn, site, rank)
         return -to_plates(_scaled(site, log_q), own, rank)
 
@@ -185,6 +185,12 @@ class Pair:
         extra = observed if prediction is None else prediction
         if extra is not None:
             run.extras[name] = to_plates(extra, drawn.frames, rank)
+
+
+def _plate_scale(site: dict) -> float:
+    """How many elements of the plate one of the minibatch stands for."""
+    size, subsample = site["args"]
+    return size / subsample if subsample else 1.0
 
 
 def _keeps(estimator: Estimator) -> bool:
