@@ -450,6 +450,31 @@ def test_sticking_the_landing_has_no_variance_at_the_posterior():
     np.testing.assert_allclose(loss, -evidence, rtol=1e-5)
 
 
+def test_sticking_the_landing_in_a_guide_of_several_sites():
+    """a ~ N(0, 1), b ~ N(a, 1), y ~ N(b, 1): the posterior as q(b) q(a | b), with a key drawn on the way."""
+
+    def model():
+        a = numpyro.sample("a", dist.Normal(0.0, 1.0))
+        b = numpyro.sample("b", dist.Normal(a, 1.0))
+        numpyro.sample("y", dist.Normal(b, 1.0), obs=3.0)
+
+    params = {"loc": jnp.array(2.0), "scale": jnp.array(np.sqrt(2 / 3)), "slope": jnp.array(0.5)}
+
+    def guide():
+        p = {name: numpyro.param(name, value) for name, value in params.items()}
+        b = numpyro.sample("b", dist.Normal(p["loc"], p["scale"]))
+        noise = jax.random.normal(numpyro.prng_key())  # a key that a second run must draw again
+        numpyro.sample("a", dist.Normal(p["slope"] * b + 0.0 * noise, np.sqrt(0.5)))
+
+    sticking = use(guide, {"a": StickingTheLanding(), "b": StickingTheLanding()})
+    loss, found = gradients(ELBO(), params, model, sticking, count=1000)
+    assert np.abs(found).max() < 1e-5
+    np.testing.assert_allclose(loss, -dist.Normal(0.0, np.sqrt(3)).log_prob(3.0), rtol=1e-4)
+    off = {**params, "loc": jnp.array(1.0), "slope": jnp.array(0.1)}
+    a, b = (gradients(ELBO(analytic_kl=False), off, model, g)[1] for g in (sticking, guide))
+    assert np.max(np.abs(a.mean(0) - b.mean(0)) / np.hypot(a.std(0), b.std(0)) * np.sqrt(N)) < LIMIT
+
+
 def test_closed_kl_is_exact_or_none():
     pairs = [
         (dist.Bernoulli(logits=jnp.array([0.3, -2.0])), dist.Bernoulli(0.2)),
@@ -774,6 +799,30 @@ def test_explain_tells_what_is_chosen_and_what_would_go_wrong():
         assert part in text
     plain = lambda: numpyro.sample("mu", dist.Normal(0.0, 1.0))
     assert "right on this program" in str(probgen.explain(plain, plain))
+
+
+def test_explain_finds_plates_whose_elements_are_mixed():
+    """x of one row hangs on z of the rows before it: score terms, summed plate by plate, would be false."""
+
+    def program(mixes):
+        def model():
+            with numpyro.plate("rows", 4):
+                z = numpyro.sample("z", dist.Bernoulli(0.4))
+                numpyro.sample("x", dist.Normal(jnp.cumsum(z) if mixes else 1.0 * z, 1.0), obs=X)
+
+        return model
+
+    def guide():
+        with numpyro.plate("rows", 4):
+            numpyro.sample("z", dist.Bernoulli(logits=numpyro.param("logits", LOGITS)))
+
+    for chosen in ({}, {"z": LeaveOneOut()}):
+        found = probgen.explain(program(True), use(guide, chosen))
+        assert found.mixed_plates == (("z", "rows", "x"),) and "WRONG: 'x' mixes the elements of plate 'rows'" in str(
+            found
+        )
+        assert probgen.explain(program(False), use(guide, chosen)).mixed_plates == ()
+    assert probgen.explain(PROBLEM.model, PROBLEM.guide).mixed_plates == ()
 
 
 # -- errors, one sentence each

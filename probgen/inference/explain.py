@@ -12,7 +12,9 @@ from jax import Array
 
 from probgen.inference.estimators.base import family, is_masked
 from probgen.inference.estimators.sites import describe
+from probgen.inference.independence import mixed_plates
 from probgen.inference.objectives import ELBO
+from probgen.inference.objectives.elbo import Pair
 
 
 class SiteChoice(NamedTuple):
@@ -36,12 +38,17 @@ class Defect(NamedTuple):
 
 
 class Explanation(NamedTuple):
-    """`str` prints it all. `evaluations`: joint values at which the density is evaluated for one gradient."""
+    """`str` prints it all.
+
+    `evaluations`: joint values at which the density is evaluated for one gradient; `mixed_plates`: (site, plate, term)
+    where the elements of a plate are not independent, so that no objective is right.
+    """
 
     sites: tuple[SiteChoice, ...]
     closed_kl: tuple[str, ...]
     num_particles: int
     evaluations: int
+    mixed_plates: tuple[tuple[str, str, str], ...]
     defects: tuple[Defect, ...]
 
     def __str__(self) -> str:
@@ -64,6 +71,11 @@ class Explanation(NamedTuple):
             f"{self.num_particles} particle{'s' * (self.num_particles != 1)}"
             + (f"; KL in closed form: {', '.join(self.closed_kl)}" if self.closed_kl else "")
         )
+        lines += [
+            f"\nWRONG: {term!r} mixes the elements of plate {plate!r}, which {site!r} is drawn in: plates promise "
+            "independence, and gradients are taken by it; draw the site outside of the plate, by .to_event()"
+            for site, plate, term in self.mixed_plates
+        ]
         if self.defects:
             lines.append("\nnumpyro's own objectives on this program:")
             lines += [f"  {d.objective}: {', '.join(d.sites) or 'the program'}: {d.what}" for d in self.defects]
@@ -129,10 +141,13 @@ def explain(
                 tuple(sorted(costs)),
             )
         )
+    decided = {name: choice.estimator for name, choice in plan.choices.items()}
+    pair = Pair(model, guide, args, kwargs, params, key)
+    values = {name: guide_trace[name]["value"] for name in plan.graph.sites}
+    mixed = mixed_plates(plan, lambda k, given: pair(k, decided, given)[0], key, values)
     particles = max(objective.num_particles, plan.particles)
-    return Explanation(
-        tuple(sites), closed, particles, plan.evaluations(particles), tuple(stock_defects(guide_trace, model_trace))
-    )
+    defects = tuple(stock_defects(guide_trace, model_trace))
+    return Explanation(tuple(sites), closed, particles, plan.evaluations(particles), tuple(mixed), defects)
 
 
 def _run(model: Callable, guide: Callable, key: Array, params: dict, args: tuple, kwargs: dict) -> tuple[dict, dict]:

@@ -38,12 +38,12 @@ class Estimator:
     An estimator is a frozen dataclass; it belongs to a site, through `infer={"estimator": …}` or `use`. A subclass says
 
     - `draw(key, fn, sample_shape)`: the value and its gradient path; None draws as the distribution itself does;
-    - `log_density(fn, value, intermediates)`: log q as it enters the objective;
     - `problem(fn)`: why it cannot serve a distribution, or None;
     - `support(fn, free)`: values at which it wants the integrand, each weighted by its probability; None for the
       drawn one;
     - with `scored = True`, `surrogate(signal)`: a number whose gradient passes the site where the value does not;
     - `closed_form = False`, where log q must not be replaced by a KL in closed form;
+    - `holds_params = True`, where log q is to be taken with the guide's params held;
     - `particles`: the fewest it needs; `init_state()`: where it keeps state of its own; `observe(fn, value)` and
       `predict(name, args, kwargs)`: what it wants to know of a draw, and of the program's arguments.
     """
@@ -51,6 +51,7 @@ class Estimator:
     unbiased: ClassVar[bool] = True
     scored: ClassVar[bool] = False
     closed_form: ClassVar[bool] = True
+    holds_params: ClassVar[bool] = False
     needs: ClassVar[str] = "any distribution"
     reference: ClassVar[str] = ""
 
@@ -71,10 +72,6 @@ class Estimator:
     def draw(self, key: Array, fn: dist.Distribution, sample_shape: tuple[int, ...]) -> Array | None:
         """A value with its gradient path; None leaves the draw to the distribution."""
         return None
-
-    def log_density(self, fn: dist.Distribution, value: Array, intermediates: Any) -> Array:
-        """log q(value) as it enters the objective, masked as the site is."""
-        return fn.log_prob(value, intermediates) if intermediates else fn.log_prob(value)
 
     def support(self, fn: dist.Distribution, plates: tuple[int, ...]) -> np.ndarray | None:
         """Values [S, *batch, *event] that replace the draw one after the other; `plates` are the site's plate axes."""

@@ -1,13 +1,13 @@
 """Estimators that differentiate the value itself."""
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import Array, lax
 
-from probgen.inference.estimators.base import Estimator, detached, draw_cut, family
+from probgen.inference.estimators.base import Estimator, draw_cut, family
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,17 +42,15 @@ class StickingTheLanding(Pathwise):
         ∇_θ [log p(z) − log q(z; stop(θ))],   z = g(ε; θ)
 
     What is left out has mean zero. Where q is the posterior, every single gradient is exactly zero; far from it the
-    variance can be larger than that of `Pathwise`.
+    variance can be larger than that of `Pathwise`. The guide runs a second time with its params held, on the values
+    that were drawn, so that in a guide of several sites each log q still depends on the sites before it.
 
     References: Sticking the Landing (Roeder, Wu, Duvenaud 2017), arXiv:1703.09194.
     """
 
     closed_form: ClassVar[bool] = False
+    holds_params: ClassVar[bool] = True
     reference: ClassVar[str] = "Roeder, Wu, Duvenaud 2017, arXiv:1703.09194"
-
-    def log_density(self, fn: dist.Distribution, value: Array, intermediates: Any) -> Array:
-        """log q with its parameters held, so that gradients pass through the value only."""
-        return detached(fn).log_prob(value)  # intermediates would carry the parameters' gradients
 
 
 @dataclasses.dataclass(frozen=True)

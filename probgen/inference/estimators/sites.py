@@ -85,6 +85,19 @@ class Drawing(Messenger):
             msg["value"] = mark(msg["name"], msg["value"])
 
 
+class Recorded(Messenger):
+    """Values in place of draws, set after a site got its key: a second run has the randomness of the first."""
+
+    def __init__(self, values: Mapping[str, Array]):
+        self.values = values
+        super().__init__()
+
+    def process_message(self, msg: Any) -> None:
+        """Set one site's."""
+        if msg["type"] == "sample" and msg["value"] is None and msg["name"] in self.values:
+            msg["value"] = self.values[msg["name"]]
+
+
 def provisional(fn: dist.Distribution) -> Estimator:
     """The path where there is one, else the score."""
     for estimator in (Pathwise(), Implicit()):

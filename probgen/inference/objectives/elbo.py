@@ -12,11 +12,11 @@ from numpyro.distributions.util import scale_and_mask
 from numpyro.infer import elbo as numpyro_elbo
 
 from probgen.core import split_key
-from probgen.inference.estimators.base import Estimator, is_masked, unmasked
+from probgen.inference.estimators.base import Estimator, detached, is_masked, unmasked
 from probgen.inference.estimators.differentiable import Differentiable
 from probgen.inference.estimators.engine import Plan, Static, Values, estimate, make_plan
 from probgen.inference.estimators.handlers import state_site
-from probgen.inference.estimators.sites import Drawing, Site
+from probgen.inference.estimators.sites import Drawing, Recorded, Site
 from probgen.inference.estimators.surrogate import Key, Run, to_plates
 from probgen.inference.objectives.divergence import closed_kl
 
@@ -120,6 +120,7 @@ class Pair:
         drawing = Drawing(decided, values)
         guide, model, mutables = self._traces(key, drawing)
         _check_match(model, guide)
+        self._hold_params(key, drawing, guide)
         scales = {name: _plate_scale(site) for name, site in {**model, **guide}.items() if site["type"] == "plate"}
         sample = lambda trace: {name: site for name, site in trace.items() if site["type"] == "sample"}
         guide, model = sample(guide), sample(model)
@@ -150,6 +151,17 @@ class Pair:
         mutables |= {name: site["value"] for name, site in model.items() if site["type"] == "mutable"}
         return guide, model, jax.tree.map(jnp.asarray, mutables)
 
+    def _hold_params(self, key: Array, drawing: Drawing, guide: dict) -> None:
+        """Give the sites whose log q is to be taken with params held such a distribution, by a second run."""
+        names = [name for name, site in drawing.sites.items() if site.estimator.holds_params]
+        if not names:
+            return
+        values = {name: guide[name]["value"] for name, site in drawing.sites.items() if not site.scanned}
+        with Recorded(values), Differentiable():
+            held = self._trace(self.guide, split_key(key, (2,))[0], detached(self.param_map))
+        for name in names:  # (what the draw left behind for log q depends on the params)
+            guide[name] = {**guide[name], "fn": held[name]["fn"], "intermediates": []}
+
     def _trace(self, program: Callable, key: Array, params: dict[str, Any]) -> dict:
         # plates have a key of their own, the same for all particles, for guide and model
         plates = numpyro.handlers.seed(program, self.plate_key, hide_types=["sample", "prng_key", "control_flow"])
@@ -163,7 +175,7 @@ class Pair:
         own = tuple(site["cond_indep_stack"])
         if drawn is None:  # observed, or given from outside
             return -to_plates(_scaled(site, _log_prob(site)), own, rank)
-        log_q = drawn.estimator.log_density(site["fn"], site["value"], site["intermediates"])
+        log_q = _log_prob(site)
         plain = unmasked(site["fn"]).log_prob(site["value"]) if is_masked(site["fn"]) else log_q
         run.log_q[drawn.name] = to_plates(plain, own, rank)
         run.scales[drawn.name] = _scale(site, rank)
