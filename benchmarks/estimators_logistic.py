@@ -19,7 +19,7 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -94,9 +94,9 @@ def adam(steps: int) -> optax.GradientTransformation:
 
 
 def variances(
-    data: tuple[Array, Array], steps: int, points: int, replicates: int, contenders: Choices
+    data: tuple[Array, Array], steps: int, points: int, replicates: int, contenders: Choices, batches: Sequence[int]
 ) -> dict[str, Any]:
-    """Reports along one trajectory, with minibatches in each replicate and without."""
+    """Reports along one trajectory, with batches of so many rows that are new in each replicate."""
     trajectory = shared_trajectory(
         jax.random.key(0),
         regression(BATCH),
@@ -118,7 +118,7 @@ def variances(
         num_replicates=replicates,
         objective=ELBO(SAMPLES),
     )
-    return {f"minibatches of {BATCH}": report(BATCH), "all rows": report(len(data[0]))}
+    return {f"minibatches of {b}" if b < len(data[0]) else "all rows": report(b) for b in batches}
 
 
 def trained(data: tuple[Array, Array], steps: int, seeds: int, contenders: Choices) -> dict[str, dict[str, float]]:
@@ -165,7 +165,7 @@ def draw(reports: Mapping[str, Any], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     groups = next(iter(reports.values())).group.values
-    figure, axes = plt.subplots(len(reports), len(groups), figsize=(10, 7), sharex=True, sharey=True)
+    figure, axes = plt.subplots(len(reports), len(groups), figsize=(10, 7), sharex=True, sharey=True, squeeze=False)
     for row, (title, report) in zip(axes, reports.items()):
         for ax, group in zip(row, groups):
             for name in report.estimator.values:
@@ -184,7 +184,7 @@ def draw(reports: Mapping[str, Any], path: Path) -> None:
     plt.close(figure)
 
 
-def main() -> None:
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=5_000)
     parser.add_argument("--points", type=int, default=11)
@@ -193,16 +193,21 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a smoke test; the figure goes to the temporary folder")
     parser.add_argument("--json", metavar="FILE")
     args = parser.parse_args()
-    figure, contenders = FIGURE, CONTENDERS
-    if args.quick:  # nearly all of the time is compilation
+    if args.quick:
         args.steps, args.points, args.replicates, args.seeds = 20, 3, 50, 2
-        contenders = {name: CONTENDERS[name] for name in ("score, moving average", "pathwise")}
+    return args
+
+
+def main() -> None:
+    args, data = arguments(), breast_cancer()
+    figure, contenders, batches = FIGURE, CONTENDERS, [BATCH, len(data[0])]
+    if args.quick:  # nearly all of the time is compilation
+        contenders, batches = {name: CONTENDERS[name] for name in ("score, moving average", "pathwise")}, [BATCH]
         figure = Path(os.environ.get("TMPDIR", "/tmp")) / FIGURE.name
     began = time.perf_counter()
-    data = breast_cancer()
     report: dict[str, Any] = {"command": " ".join(sys.argv), "environment": environment("matplotlib"), **vars(args)}
     print(f"{report['command']}\n{report['environment']}")
-    reports = variances(data, args.steps, args.points, args.replicates, contenders)
+    reports = variances(data, args.steps, args.points, args.replicates, contenders, batches)
     for title, found in reports.items():
         print(f"\nVariance of the gradient, {title}, {SAMPLES} samples\n\n{markdown(found)}")
         losses = found.loss.sel(estimator="pathwise").values

@@ -360,3 +360,14 @@ def test_the_report_knows_bias_from_chance_and_counts():
     )
     assert again.attrs["reference"] == "the default estimators"
     assert dict((again.bias_z.max("group") > again.bias_limit).to_series()) == dict(biased)
+
+
+def test_rare_values_raise_no_false_alarm():
+    """Bits that are nearly certain: the rarer value of one is drawn a few times or never."""
+    problem = bits(100)
+    params = {"logits": jnp.full(100, -6.0)}
+    chosen = {"score": {"z": estimators.ScoreFunction()}, "others": {"z": estimators.LeaveOneOut()}}
+    report = gradient_report(
+        jax.random.key(0), params, problem.model, problem.guide, estimators=chosen, reference=problem.loss
+    )
+    assert report.bias_z.max() <= report.bias_limit and report.tested.max() < 100

@@ -143,8 +143,7 @@ def explain(
         )
     decided = {name: choice.estimator for name, choice in plan.choices.items()}
     pair = Pair(model, guide, args, kwargs, params, key)
-    values = {name: guide_trace[name]["value"] for name in plan.graph.sites}
-    mixed = mixed_plates(plan, lambda k, given: pair(k, decided, given)[0], key, values)
+    mixed = mixed_plates(plan, lambda k, given: pair(k, decided, given)[0], key, guide_trace)
     particles = max(objective.num_particles, plan.particles)
     defects = tuple(stock_defects(guide_trace, model_trace))
     return Explanation(tuple(sites), closed, particles, plan.evaluations(particles), tuple(mixed), defects)

@@ -15,21 +15,22 @@ _TRIES = 8
 
 
 def mixed_plates(
-    plan: Plan, run: Callable[[Array, dict[str, Any]], Run], key: Array, values: dict[str, Any]
+    plan: Plan, run: Callable[[Array, dict[str, Any]], Run], key: Array, guide_trace: dict[str, Any]
 ) -> list[tuple[str, str, str]]:
     """(site, plate, term) where changing the site's first element of a plate moves a term at another element.
 
     Costs are summed plate by plate, so that such a program gets a wrong gradient, of any objective that trusts its
-    plates. Args: `run(key, values)`: one particle at given values of its sites; `values`: a draw of them. Sites whose
-    gradient is a path need no plates, and are not tried.
+    plates. Args: `run(key, values)`: one particle at given values of its sites; `guide_trace`: a run of the guide. Sites
+    whose gradient is a path need no plates, and are not tried.
     """
     found = []
+    values = {name: guide_trace[name]["value"] for name in plan.graph.sites}
     for name, site in plan.graph.sites.items():
         estimator = plan.choices[name].estimator
         if not (estimator.scored or name in plan.supports) or site.scanned:
             continue
         for frame in site.frames:
-            changed = _changed(site.fn, values[name], frame.dim, key)
+            changed = _changed(guide_trace[name]["fn"], values[name], frame.dim, key)
             if changed is None or frame.size < 2:
                 continue
             before, after = run(key, values).terms, run(key, {**values, name: changed}).terms
