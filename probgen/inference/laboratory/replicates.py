@@ -11,17 +11,13 @@ Group = dict[str, Array]  # {param site: [P]}
 
 
 class Moments(NamedTuple):
-    """Of so many `gradients`: `mean` and `variance` by component; the mean `cosine` of single ones to a reference; `loss`
-    and its variance.
-
-    `events`: n / kurtosis about the reference, by component: how many gradients the mean rests on. A component that is
-    moved by a rare value only has few, and its mean is no normal number.
-    """
+    """Of so many `gradients`: `mean` and `variance` by component; the `largest` distance of a component from the
+    reference, and the mean `cosine` of single gradients to it, by group; `loss` and its variance."""
 
     gradients: Any
     mean: Group
     variance: Group
-    events: Group
+    largest: Group
     cosine: Group
     loss: Array
     loss_variance: Array
@@ -51,7 +47,7 @@ def replicate(
         return (gradient, loss), cosine(gradient)
 
     def update(carry: Any, index: Array) -> tuple[Any, None]:
-        n, mean, m2, powers, cosines = carry
+        n, mean, m2, largest, cosines = carry
         values, c = jax.vmap(one)(jax.random.split(jax.random.fold_in(key, index), block))
         block_mean = jax.tree.map(lambda x: x.mean(0), values)
         block_m2 = jax.tree.map(lambda x, m: jnp.sum((x - m) ** 2, 0), values, block_mean)
@@ -59,16 +55,16 @@ def replicate(
         delta = jax.tree.map(lambda a, b: b - a, mean, block_mean)
         mean = jax.tree.map(lambda m, d: m + d * block / total, mean, delta)
         m2 = jax.tree.map(lambda a, b, d: a + b + d**2 * n * block / total, m2, block_m2, delta)
-        power = lambda p: jax.tree.map(lambda x, r: jnp.mean((x - r) ** p, 0) / blocks, values[0], reference)
-        powers = jax.tree.map(jnp.add, powers, (power(2), power(4)))
-        return (total, mean, m2, powers, jax.tree.map(lambda s, x: s + x.mean(0) / blocks, cosines, c)), None
+        distance = jax.tree.map(lambda x, r: jnp.max(jnp.abs(x - r)), values[0], reference)
+        largest = jax.tree.map(jnp.maximum, largest, distance)
+        return (total, mean, m2, largest, jax.tree.map(lambda s, x: s + x.mean(0) / blocks, cosines, c)), None
 
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (shape, jax.ShapeDtypeStruct((), jnp.zeros(()).dtype)))
-    start = (jnp.zeros(()), zeros, zeros, (zeros[0], zeros[0]), jax.tree.map(lambda x: jnp.zeros(()), shape))
-    n, mean, m2, (second, fourth), cosines = lax.scan(update, start, jnp.arange(blocks))[0]
+    each = jax.tree.map(lambda x: jnp.zeros(()), shape)
+    start = (jnp.zeros(()), zeros, zeros, each, each)
+    n, mean, m2, largest, cosines = lax.scan(update, start, jnp.arange(blocks))[0]
     variance = jax.tree.map(lambda x: x / (n - 1), m2)
-    events = jax.tree.map(lambda s, f: n * jnp.where(f > 0, s**2 / jnp.where(f > 0, f, 1.0), 1.0), second, fourth)
-    return Moments(blocks * block, mean[0], variance[0], events, cosines, mean[1], variance[1])
+    return Moments(blocks * block, mean[0], variance[0], largest, cosines, mean[1], variance[1])
 
 
 def _block(count: int, most: int) -> int:
