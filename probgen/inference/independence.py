@@ -20,8 +20,8 @@ def mixed_plates(
     """(site, plate, term) where changing the site's first element of a plate moves a term at another element.
 
     Costs are summed plate by plate, so that such a program gets a wrong gradient, of any objective that trusts its
-    plates. Args: `run(key, values)`: one particle at given values of its sites; `guide_trace`: a run of the guide. Sites
-    whose gradient is a path need no plates, and are not tried.
+    plates. Args: `run(key, values)`: one particle at given values of its sites; `guide_trace`: a run of the guide.
+    Sites whose gradient is a path need no plates, and are not tried.
     """
     found = []
     values = {name: guide_trace[name]["value"] for name in plan.graph.sites}
