@@ -13,7 +13,18 @@ from probgen import (
     networks,
     score,
 )
-from probgen.core import combine, from_params, load, module, partition, random_module, recipe, save, with_key
+from probgen.core import (
+    combine,
+    evaluating,
+    from_params,
+    load,
+    module,
+    partition,
+    random_module,
+    recipe,
+    save,
+    with_key,
+)
 from probgen.distributions import as_transform, from_distrax, observe
 from probgen.inference import FitResult, explain, fit, gradient_report
 
@@ -28,6 +39,7 @@ __all__ = [
     "core",
     "data",
     "distributions",
+    "evaluating",
     "evaluation",
     "explain",
     "fit",

@@ -23,6 +23,7 @@ from probgen.bijectors import (
     Sigmoid,
     stack,
 )
+from probgen.bijectors.support import UnknownSupport
 from probgen.distributions import Transformed
 from probgen.networks import MLP
 
@@ -100,6 +101,10 @@ def test_a_part_of_distrax_takes_ours():
     np.testing.assert_allclose(d.log_prob(jnp.array(1.0)), -0.5 * np.log(2 * np.pi), rtol=1e-6)
 
 
+_SIGMOID = dist.transforms.SigmoidTransform()
+_affine_on = lambda domain: dist.transforms.AffineTransform(0.0, -2.0, domain)
+
+
 @pytest.mark.parametrize(
     ("base", "bijector", "expected"),
     [
@@ -110,6 +115,48 @@ def test_a_part_of_distrax_takes_ours():
         (dist.Normal(), distrax.Tanh(), constraints.interval(-1.0, 1.0)),
         (dist.Normal(), Inverse(Affine(1.0, 0.0)), constraints.real),
         (dist.Normal(), dist.transforms.ExpTransform(), constraints.positive),
+        # decreasing maps exchange the ends
+        (dist.HalfNormal(), distrax.ScalarAffine(0.0, -2.0), constraints.less_than(0.0)),
+        (dist.HalfNormal(), dist.transforms.AffineTransform(0.0, -2.0), constraints.less_than(0.0)),
+        (dist.HalfNormal(), _affine_on(constraints.positive), constraints.less_than(0.0)),
+        (dist.HalfNormal(), _affine_on(constraints.positive).inv, constraints.less_than(0.0)),
+        (dist.Uniform(1.0, 2.0), distrax.ScalarAffine(0.0, -2.0), constraints.interval(-4.0, -2.0)),
+        (dist.Uniform(1.0, 2.0), Inverse(distrax.ScalarAffine(0.0, -2.0)), constraints.interval(-1.0, -0.5)),
+        (dist.Uniform(1.0, 2.0), dist.transforms.PowerTransform(-1.0), constraints.interval(0.5, 1.0)),
+        (dist.HalfNormal(), Chain([Sigmoid(), distrax.ScalarAffine(0.0, -2.0)]), constraints.interval(0.0, 0.5)),
+        (dist.Uniform(), Chain([distrax.ScalarAffine(0.0, -1.0), Logit()]), constraints.real),
+        (
+            dist.LogNormal(),
+            Chain([distrax.ScalarAffine(-60.0, -1.0), distrax.Lambda(jnp.exp)]),
+            constraints.less_than(-61.0),
+        ),
+        (
+            dist.Uniform(1.0, 2.0),
+            distrax.ScalarAffine(0.0, jnp.array([1.0, -2.0])),
+            constraints.interval([1, -4], [2, -2]),
+        ),
+        # compositions of what is known
+        (dist.Normal(), distrax.Shift(1.0), constraints.real),
+        (dist.HalfNormal(), distrax.Shift(1.0), constraints.greater_than(1.0)),
+        (dist.Normal(), distrax.GumbelCDF(), constraints.unit_interval),
+        (
+            dist.Uniform(-0.5, 0.5),
+            distrax.Inverse(distrax.Tanh()),
+            constraints.interval(np.arctanh(-0.5), np.arctanh(0.5)),
+        ),
+        (dist.Normal(), distrax.Inverse(distrax.Inverse(distrax.Tanh())), constraints.interval(-1.0, 1.0)),
+        (
+            dist.Normal(),
+            distrax.Chain([distrax.ScalarAffine(1.0, -3.0), distrax.Tanh()]),
+            constraints.interval(-2.0, 4.0),
+        ),
+        (
+            dist.Normal(),
+            dist.transforms.ComposeTransform([_SIGMOID, _affine_on(constraints.real)]),
+            constraints.interval(-2.0, 0.0),
+        ),
+        (dist.Uniform(), _SIGMOID.inv, constraints.real),
+        (dist.HalfNormal(), Constant(Affine(1.0, 0.0)), constraints.greater_than(1.0)),
     ],
 )
 def test_support_is_the_image_of_the_base(base, bijector, expected):
@@ -118,6 +165,58 @@ def test_support_is_the_image_of_the_base(base, bijector, expected):
         assert hasattr(support, name) == hasattr(expected, name)
         if hasattr(expected, name):
             np.testing.assert_allclose(getattr(support, name), getattr(expected, name))
+
+
+def test_blocks_map_supports_number_by_number():
+    base = dist.HalfNormal(jnp.ones(2)).to_event(1)
+    flow = Transformed(base, distrax.Block(distrax.ScalarAffine(jnp.array([1.0, 2.0]), -jnp.ones(2)), 1))
+    assert flow.support.event_dim == 1
+    np.testing.assert_allclose(flow.support.base_constraint.upper_bound, [1.0, 2.0])
+    both = dist.transforms.IndependentTransform(dist.transforms.AffineTransform(0.0, -2.0), 1)
+    assert Transformed(base, both).support.base_constraint.upper_bound == 0.0
+
+
+def test_support_follows_values_or_is_not_known():
+    half, affine = dist.HalfNormal(), lambda scale: distrax.ScalarAffine(jnp.zeros_like(scale), scale)
+    with pytest.raises(UnknownSupport):  # one falls and one rises: no half-line
+        Transformed(half, affine(jnp.array([1.0, -1.0]))).support  # noqa: B018
+
+    constant = Transformed(half, affine(jnp.array(-2.0)))  # jit need not trace it
+
+    @jax.jit
+    def inside(scale, u):  # a traced scale
+        flow = Transformed(dist.Uniform(1.0, 2.0), affine(scale))
+        with pytest.raises(UnknownSupport):
+            Transformed(half, affine(scale)).support  # noqa: B018
+        with pytest.raises(UnknownSupport):
+            Transformed(half, dist.transforms.AffineTransform(0.0, scale, constraints.positive)).support  # noqa: B018
+        return flow.support(flow.bijector.forward(u)), constant.support.upper_bound
+
+    scale, u = jnp.array([3.0, -3.0]), jnp.linspace(1.0, 2.0, 8)[:, None]
+    ok, end = inside(scale, u)
+    assert ok.all() and end == 0.0
+    flow = Transformed(half, affine(jnp.array(2.0)))
+    flipped = jax.tree.map(lambda leaf: -leaf if leaf == 2.0 else leaf, flow)  # scale, not its logarithm or inverse
+    assert flow.support.lower_bound == 0.0 and flipped.support.upper_bound == 0.0
+
+
+@pytest.mark.parametrize(
+    "bijector",
+    [
+        distrax.Shift(1.0),
+        distrax.Inverse(distrax.Tanh()),
+        distrax.Chain([distrax.Tanh(), distrax.ScalarAffine(0.0, 0.1)]),
+        distrax.GumbelCDF(),
+        distrax.Chain([distrax.Inverse(distrax.Sigmoid()), distrax.ScalarAffine(0.5, 0.1)]),
+    ],
+    ids=lambda b: b.name,
+)
+def test_elementwise_bijectors_of_distrax_are_constants_anywhere(bijector):
+    testing.check_bijector(Constant(bijector), jnp.array(0.3))
+    x = jnp.array([0.2, 0.3])
+    chain = Chain([bijector, Affine(jnp.zeros(2), jnp.zeros(2))])
+    np.testing.assert_allclose(chain.inverse(chain.forward(x)), x, rtol=1e-4)
+    assert set(partition(chain)[0]) == {"bijectors.1.shift", "bijectors.1.log_scale"}
 
 
 def test_support_that_is_not_known_is_refused():
@@ -140,6 +239,9 @@ def test_support_that_is_not_known_is_refused():
         (lambda: Reshape((4,), (3,)), "shape_out"),
         (lambda: Chain([]), "bijectors"),
         (lambda: Constant(distrax.Lambda(jnp.sinh)), "codomain"),
+        (lambda: Constant(distrax.Chain([distrax.Tanh(), distrax.Lambda(jnp.sinh)])), "codomain"),
+        (lambda: Constant(distrax.Inverse(distrax.Lambda(jnp.sinh))), "codomain"),
+        (lambda: Chain([distrax.ScalarAffine(jnp.zeros(3), jnp.ones(3)), Sigmoid()]).forward(jnp.ones(3)), "Block"),
         (lambda: stack([Affine(0.0, 0.0), Sigmoid()]), "layers"),
         (lambda: Affine(jnp.zeros(2), jnp.zeros(2)).forward(jnp.array(1.0)), "event"),
     ],

@@ -1,8 +1,12 @@
 """What learns, what does not, and what survives jit, stacking, programs and files."""
 
+import dataclasses
 import os
+import pickle
 import subprocess
 import sys
+import warnings
+from copy import deepcopy
 
 import equinox as eqx
 import jax
@@ -18,8 +22,8 @@ from registry import KEY
 import probgen
 from probgen import combine, from_params, load, module, partition, random_module, save, with_key
 from probgen.bijectors import Affine, AffineTransformer, Chain, Constant, Coupling, Permute, Rotation, stack
-from probgen.core import Contextual, Frozen, Kind, bind, given, leaves, log1mexp, state
-from probgen.distributions import ConditionalModel, Dequantized, Transformed, mixture
+from probgen.core import Contextual, Frozen, Kind, bind, given, has_update, leaves, log1mexp, state, vectorize
+from probgen.distributions import EM, ConditionalModel, Dequantized, Transformed, mixture
 from probgen.networks import MLP, Dropout
 
 
@@ -221,6 +225,65 @@ def test_broken_files_are_refused(tmp_path):
     assert load(file).event_shape == (2,)  # the failed save left the old file whole
 
 
+def _score():
+    return probgen.score.vp_score((2,), width=8, depth=1, steps=3, key=KEY)
+
+
+def test_a_model_that_its_recipe_no_longer_makes_does_not_claim_it(tmp_path):
+    file, changed = tmp_path / "m", _score().replace(sampler=probgen.score.Heun(20))
+    save(file, changed)
+    with pytest.raises(ValueError, match="pass like="):
+        load(file)
+    assert load(file, like=changed).sampler == probgen.score.Heun(20)
+    conditional = probgen.flows.real_nvp(2, layers=2, hidden=(8,), context_dim=3, key=KEY)
+    other = probgen.flows.real_nvp(2, layers=2, hidden=(9,), context_dim=3, key=KEY)
+    many = jax.tree.map(lambda *x: jnp.stack(x), _score(), _score())
+    for claims in (dataclasses.replace(conditional, model=other.model), with_key(conditional, KEY), many):
+        save(file, claims)
+        assert load(file, like=claims) is not None
+        with pytest.raises(ValueError, match="pass like="):
+            load(file)
+
+
+def test_other_values_keep_the_recipe(tmp_path):
+    model = mixture((2,), 3, components=2, key=KEY)
+    for changed in (model.replace(logits=jnp.ones(2)), EM(model).update(jnp.zeros((4, 2), int), KEY).model):
+        save(tmp_path / "m", changed)
+        np.testing.assert_array_equal(load(tmp_path / "m").logits, changed.logits)
+
+
+def test_a_recipe_that_eval_shape_cannot_run_or_that_takes_no_key(tmp_path):
+    @probgen.recipe
+    def concrete(size, *, key):
+        size = size + int(jax.random.randint(key, (), 0, 1))
+        return Transformed(dist.Normal(jnp.zeros(size), 1.0).to_event(1), Affine(jnp.zeros(size), jnp.zeros(size)))
+
+    @probgen.recipe
+    def keyless(size):
+        return Transformed(dist.Normal(jnp.zeros(size), 1.0).to_event(1), Affine(jnp.ones(size), jnp.zeros(size)))
+
+    for model in (concrete(np.int64(2), key=KEY), keyless(2)):
+        save(tmp_path / "m", model)
+        assert load(tmp_path / "m").event_shape == (2,)
+
+
+def test_two_leaves_of_one_path_are_refused(tmp_path):
+    clash = {"a": {"b": jnp.zeros(2)}, "a.b": jnp.ones(2)}
+    with pytest.raises(ValueError, match=r"share the path 'a\.b'"):
+        save(tmp_path / "m", clash)
+    assert not (tmp_path / "m").exists()
+    save(tmp_path / "m", {"a.b": jnp.ones(2)})
+    with pytest.raises(ValueError, match=r"share the path 'a\.b'"):
+        load(tmp_path / "m", like=clash)
+
+
+def test_copies_of_models():
+    flow = probgen.flows.real_nvp(2, layers=2, hidden=(8,), key=KEY)
+    assert deepcopy(flow).log_prob(jnp.ones(2)) == flow.log_prob(jnp.ones(2))
+    with pytest.raises(pickle.PicklingError, match="relu"):  # jax's own; if this changes, `save` should say so
+        pickle.dumps(flow)
+
+
 _HASH_SCRIPT = """
 import sys, jax, jax.numpy as jnp, numpyro.distributions as dist, probgen
 from probgen.bijectors import Affine
@@ -257,6 +320,61 @@ def test_dropout_and_keys():
     layered = probgen.flows.real_nvp(2, layers=4, hidden=(8,), dropout=0.5, key=KEY)
     assert jax.jit(with_key)(layered, KEY).log_prob(jnp.ones(2)) != layered.log_prob(jnp.ones(2))
     assert partition(with_key(layered, KEY))[0].keys() == partition(layered)[0].keys()
+
+
+def test_equal_rows_have_masks_of_their_own():
+    """Wherever probgen maps over rows, and within a scan; a plain `vmap` tells a network nothing of its rows."""
+    masks = lambda rows: {tuple(row) for row in (np.asarray(rows) == 0).reshape(-1, 32).tolist()}
+    drop = with_key(Dropout(0.5), KEY)
+    assert len(masks(vectorize(drop, 1)(jnp.ones((8, 32))))) == 8
+    assert len(masks(jax.jit(vectorize(vectorize(drop, 1), 2))(jnp.ones((4, 2, 32))))) == 8
+    scanned = lambda x: jax.lax.scan(lambda c, y: (c, drop(y)), 0.0, x)[1]
+    assert len(masks(vectorize(scanned, 2)(jnp.ones((8, 1, 32))))) == 8
+    flow = probgen.flows.real_nvp(2, layers=4, hidden=(16,), dropout=0.5, key=KEY)
+    params, rest = partition(flow)
+    noisy = with_key(combine({path: leaf + 0.1 for path, leaf in params.items()}, rest), KEY)
+    assert len(set(noisy.log_prob(jnp.ones((8, 2))).tolist())) == 8
+    assert np.isfinite(jax.grad(lambda x: noisy.log_prob(x).sum())(jnp.ones((3, 2)))).all()
+    conditional = probgen.flows.real_nvp(2, layers=2, hidden=(16,), context_dim=3, dropout=0.5, key=KEY)
+    params, rest = partition(conditional)
+    conditional = with_key(combine({path: leaf + 0.1 for path, leaf in params.items()}, rest), KEY)
+    assert len(set(conditional(jnp.ones((4, 3))).log_prob(jnp.ones((2, 4, 2))).ravel().tolist())) == 8
+
+
+def test_a_program_can_be_evaluated_without_dropout():
+    flow = probgen.flows.real_nvp(2, layers=2, hidden=(8,), dropout=0.5, key=KEY)
+    params, rest = partition(flow)
+    flow = combine({path: leaf + 0.3 for path, leaf in params.items()}, rest)
+    program = lambda x: module("flow", flow).log_prob(x)
+    x, seeded = jnp.ones(2), lambda program: numpyro.handlers.seed(program, KEY)
+    assert seeded(program)(x) != flow.log_prob(x)
+    assert seeded(probgen.evaluating(program))(x) == flow.log_prob(x)
+    assert probgen.evaluating(seeded(program))(x) == flow.log_prob(x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # numpyro's, for a key that nobody needs
+        with probgen.evaluating():
+            assert program(x) == flow.log_prob(x)
+    assert seeded(program)(x) != flow.log_prob(x)
+
+    def observed(x):
+        numpyro.sample("x", module("flow", flow), obs=x)
+
+    draws = Predictive(probgen.evaluating(observed), num_samples=3)(KEY, None)
+    assert draws["x"].shape == (3, 2)
+
+
+def test_only_the_model_itself_is_updated_and_a_stateful_part_alone_is_refused():
+    class Center(Affine):
+        def update(self, batch, key):
+            return self
+
+    em = EM(mixture((2,), 3, components=2, key=KEY))
+    part = Transformed(dist.Normal(jnp.zeros(2), 1.0).to_event(1), Chain([Center(jnp.zeros(2), jnp.zeros(2))]))
+    assert has_update(em) and not has_update(em.model) and not has_update({"a": jnp.ones(1)})
+    with pytest.raises(ValueError, match=r"bijector\.bijectors\.0.*Center.*update"):
+        has_update(part)
+    with pytest.raises(ValueError, match=r"'model'.*EM"):
+        has_update(ConditionalModel(em, (3,)))
 
 
 def test_a_recipe_with_a_function_needs_like(tmp_path):

@@ -12,10 +12,10 @@ from numpyro.infer import MCMC, NUTS, SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoNormal
 from registry import CONDITIONALS, DISTRIBUTIONS, KEY
 
-from probgen import combine, observe, partition, testing
-from probgen.bijectors import Affine, Sigmoid
+from probgen import autoregressive, combine, flows, latent, observe, partition, score, testing
+from probgen.bijectors import Affine, Chain, Inverse, Sigmoid
 from probgen.core import leaves
-from probgen.distributions import Dequantized, Distribution, Transformed, as_transform, from_distrax
+from probgen.distributions import Dequantized, Distribution, Given, Transformed, as_transform, from_distrax, mixture
 
 
 @jax.jit
@@ -159,6 +159,21 @@ def test_conditional_equals_one_at_a_time():
     assert jax.vmap(conditional)(contexts).batch_shape == (4,)
 
 
+def test_sizes_of_recipes_may_be_numpy_integers():
+    two, three = np.int64(2), np.array([0, 2]).max() + 1
+    for model in (
+        flows.discrete_real_nvp((two,), three, layers=two, hidden=(two,), key=KEY),
+        autoregressive.made((two,), three, hidden=(two,), key=KEY),
+        latent.vae((two,), three, latent_dim=two, hidden=(two,), key=KEY),
+        score.vp_score((two,), levels=three, width=two, depth=two, key=KEY),
+        mixture((two,), three, components=two, key=KEY),
+        flows.real_nvp(two, layers=two, hidden=(two,), context_dim=three, key=KEY)(jnp.ones(3)),
+        autoregressive.gated_pixel_cnn((two, two), three, channels=two, blocks=two, key=KEY),
+    ):
+        x = model.sample(KEY)
+        assert np.isfinite(model.log_prob_bound(KEY, x)) and (model.recipe or isinstance(model, Given))
+
+
 def test_conditional_refuses_what_does_not_fit():
     conditional = CONDITIONALS["real_nvp"]()
     with pytest.raises(ValueError, match="context"):
@@ -194,6 +209,67 @@ def test_batched_parameters_give_batch_axes():
         Transformed(dist.Normal(0.0, 1.0), Affine(jnp.zeros(2), jnp.zeros(2)))
 
 
+_AFFINE = dist.transforms.AffineTransform(jnp.zeros(3), 2.0)
+
+
+@pytest.mark.parametrize(
+    ("base", "bijector", "batch_shape", "event_shape"),
+    [
+        (dist.Normal(), _AFFINE, (3,), ()),
+        (dist.Normal(), _AFFINE.inv, (3,), ()),
+        (dist.Normal(), Inverse(distrax.ScalarAffine(jnp.zeros(3), jnp.ones(3))), (3,), ()),
+        (dist.Normal(), distrax.Chain([distrax.Tanh(), distrax.Shift(jnp.zeros((4, 3)))]), (4, 3), ()),
+        (dist.Normal(jnp.zeros((2, 1))), _AFFINE, (2, 3), ()),
+        (dist.Normal(jnp.zeros(3)).to_event(1), _AFFINE, (), (3,)),
+        (dist.Normal(jnp.zeros(3)).to_event(1), distrax.Shift(jnp.zeros((4, 3))), (4,), (3,)),
+        (dist.Normal(jnp.zeros(3)), distrax.Block(distrax.Shift(jnp.zeros((4, 3))), 1), (4,), (3,)),
+        (
+            dist.Normal(jnp.zeros((2, 1, 3))),
+            dist.transforms.IndependentTransform(dist.transforms.AffineTransform(jnp.zeros((4, 3)), 2.0), 1),
+            (2, 4),
+            (3,),
+        ),
+        (dist.Normal(jnp.zeros(3)), distrax.TriangularLinear(jnp.broadcast_to(jnp.eye(3), (4, 3, 3))), (4,), (3,)),
+        (dist.Normal(jnp.zeros(2)), dist.transforms.StickBreakingTransform(), (), (3,)),
+    ],
+)
+def test_batch_shapes_are_those_of_base_and_bijector(base, bijector, batch_shape, event_shape):
+    flow = Transformed(base, bijector)
+    assert (flow.batch_shape, flow.event_shape) == (batch_shape, event_shape)
+    x, log_prob = flow.sample_and_log_prob(KEY, (5,))
+    assert x.shape == (5, *batch_shape, *event_shape) and log_prob.shape == (5, *batch_shape)
+    np.testing.assert_allclose(flow.log_prob(x), log_prob, rtol=1e-3, atol=1e-4)
+    assert flow.log_prob(x[(0,) * (1 + len(batch_shape))]).shape == batch_shape
+    if len({x.shape, flow.log_prob(x).shape}) == 1:  # numpyro's own agrees
+        theirs = dist.TransformedDistribution(base, as_transform(bijector))
+        assert (theirs.batch_shape, theirs.event_shape) == (batch_shape, event_shape)
+
+
+@pytest.mark.parametrize(
+    ("base", "bijector", "words"),
+    [
+        (dist.Normal(jnp.zeros(2)), _AFFINE, r"bijector.*\(3,\).*\(2,\)"),
+        (dist.Normal(jnp.zeros(2)).to_event(1), _AFFINE, "AffineTransform takes no events of shape"),
+        (dist.Normal(jnp.zeros(1)).to_event(1), _AFFINE, r"\(1,\)"),
+        (dist.Normal(jnp.zeros(2)), distrax.Block(distrax.Shift(jnp.zeros(3)), 1), "Block takes no events of shape"),
+        (dist.Normal(jnp.zeros(1)), distrax.Block(distrax.Shift(jnp.zeros(3)), 1), r"\(1,\)"),
+        (dist.Normal(), Chain([_AFFINE, Sigmoid()]), "distrax.Block"),
+        (dist.Normal(jnp.zeros(3)), Chain([_AFFINE, Sigmoid()]), "distrax.Block"),
+        (dist.Normal(jnp.zeros(3)).to_event(1), Chain([_AFFINE, Sigmoid()]), "distrax.Block"),
+    ],
+)
+def test_shapes_that_do_not_fit_are_refused_at_construction(base, bijector, words):
+    with pytest.raises(ValueError, match=words):
+        Transformed(base, bijector)
+
+
+def test_a_distribution_is_not_called_with_data():
+    flow = Transformed(dist.Normal(jnp.zeros(2)), Affine(jnp.zeros(2), jnp.zeros(2)))
+    with pytest.raises(ValueError, match="rng_key"):
+        flow(jnp.ones(3))
+    assert flow(rng_key=KEY).shape == (2,)
+
+
 def test_transforms_of_ours_in_numpyro():
     d = dist.TransformedDistribution(dist.Normal(0.0, 1.0), as_transform(Sigmoid()))
     theirs = dist.TransformedDistribution(dist.Normal(0.0, 1.0), dist.transforms.SigmoidTransform())
@@ -226,6 +302,32 @@ def test_distrax_at_sample_sites(ours, theirs):
     assert str(ours.support) == str(theirs.support)
     with pytest.raises(ValueError, match="support"):
         from_distrax(distrax.Deterministic(1.0))
+
+
+@pytest.mark.parametrize(
+    ("distribution", "inside", "outside"),
+    [
+        (distrax.OneHotCategorical(jnp.zeros(3)), [0, 1, 0], [1, 1, 0]),
+        (distrax.OneHotCategorical(jnp.zeros((4, 3))), [0, 1, 0], [0, 0, 0]),
+        (distrax.Multinomial(5, jnp.zeros(3)), [2, 3, 0], [2, 4, -1]),
+        (distrax.Multinomial(jnp.array([5, 6]), jnp.zeros((2, 3))), [[2, 3, 0], [6, 0, 0]], [[2, 3, 1], [5, 0, 0]]),
+        (
+            distrax.Independent(distrax.OneHotCategorical(jnp.zeros((2, 3))), 1),
+            [[0, 1, 0], [1, 0, 0]],
+            [[0, 1, 0], [2, 0, 0]],
+        ),
+        (distrax.Independent(distrax.Categorical(jnp.zeros((2, 3))), 1), [0, 2], [0, 3]),
+        (distrax.Softmax(jnp.zeros(3)), 2, 3),
+    ],
+)  # fmt: skip
+def test_supports_of_discrete_distributions_of_distrax(distribution, inside, outside):
+    d = from_distrax(distribution)
+    assert d.support.event_dim == d.event_dim and d.support.is_discrete and not d.has_rsample
+    x = d.sample(KEY, (100,))
+    assert np.shape(d.support(x)) == (100, *d.batch_shape) and np.all(d.support(x))
+    assert np.all(d.support(jnp.array(inside))) and not np.any(d.support(jnp.array(outside)))
+    trace = numpyro.handlers.trace(numpyro.handlers.seed(lambda: numpyro.sample("x", d), KEY)).get_trace()
+    assert trace["x"]["fn"].log_prob(trace["x"]["value"]).shape == d.batch_shape
 
 
 def test_mcmc_over_a_random_bound_is_refused():

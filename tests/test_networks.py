@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from probgen.networks import MADE, CausalConvolution, GatedPixelCNN, MaskedLinear
+from probgen.networks import MADE, MLP, CausalConvolution, GatedPixelCNN, MaskedLinear, ResidualMLP
 
 KEY = jax.random.key(3)
 
@@ -76,3 +76,12 @@ def test_a_network_without_convolutions_in_its_program_runs_in_a_loop():
     net = GatedPixelCNN((4, 4, 1), 2, channels=4, blocks=2, key=KEY)
     jaxpr = jax.make_jaxpr(jax.grad(lambda net: net(jnp.ones((4, 4, 1))).sum()))(net)
     assert "conv_general_dilated" not in str(jaxpr)
+
+
+def test_sizes_may_be_numpy_integers():
+    four, two = np.prod((2, 2)), np.int64(2)
+    assert MLP(four, 3, hidden=(two,), context_dim=two, key=KEY)(jnp.ones(4), jnp.ones(2)).shape == (3,)
+    assert MADE(four, two, hidden=(np.int32(8),), key=KEY)(jnp.ones(4)).shape == (4, 2)
+    assert ResidualMLP(four, two, context_dim=two, width=four, key=KEY)(jnp.ones(4), jnp.ones(2)).shape == (2,)
+    net = GatedPixelCNN((two, two, np.int64(1)), two, channels=four, blocks=two, key=KEY)
+    assert net(jnp.ones((2, 2, 1))).shape == (2, 2, 2)

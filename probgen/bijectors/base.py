@@ -1,16 +1,14 @@
 """The bijector: two fused maps of one event, an `equinox.Module` and a `distrax.Bijector` at once."""
 
-from typing import Any
+from typing import NoReturn
 
 import distrax
 import equinox as eqx
-import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from numpyro.distributions import constraints
 
-from probgen.bijectors.support import UnknownSupport, as_interval, is_real, move_end, widen
+from probgen.bijectors.support import UnknownSupport, as_interval, is_real, map_interval, reaches, widen
 from probgen.core import vectorize
 
 
@@ -61,14 +59,19 @@ class Bijector(eqx.Module, distrax.Bijector):
         return self.is_constant_jacobian
 
     @property
-    def batch_shape(self) -> tuple[int, ...]:
-        """Batch axes of the bijector itself: none, but for constants that hold a batched distrax bijector."""
-        return ()
+    def domain(self) -> constraints.Constraint:
+        """Where the bijector is defined: ℝᵈ, but for inverses and some of numpyro's transforms."""
+        return constraints.real
 
     @property
     def codomain(self) -> constraints.Constraint:
-        """Where all of ℝᵈ is mapped to."""
+        """Where all of the domain is mapped to."""
         return constraints.real
+
+    def batch_shape(self, event_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Batch axes that the bijector's own parameters add to an event of this shape: none, but for constants that
+        hold a batched distrax bijector or numpyro transform."""
+        return ()
 
     def forward_event(self, x: Array) -> tuple[Array, Array]:
         """(f(x), log|det ∂f/∂x|) of one event."""
@@ -97,28 +100,26 @@ class Bijector(eqx.Module, distrax.Bijector):
     def image(self, support: constraints.Constraint) -> constraints.Constraint:
         """The support of f(x) where x has `support`; `UnknownSupport` (a ValueError) where it is not known.
 
-        All of ℝᵈ goes to `codomain`; an increasing scalar bijector also maps the ends of an interval.
+        All of ℝᵈ goes to `codomain`; a scalar bijector, which rises or falls, also maps the ends of an interval.
         """
         if is_real(support):
             return widen(self.codomain, support.event_dim - self.event_ndims_in + self.event_ndims_out)
-        interval, codomain = as_interval(support), as_interval(self.codomain)
-        if self.event_ndims_in == 0 and interval is not None and codomain is not None:
-            lower = codomain.lower if interval.lower is None else move_end(self.forward, interval.lower)
-            upper = codomain.upper if interval.upper is None else move_end(self.forward, interval.upper)
-            return interval._replace(lower=lower, upper=upper).constraint()
+        if support is self.domain:
+            return self.codomain
+        interval, domain, codomain = map(as_interval, (support, self.domain, self.codomain))
+        if self.event_ndims_in == 0 and interval and domain and codomain:
+            return map_interval(self.forward, interval, domain, codomain).constraint()
         raise UnknownSupport(f"{type(self).__name__} cannot say where it maps the support {support}")
 
     def preimage(self, support: constraints.Constraint) -> constraints.Constraint:
         """The support of f⁻¹(y) where y has `support`; `UnknownSupport` (a ValueError) where it is not known."""
-        interval, codomain = as_interval(support), as_interval(self.codomain)
-        if interval is not None and codomain is not None:
-            ends = [
-                (None, True) if _same(end, full) else (end, False)
-                for end, full in ((interval.lower, codomain.lower), (interval.upper, codomain.upper))
-            ]
-            if self.event_ndims_in == 0 or all(whole for _, whole in ends):
-                lower, upper = (move_end(self.inverse, end) for end, _ in ends)
-                return interval._replace(lower=lower, upper=upper).constraint()
+        if support is self.codomain:
+            return self.domain
+        interval, domain, codomain = map(as_interval, (support, self.domain, self.codomain))
+        if interval and domain and codomain:
+            whole = reaches(interval.lower, codomain.lower) and reaches(interval.upper, codomain.upper)
+            if self.event_ndims_in == 0 or whole:
+                return map_interval(self.inverse, interval, codomain, domain).constraint()
         raise UnknownSupport(f"{type(self).__name__} cannot say where its inverse maps the support {support}")
 
     def same_as(self, other: distrax.Bijector) -> bool:
@@ -126,14 +127,19 @@ class Bijector(eqx.Module, distrax.Bijector):
         return self is other
 
 
-def _same(end: Any, full: Any) -> bool:
-    """Whether an end of a support is that of the whole codomain, as far as can be known."""
-    if end is None or full is None:
-        return end is full
-    return not isinstance(end, jax.core.Tracer) and bool(np.all(np.asarray(end) == np.asarray(full)))
-
-
-def apply(bijector: distrax.Bijector, x: Array, *, inverse: bool = False) -> tuple[Array, Array]:
+def apply(bijector: Bijector, x: Array, *, inverse: bool = False) -> tuple[Array, Array]:
     """(value, log_det) of ONE event, whose rank may exceed the bijector's; the log-determinant is a scalar."""
     y, log_det = bijector.inverse_and_log_det(x) if inverse else bijector.forward_and_log_det(x)
+    change = bijector.event_ndims_out - bijector.event_ndims_in
+    if y.ndim - x.ndim != (-change if inverse else change):
+        refuse_batch(bijector)
     return y, jnp.sum(log_det)
+
+
+def refuse_batch(bijector: Bijector) -> NoReturn:
+    """Raise ValueError: a part of a bijector of one event has batch axes of its own."""
+    inner = getattr(bijector, "bijector", bijector)
+    raise ValueError(
+        f"a part, {type(inner).__name__}, has parameters with batch axes, but parts act on one event: "
+        "make their axes the event's, distrax.Block(part, 1), or compose with distrax.Chain"
+    )

@@ -7,44 +7,65 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import Array
-from numpyro.distributions import constraints
+from numpyro.distributions import constraints, transforms
 from numpyro.distributions.transforms import Transform
 
 from probgen.bijectors.base import Bijector
 from probgen.core import Frozen
 
 _ONTO_REAL = (
-    distrax.DiagLinear,
-    distrax.DiagPlusLowRankLinear,
+    distrax.Linear,
     distrax.LowerUpperTriangularAffine,
     distrax.RationalQuadraticSpline,
     distrax.ScalarAffine,
-    distrax.TriangularLinear,
+    distrax.Shift,
     distrax.UnconstrainedAffine,
+    transforms.AffineTransform,  # numpyro's own codomain takes any traced scale to be positive
 )
+_TransformInverse: Any = type(transforms.ExpTransform().inv)
+
+
+def _parts(bijector: Any) -> list[tuple[Bijector, bool]]:
+    """What a composition or a wrapper of bijectors applies, first to last, and whether inverted; empty for others."""
+    is_inverse = False
+    if isinstance(bijector, Bijector):
+        found = [bijector]
+    elif isinstance(bijector, distrax.Chain) and not isinstance(bijector, _ONTO_REAL):
+        found = list(reversed(bijector.bijectors))
+    elif isinstance(bijector, transforms.ComposeTransform):
+        found = list(bijector.parts)
+    elif isinstance(bijector, distrax.Block):
+        found = [bijector.bijector]
+    elif isinstance(bijector, transforms.IndependentTransform):
+        found = [bijector.base_transform]
+    elif is_inverse := isinstance(bijector, distrax.Inverse | _TransformInverse):
+        found = [bijector.bijector if isinstance(bijector, distrax.Inverse) else bijector.inv]
+    else:
+        found = []
+    return [(as_bijector(part), is_inverse) for part in found]
 
 
 def _codomain(bijector: Any) -> constraints.Constraint:
-    if isinstance(bijector, Bijector | Transform):
+    """Where a bijector that is no composition maps its domain to."""
+    if isinstance(bijector, _ONTO_REAL):
+        return constraints.real
+    if isinstance(bijector, Transform):
         return bijector.codomain
-    if isinstance(bijector, distrax.Block):
-        return _codomain(bijector._bijector)
-    if isinstance(bijector, distrax.Sigmoid):
+    if isinstance(bijector, distrax.Sigmoid | distrax.GumbelCDF):
         return constraints.unit_interval
     if isinstance(bijector, distrax.Tanh):
         return constraints.interval(-1.0, 1.0)
     if isinstance(bijector, distrax.Lambda) and bijector._forward in (jnp.exp, jax.nn.softplus):
         return constraints.positive
-    if isinstance(bijector, _ONTO_REAL):
-        return constraints.real
-    raise ValueError(f"codomain= is needed: {type(bijector).__name__} cannot say where it maps ℝᵈ to")
+    raise ValueError(f"codomain= is needed: {type(bijector).__name__} cannot say where it maps its domain to")
 
 
 class Constant(Bijector):
     """A distrax bijector or a numpyro transform as a part of a model: its arrays are frozen, its structure static.
 
     distrax's own objects change their tree structure with the type of their leaves, and do not know their codomain;
-    both are settled here, at construction. A probgen bijector may be given too, and is frozen as a whole.
+    both are settled here, at construction. A probgen bijector may be given too, and is frozen as a whole. Of chains,
+    inverses and blocks the codomain follows from their parts.
 
     Args: `bijector`; `codomain`: the numpyro constraint that ℝᵈ is mapped to, needed where it is not known.
     Raises ValueError where it is needed and missing.
@@ -59,11 +80,12 @@ class Constant(Bijector):
     leaves: Frozen
     structure: Any = eqx.field(static=True)
     ndims: tuple[int, int] = eqx.field(static=True)
-    own_batch_ndims: int = eqx.field(static=True)
-    codomain_: constraints.Constraint = eqx.field(static=True)
+    codomain_: constraints.Constraint | None = eqx.field(static=True)
 
     def __init__(self, bijector: Any, *, codomain: constraints.Constraint | None = None):
-        self.codomain_ = _codomain(bijector) if codomain is None else codomain
+        if codomain is None and not _parts(bijector):
+            _codomain(bijector)  # or it is refused
+        self.codomain_ = codomain
         foreign = isinstance(bijector, Transform)
         self.ndims = (
             (bijector.domain.event_dim, bijector.codomain.event_dim)
@@ -72,7 +94,6 @@ class Constant(Bijector):
         )
         leaves, self.structure = jax.tree.flatten(bijector)
         self.leaves = Frozen(tuple(jnp.asarray(leaf) for leaf in leaves))
-        self.own_batch_ndims = len(_batch_shape(bijector, self.ndims[0]))
 
     @property
     def bijector(self) -> Any:
@@ -88,12 +109,33 @@ class Constant(Bijector):
         return self.ndims[1]
 
     @property
-    def batch_shape(self) -> tuple[int, ...]:
-        return _batch_shape(self.bijector, self.ndims[0]) if self.own_batch_ndims else ()
+    def domain(self) -> constraints.Constraint:
+        for part, inverted in self._parts()[:1]:
+            return part.codomain if inverted else part.domain
+        inner = self.bijector
+        return inner.domain if isinstance(inner, Transform) and not isinstance(inner, _ONTO_REAL) else constraints.real
 
     @property
     def codomain(self) -> constraints.Constraint:
-        return self.codomain_
+        if self.codomain_ is not None:
+            return self.codomain_
+        return self.image(self.domain) if self._parts() else _codomain(self.bijector)
+
+    def _parts(self) -> list[tuple[Bijector, bool]]:
+        with jax.ensure_compile_time_eval():  # what is constant stays known, even while jit traces
+            return _parts(self.bijector) if self.codomain_ is None else []
+
+    def image(self, support: constraints.Constraint) -> constraints.Constraint:
+        parts = self._parts()
+        for part, inverted in parts:
+            support = part.preimage(support) if inverted else part.image(support)
+        return support if parts else super().image(support)
+
+    def preimage(self, support: constraints.Constraint) -> constraints.Constraint:
+        parts = self._parts()
+        for part, inverted in reversed(parts):
+            support = part.image(support) if inverted else part.preimage(support)
+        return support if parts else super().preimage(support)
 
     def forward_and_log_det(self, x: Array) -> tuple[Array, Array]:
         return self._both(jnp.asarray(x), inverse=False)
@@ -105,6 +147,8 @@ class Constant(Bijector):
         inner = self.bijector
         if isinstance(inner, Transform):
             value = inner.inv(x) if inverse else inner(x)
+            before, after = self.ndims[::-1] if inverse else self.ndims
+            x = jnp.broadcast_to(x, value.shape[: value.ndim - after] + x.shape[x.ndim - before :])
             ends = (value, x) if inverse else (x, value)
             log_det = inner.log_abs_det_jacobian(*ends) * (-1 if inverse else 1)
         else:
@@ -112,30 +156,36 @@ class Constant(Bijector):
         # some bijectors return one log-determinant for a whole batch
         return value, jnp.broadcast_to(log_det, value.shape[: value.ndim - self.ndims[0 if inverse else 1]])
 
+    def batch_shape(self, event_shape: tuple[int, ...]) -> tuple[int, ...]:
+        return self._shapes("forward", event_shape)[0]
+
     def forward_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        return self._shape("forward", shape, self.ndims)
+        return self._shapes("forward", shape)[1]
 
     def inverse_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        return self._shape("inverse", shape, self.ndims[::-1])
+        return self._shapes("inverse", shape)[1]
 
-    def _shape(self, direction: str, shape: tuple[int, ...], ndims: tuple[int, int]) -> tuple[int, ...]:
-        if isinstance(self.bijector, Transform):
-            return getattr(self.bijector, f"{direction}_shape")(shape)
-        if ndims[0] == ndims[1]:
-            return shape
-        out = jax.eval_shape(getattr(self.bijector, direction), jax.ShapeDtypeStruct(shape, jnp.result_type(float)))
-        return out.shape[len(self.batch_shape) :]
+    def _shapes(self, direction: str, event: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The batch axes that the parameters add to an event of this shape, and its shape on the other side."""
+        inner, rank, back = self.bijector, len(event) + self.ndims[1] - self.ndims[0], "inverse"
+        if direction == "inverse":
+            rank, back = len(event) + self.ndims[0] - self.ndims[1], "forward"
+        try:
+            out = _shape(inner, direction, event)
+            batch, other = out[: len(out) - rank], out[len(out) - rank :]
+            again = other if other == event else _shape(inner, back, other)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{type(inner).__name__} takes no events of shape {event}: {error}") from None
+        if again[len(again) - len(event) :] != event:  # the parameters would repeat an event's numbers
+            raise ValueError(f"{type(inner).__name__} takes no events of shape {event}: it makes {other} of one")
+        return batch, other
 
 
-def _batch_shape(bijector: Any, ndims: int) -> tuple[int, ...]:
-    """The axes that a bijector's parameters add to one event."""
-    if isinstance(bijector, Transform | Bijector):
-        return getattr(bijector, "batch_shape", ())
-    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(bijector)]
-    if not shapes or ndims:
-        return ()
-    out = jax.eval_shape(bijector.forward, jax.ShapeDtypeStruct((), jnp.result_type(float)))
-    return out.shape
+def _shape(bijector: Any, direction: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    if isinstance(bijector, Transform):
+        return tuple(getattr(bijector, f"{direction}_shape")(shape))
+    event = jax.ShapeDtypeStruct(shape, jnp.result_type(float))
+    return tuple(jax.eval_shape(getattr(bijector, direction), event).shape)
 
 
 def as_bijector(bijector: Any) -> Bijector:

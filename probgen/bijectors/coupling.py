@@ -51,7 +51,8 @@ class Coupling(Bijector):
             raise ValueError(f"split: expected at least 1, got {split}")
         if mask is not None and len(set(map(bool, mask))) != 2:
             raise ValueError(f"mask: expected some True and some False, got {mask}")
-        self.conditioner, self.transformer, self.split = conditioner, transformer, split
+        self.conditioner, self.transformer = conditioner, transformer
+        self.split = None if split is None else int(split)
         self.mask = None if mask is None else tuple(bool(m) for m in mask)
 
     def _parts(self, x: Array) -> tuple[Array, Array]:

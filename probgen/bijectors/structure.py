@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from numpyro.distributions import constraints
 
-from probgen.bijectors.base import Bijector, apply
+from probgen.bijectors.base import Bijector, apply, refuse_batch
 from probgen.bijectors.constant import as_bijector
 from probgen.bijectors.elementwise import Sigmoid
 from probgen.core import bind, given, is_random, with_key
@@ -77,9 +77,13 @@ class Chain(Bijector):
         return y, total
 
     def forward_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        cut = len(shape) - self.event_ndims_in
+        lead, shape = shape[:cut], shape[cut:]
         for b in reversed(self.bijectors):
+            if b.batch_shape(shape):
+                refuse_batch(b)
             shape = b.forward_shape(shape)
-        return shape
+        return (*lead, *shape)
 
     def inverse_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         for b in self.bijectors:
@@ -125,6 +129,17 @@ class Inverse(Bijector):
     @property
     def is_constant_log_det(self) -> bool:
         return self.bijector.is_constant_log_det
+
+    @property
+    def domain(self) -> constraints.Constraint:
+        return self.bijector.codomain
+
+    @property
+    def codomain(self) -> constraints.Constraint:
+        return self.bijector.domain
+
+    def batch_shape(self, event_shape: tuple[int, ...]) -> tuple[int, ...]:
+        return self.bijector.batch_shape(self.bijector.inverse_shape(event_shape))
 
     def forward_event(self, x: Array) -> tuple[Array, Array]:
         return self.bijector.inverse_event(x)

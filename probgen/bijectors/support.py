@@ -34,6 +34,9 @@ class Interval(NamedTuple):
         return constraints.independent(base, self.event_dim) if self.event_dim else base
 
 
+REAL = Interval(None, None, 0)
+
+
 def as_interval(support: constraints.Constraint) -> Interval | None:
     """The interval of an elementwise continuous support, or None where it is of another kind."""
     if isinstance(support, constraints.independent):
@@ -50,12 +53,66 @@ def as_interval(support: constraints.Constraint) -> Interval | None:
     return None
 
 
+def map_interval(
+    function: Callable[[Array], Array], interval: Interval, source: Interval, target: Interval
+) -> Interval:
+    """The image of an interval under an elementwise monotone function, rising or falling, from `source` onto `target`.
+
+    Two ends within the source are mapped and put in order, whichever way the function goes. Where one of them is an
+    end of the source, the direction tells with which end of the target it changes places; UnknownSupport where that is
+    not known, since numbers of the function are traced, or where it differs between the numbers of an event.
+    """
+    at_lower, at_upper = reaches(interval.lower, source.lower), reaches(interval.upper, source.upper)
+    if at_lower and at_upper:
+        return interval._replace(lower=target.lower, upper=target.upper)
+    if not at_lower and not at_upper:
+        ends = [_at(function, end) for end in interval[:2]]
+        return interval._replace(lower=_end(_at(jnp.minimum, *ends)), upper=_end(_at(jnp.maximum, *ends)))
+    inner = move_end(function, interval.upper if at_lower else interval.lower)
+    if at_lower == _rises(function, interval):
+        return interval._replace(lower=target.lower, upper=inner)
+    return interval._replace(lower=inner, upper=target.upper)
+
+
+def _rises(function: Callable[[Array], Array], interval: Interval) -> bool:
+    """Whether a monotone function rises: it is asked at two points of the interval."""
+    slope = _at(lambda near, far: function(far) - function(near), *_two_points(interval))
+    if not isinstance(slope, jax.core.Tracer):
+        if np.all(np.asarray(slope) > 0):
+            return True
+        if np.all(np.asarray(slope) < 0):
+            return False
+    raise UnknownSupport(f"whether the bijector rises or falls is not known on {interval.constraint()}")
+
+
+def _two_points(interval: Interval) -> tuple[Any, Any]:
+    lower, upper = interval[:2]
+    if lower is not None and upper is not None:
+        return (2 * lower + upper) / 3, (lower + 2 * upper) / 3
+    step = 1 + abs(upper if lower is None else lower) / 16  # steps at which exponentials neither overflow nor vanish
+    return (upper - 2 * step, upper - step) if lower is None else (lower + step, lower + 2 * step)
+
+
+def reaches(end: Any, full: Any) -> bool:
+    """Whether an end of an interval is at, or beyond, that of the whole domain, as far as can be known."""
+    if end is None or end is full:
+        return True
+    if full is None or isinstance(end, jax.core.Tracer) or isinstance(full, jax.core.Tracer):
+        return False
+    return bool(np.all(np.asarray(end) == np.asarray(full)))
+
+
 def move_end(increasing: Callable[[Array], Array], end: Any) -> Any:
     """Where an increasing function maps an end of an interval; None stays None, and infinity becomes it."""
-    if end is None:
-        return None
-    with jax.ensure_compile_time_eval():  # a constant's end is known, even while jit traces
-        moved = increasing(jnp.asarray(end, float))
+    return None if end is None else _end(_at(increasing, end))
+
+
+def _at(function: Callable[..., Array], *points: Any) -> Array:
+    with jax.ensure_compile_time_eval():  # a constant's value is known, even while jit traces
+        return function(*(jnp.asarray(point, float) for point in points))
+
+
+def _end(moved: Array) -> Array | None:
     known = not isinstance(moved, jax.core.Tracer)
     return None if known and np.all(np.isinf(np.asarray(moved))) else moved
 

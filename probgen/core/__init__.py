@@ -1,12 +1,12 @@
 """What a model is as a pytree: kinds of leaves, params, programs, recipes, files. Imports nothing of probgen."""
 
-from probgen.core.binding import Contextual, bind, is_random, with_key
+from probgen.core.binding import Contextual, bind, has_update, is_random, with_key
 from probgen.core.files import load, save
 from probgen.core.leaves import Frozen, Kind, Leaf, Rest, combine, count_parameters, given, leaves, partition, state
 from probgen.core.numerics import log1mexp, logmeanexp
-from probgen.core.programs import from_params, module, random_module
+from probgen.core.programs import evaluating, from_params, module, random_module
 from probgen.core.recipes import Recipe, recipe
-from probgen.core.vectorize import map_batch, split_key, vectorize
+from probgen.core.vectorize import map_batch, row_number, split_key, vectorize
 
 __all__ = [
     "Contextual",
@@ -18,8 +18,10 @@ __all__ = [
     "bind",
     "combine",
     "count_parameters",
+    "evaluating",
     "from_params",
     "given",
+    "has_update",
     "is_random",
     "leaves",
     "load",
@@ -30,6 +32,7 @@ __all__ = [
     "partition",
     "random_module",
     "recipe",
+    "row_number",
     "save",
     "split_key",
     "state",

@@ -5,9 +5,11 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.tree_util as jtu
+import numpyro.distributions as dist
 from jax import Array
 
-from probgen.core.leaves import given
+from probgen.core.leaves import Frozen, given
 
 
 class Contextual(eqx.Module):
@@ -59,3 +61,30 @@ def with_key(model: Any, key: Array) -> Any:
     """
     counter = iter(range(2**31))
     return _rebind(model, "bind_key", lambda node: node.bind_key(jax.random.fold_in(key, next(counter))))
+
+
+def has_update(model: Any) -> bool:
+    """Whether a training loop has to call `model.update(batch, key) -> model` after each step.
+
+    Only the model itself is asked: what a part within it sees of a batch (a layer of a flow, the base under it) only
+    the model can say, so its `update` hands that on. Raises ValueError where a part has an `update` and the model has
+    none, for its state would silently stay as it is. Parts under `Frozen` stay so on purpose.
+
+    >>> import jax
+    >>> from probgen.distributions import EM, mixture
+    >>> model = mixture((2,), 3, components=2, key=jax.random.key(0))
+    >>> has_update(model), has_update(EM(model))
+    (False, True)
+    """
+    updates = lambda node: isinstance(node, eqx.Module | dist.Distribution) and hasattr(type(node), "update")
+    if updates(model):
+        return True
+    stop = lambda node: updates(node) or isinstance(node, Frozen)
+    for path, node in jtu.tree_leaves_with_path(model, is_leaf=stop):
+        if updates(node):
+            where = jtu.keystr(path, simple=True, separator=".")
+            raise ValueError(
+                f"the part {where!r} is a {type(node).__name__}, which has state and an `update`, but nobody calls it: "
+                f"give {type(model).__name__} an update(batch, key) that hands on what this part sees of a batch"
+            )
+    return False

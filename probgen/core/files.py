@@ -11,7 +11,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from probgen.core.leaves import Leaf, leaves, replace_leaves
+from probgen.core.leaves import Leaf, leaves_by_path, replace_leaves
 from probgen.core.recipes import Recipe
 
 _FORMAT = "probgen-model-1"
@@ -32,10 +32,15 @@ def _to_numpy(leaf: Leaf) -> np.ndarray:
 def save(path: str | os.PathLike, model: Any) -> None:
     """Write every array of a model under its path, with the recipe that made it; the file is replaced only when whole.
 
-    Raises ValueError where the model holds a leaf that is no number. The format is safetensors.
+    The recipe is kept where it still makes a model of this structure and these shapes; a model that was changed since
+    (`model.replace(sampler=…)`) is saved without, and `load` then asks for `like=`. Raises ValueError where the model
+    holds a leaf that is no number, or two leaves of one path. The format is safetensors; `pickle` is none for models,
+    because it refuses the jitted functions of jax (`jax.nn.relu`) that are activations (`copy.deepcopy` takes them).
     """
-    arrays = {leaf.path: _to_numpy(leaf) for leaf in leaves(model)}
+    arrays = {path: _to_numpy(leaf) for path, leaf in leaves_by_path(model).items()}
     made_by = getattr(model, "recipe", None)
+    if not (isinstance(made_by, Recipe) and made_by.makes(model)):
+        made_by = None
     # one key: several would be written in an order that changes from run to run
     metadata = {_FORMAT: json.dumps({"recipe": made_by})}
     target = Path(path)
@@ -72,13 +77,13 @@ def load(path: str | os.PathLike, *, like: Any = None) -> Any:
         raise ValueError(f"{path} is not a probgen model file: its metadata lacks {_FORMAT!r}")
     made_by = json.loads(metadata[_FORMAT])["recipe"]
     if like is None and made_by is None:
-        raise ValueError(f"{path} names no recipe: pass like=, a model of the same structure")
+        raise ValueError(f"{path} names no recipe that makes its model: pass like=, a model of the same structure")
     structure = Recipe(*made_by).build(key=jax.random.key(0)) if like is None else like
     return _fill(str(path), structure, arrays)
 
 
 def _fill(path: str, structure: Any, arrays: dict[str, np.ndarray]) -> Any:
-    wanted = {leaf.path for leaf in leaves(structure)}
+    wanted = leaves_by_path(structure).keys()
     if missing := sorted(wanted - arrays.keys()):
         raise ValueError(f"{path} lacks the leaf {missing[0]!r} of the model")
     if foreign := sorted(arrays.keys() - wanted):

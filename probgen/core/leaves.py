@@ -42,7 +42,11 @@ def given(**kwargs: Any) -> Any:
 
 
 def state(**kwargs: Any) -> Any:
-    """A module field that only `update(batch, key)` changes, such as a running mean."""
+    """A module field that only `update(batch, key)` changes, such as a running mean.
+
+    `fit` calls the `update` of the model itself and of no part within it: what a part sees of a batch only the model
+    can say, so its own `update` hands that on to the parts that have one.
+    """
     return eqx.field(metadata={"kind": Kind.STATE}, **kwargs)
 
 
@@ -116,6 +120,16 @@ def leaves(model: Any) -> list[Leaf]:
             walk(child, f"{path}.{name}" if path else name, _child_kind(node, name, kind))
 
     walk(model, "", Kind.VALUE)
+    return found
+
+
+def leaves_by_path(model: Any) -> dict[str, Leaf]:
+    """The leaves of a model under their paths. Raises ValueError where two of them share one."""
+    found: dict[str, Leaf] = {}
+    for leaf in leaves(model):
+        if leaf.path in found:
+            raise ValueError(f"two leaves of the model share the path {leaf.path!r}")
+        found[leaf.path] = leaf
     return found
 
 

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 import numpyro
 import numpyro.distributions as dist
 from jax import Array
+from numpyro.primitives import Messenger
 
 from probgen.core.binding import is_random, with_key
 from probgen.core.leaves import combine, partition
@@ -18,7 +19,8 @@ def module(name: str, model: M, *, learnable: Learnable | None = None) -> M:
     """Register a model's params at one `numpyro.param` site, `name$params`, and return it with their current values.
 
     The site holds `partition`'s flat `{path: array}`. `learnable(path, leaf) -> bool` narrows what learns. A model
-    with dropout gets a fresh key from the program's seed. Outside a program the model comes back as it is.
+    with dropout gets a fresh key from the program's seed, but for `evaluating`. Outside a program the model comes back
+    as it is.
 
     >>> import jax, numpyro, optax, probgen
     >>> from numpyro.infer import SVI, Trace_ELBO
@@ -37,8 +39,30 @@ def module(name: str, model: M, *, learnable: Learnable | None = None) -> M:
     if params:
         learned = numpyro.param(f"{name}$params", params)
         model = combine(learned, rest)  # type: ignore[arg-type]
-    key = numpyro.prng_key() if is_random(model) else None
+    noisy = is_random(model) and not _is_evaluating()
+    key = numpyro.prng_key() if noisy else None
     return model if key is None else with_key(model, key)
+
+
+class evaluating(Messenger):
+    """A numpyro handler under which `module` binds no randomness: the program runs without dropout.
+
+    `evaluating(program)` is that program; `with evaluating(): …` does the same for what runs within. Everything else
+    (sample sites, their keys, a key that was bound by `with_key`) is untouched.
+
+    >>> import jax, numpyro, probgen
+    >>> flow = probgen.flows.real_nvp(2, layers=2, hidden=(8,), dropout=0.5, key=jax.random.key(0))
+    >>> program = lambda: probgen.module("flow", flow)
+    >>> with numpyro.handlers.seed(rng_seed=0):
+    ...     noisy, quiet = program(), evaluating(program)()
+    >>> x = jax.numpy.ones(2)
+    >>> bool(quiet.log_prob(x) == flow.log_prob(x))
+    True
+    """
+
+
+def _is_evaluating() -> bool:
+    return any(isinstance(handler, evaluating) for handler in numpyro.primitives._PYRO_STACK)
 
 
 def from_params(params: dict[str, Any], name: str, model: M, *, learnable: Learnable | None = None) -> M:

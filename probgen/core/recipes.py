@@ -8,6 +8,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
+import jax
+import numpy as np
 
 F = TypeVar("F", bound=Callable[..., Any])
 _RECIPES: dict[str, Callable[..., Any]] = {}
@@ -23,13 +25,41 @@ class Recipe(NamedTuple):
         """Call the recipe again with other random weights. Raises ValueError where it is not known here."""
         if self.name not in _RECIPES:
             raise ValueError(f"the recipe {self.name!r} is not known here: import the module that defines it first")
-        return _RECIPES[self.name](**_tuples(json.loads(self.arguments)), key=key)
+        function = _RECIPES[self.name]
+        keyed = {"key": key} if "key" in inspect.signature(function).parameters else {}
+        return function(**_tuples(json.loads(self.arguments)), **keyed)
+
+    def makes(self, model: Any) -> bool:
+        """Whether the recipe still builds a model of this static structure and these shapes, whatever their values."""
+        try:
+            made, model = self._abstract(), jax.eval_shape(lambda m: m, model)
+            same: bool = jax.tree.structure(made) == jax.tree.structure(model)  # type: ignore[operator]
+        except Exception:  # whatever it is: what cannot be built and compared here must not be claimed
+            return False
+        facts = lambda tree: [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(tree)]
+        return same and facts(made) == facts(model)
+
+    def _abstract(self) -> Any:
+        build = lambda key: self.build(key=key)
+        try:
+            return jax.eval_shape(build, jax.random.key(0))
+        except jax.errors.JAXTypeError:  # it looks at numbers while it builds
+            return jax.eval_shape(lambda m: m, build(jax.random.key(0)))
 
 
 def _tuples(x: Any) -> Any:
     if isinstance(x, list):
         return tuple(_tuples(v) for v in x)
     return {k: _tuples(v) for k, v in x.items()} if isinstance(x, dict) else x
+
+
+def _plain(x: Any) -> Any:
+    """An argument with NumPy's integers as Python's, which JSON and static fields can hold."""
+    if isinstance(x, np.integer):
+        return int(x)
+    if type(x) in (list, tuple):
+        return type(x)(_plain(v) for v in x)
+    return {k: _plain(v) for k, v in x.items()} if type(x) is dict else x
 
 
 def _remember(model: Any, made_by: Recipe) -> Any:
@@ -44,7 +74,9 @@ def recipe(function: F) -> F:
     """Mark a function that returns a model as a recipe: `save` then keeps its name and arguments.
 
     Its model must have a (static) field `recipe`, as every probgen distribution and `ConditionalModel` does. A call
-    with an argument that JSON cannot hold (a function, a model) is not remembered; `load` then needs `like=`.
+    with an argument that JSON cannot hold (a function, a model) is not remembered; `load` then needs `like=`. It also
+    does where the model's static structure is not what the recipe builds again: because it was changed since, or
+    because the recipe makes a function anew at every call (a `lambda` for an activation).
     """
     module = function.__module__.split(".")
     name = f"{module[1] if module[0] == 'probgen' and len(module) > 1 else function.__module__}.{function.__name__}"
@@ -52,6 +84,7 @@ def recipe(function: F) -> F:
 
     @functools.wraps(function)
     def build(*args: Any, **kwargs: Any) -> Any:
+        args, kwargs = _plain(args), _plain(kwargs)
         model = function(*args, **kwargs)
         arguments = dict(signature.bind(*args, **kwargs).arguments)
         arguments.pop("key", None)

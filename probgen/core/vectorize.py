@@ -5,7 +5,36 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
+
+
+def _row_axes() -> list[Array]:
+    """The index of this row along each axis that the functions below are mapping here, the outermost first."""
+    found: list[Array] = []
+    while True:
+        try:
+            found.append(lax.axis_index(_row_axis(len(found))))
+        except NameError:  # no such axis is being mapped
+            return found
+
+
+def _row_axis(depth: int) -> str:
+    return f"probgen.row{depth}"
+
+
+def row_number() -> Array:
+    """A number of 32 bits that tells apart the rows over which `vectorize` or `map_batch` is mapping; 0 outside.
+
+    It is how randomness that was bound for a whole batch differs from row to row.
+
+    >>> import jax.numpy as jnp
+    >>> vectorize(lambda x: row_number(), 0)(jnp.zeros(3)).tolist()
+    [0, 1, 2]
+    """
+    number = jnp.uint32(0)
+    for index in _row_axes():  # the golden ratio spreads the rows of all axes evenly, so that none coincide
+        number = number * jnp.uint32(0x9E3779B1) + index.astype(jnp.uint32)
+    return number
 
 
 def vectorize(function: Callable[[Array], Any], ndims: int) -> Callable[[Array], Any]:
@@ -20,9 +49,9 @@ def vectorize(function: Callable[[Array], Any], ndims: int) -> Callable[[Array],
         x = jnp.asarray(x)
         if x.ndim < ndims:
             raise ValueError(f"an event has {ndims} axes, but x has shape {x.shape}")
-        one = function
-        for _ in range(x.ndim - ndims):
-            one = jax.vmap(one)
+        one, outer = function, len(_row_axes())
+        for axis in reversed(range(x.ndim - ndims)):
+            one = jax.vmap(one, axis_name=_row_axis(outer + axis))
         return one(x)
 
     return mapped
@@ -43,9 +72,10 @@ def map_batch(
     leads = [x.shape[: x.ndim - n] for x, n in zip(args, event_ndims, strict=True)]
     lead = jnp.broadcast_shapes(batch_shape, *leads)
     full = [jnp.broadcast_to(x, lead + x.shape[x.ndim - n :]) for x, n in zip(args, event_ndims, strict=True)]
+    outer = len(_row_axes())
     for axis in reversed(range(len(lead))):
-        shared = axis < len(lead) - len(batch_shape)
-        function = jax.vmap(function, in_axes=(None if shared else 0, *[0] * len(full)))
+        in_axes = (None if axis < len(lead) - len(batch_shape) else 0, *[0] * len(full))
+        function = jax.vmap(function, in_axes=in_axes, axis_name=_row_axis(outer + axis))
     return function(owner, *full)
 
 

@@ -73,6 +73,15 @@ class Distribution(dist.Distribution):
             setattr(new, name, value)
         return new
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """A draw, as numpyro makes it at a `sample` site; ValueError where it is called as a function of data."""
+        if "rng_key" not in kwargs:
+            raise ValueError(
+                f"{type(self).__name__} is a distribution and no function of data: use its log_prob or sample; "
+                "a call draws, and takes rng_key="
+            )
+        return super().__call__(*args, **kwargs)
+
     # -- shapes
 
     @property

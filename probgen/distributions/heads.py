@@ -78,7 +78,7 @@ class CategoricalHead(eqx.Module):
     (8, 8)
     """
 
-    levels: int = eqx.field(static=True)
+    levels: int = eqx.field(static=True, converter=int)
 
     @property
     def num_params(self) -> int:
@@ -98,7 +98,7 @@ class DiscretizedLogisticHead(eqx.Module):
     Array(8., dtype=float32)
     """
 
-    levels: int = eqx.field(static=True)
+    levels: int = eqx.field(static=True, converter=int)
 
     @property
     def num_params(self) -> int:
@@ -120,8 +120,8 @@ class DiscretizedLogisticMixtureHead(eqx.Module):
     (8, 8)
     """
 
-    levels: int = eqx.field(static=True)
-    components: int = eqx.field(static=True)
+    levels: int = eqx.field(static=True, converter=int)
+    components: int = eqx.field(static=True, converter=int)
 
     @property
     def num_params(self) -> int:

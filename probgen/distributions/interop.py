@@ -10,7 +10,7 @@ from jax import Array
 from numpyro.distributions import constraints
 from numpyro.distributions.transforms import Transform
 
-from probgen.bijectors import Bijector, as_bijector
+from probgen.bijectors import Bijector, Inverse, as_bijector
 from probgen.bijectors.support import widen
 from probgen.distributions.base import Distribution
 
@@ -23,12 +23,12 @@ class BijectorTransform(Transform):
 
     @property
     def domain(self) -> constraints.Constraint:
-        """ℝᵈ."""
-        return widen(constraints.real, self.bijector.event_ndims_in)
+        """Where the bijector is defined, such as ℝᵈ."""
+        return widen(self.bijector.domain, self.bijector.event_ndims_in)
 
     @property
     def codomain(self) -> constraints.Constraint:
-        """The image of ℝᵈ."""
+        """The image of the domain."""
         return widen(self.bijector.codomain, self.bijector.event_ndims_out)
 
     def __call__(self, x: Array) -> Array:
@@ -48,15 +48,11 @@ class BijectorTransform(Transform):
 
     def forward_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Shape after f."""
-        return self._shape(shape, self.bijector.event_ndims_in, self.bijector.forward_shape)
+        return _through(self.bijector, shape)
 
     def inverse_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Shape before f."""
-        return self._shape(shape, self.bijector.event_ndims_out, self.bijector.inverse_shape)
-
-    def _shape(self, shape: tuple[int, ...], ndims: int, of_event: Any) -> tuple[int, ...]:
-        lead = len(shape) - ndims
-        return (*shape[:lead], *of_event(shape[lead:]))
+        return _through(Inverse(self.bijector), shape)
 
     def tree_flatten(self) -> Any:
         """The bijector is the only child."""
@@ -65,6 +61,12 @@ class BijectorTransform(Transform):
     def eq(self, other: object, static: bool = False) -> Any:
         """Whether two transforms hold equal bijectors."""
         return isinstance(other, BijectorTransform) and eqx.tree_equal(self.bijector, other.bijector)
+
+
+def _through(bijector: Bijector, shape: tuple[int, ...]) -> tuple[int, ...]:
+    lead = len(shape) - bijector.event_ndims_in
+    event = shape[lead:]
+    return (*jnp.broadcast_shapes(shape[:lead], bijector.batch_shape(event)), *bijector.forward_shape(event))
 
 
 def as_transform(bijector: Any) -> BijectorTransform:
@@ -101,6 +103,10 @@ def _support(d: Any) -> constraints.Constraint:
     name = type(d).__name__
     if name in _SUPPORTS:
         return _SUPPORTS[name]
+    if isinstance(d, distrax.OneHotCategorical):  # (a Categorical too)
+        return constraints.multinomial(1)
+    if isinstance(d, distrax.Multinomial):
+        return constraints.multinomial(d.total_count)
     if isinstance(d, distrax.Categorical):
         return constraints.integer_interval(0, d.num_categories - 1)
     if isinstance(d, distrax.Uniform):

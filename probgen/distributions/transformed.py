@@ -22,8 +22,8 @@ class Transformed(Distribution):
     One pass each way: `log_prob` inverts once, `sample_and_log_prob` never does.
 
     Args: `base`: a distribution, ours, numpyro's or distrax's (trailing batch axes become event axes where the
-    bijector's rank asks for it); `bijector`: ours, distrax's or a numpyro transform. Raises ValueError where ranks
-    or shapes do not fit.
+    bijector's rank asks for it); `bijector`: ours, distrax's or a numpyro transform; batch axes of its parameters
+    broadcast with the base's. Raises ValueError where ranks or shapes do not fit.
 
     References: Normalizing Flows for Probabilistic Modeling and Inference (Papamakarios, Nalisnick, Rezende, Mohamed,
     Lakshminarayanan 2021), arXiv:1912.02762.
@@ -54,12 +54,15 @@ class Transformed(Distribution):
             )
         self.base = base.to_event(missing) if missing > 0 else base
         self.bijector = bijector
-        extra = self.base.event_dim - bijector.event_ndims_in
-        own = bijector.batch_shape
-        if own[len(own) - extra :] and extra:  # a batched scalar bijector: its last axes are the event's
-            jnp.broadcast_shapes(own[max(0, len(own) - extra) :], self.base.event_shape[:extra])
-        batch_shape = jnp.broadcast_shapes(self.base.batch_shape, own[: max(0, len(own) - extra)])
-        super().__init__(batch_shape, bijector.forward_shape(self.base.event_shape), validate_args=validate_args)
+        event_shape, own = bijector.forward_shape(self.base.event_shape), bijector.batch_shape(self.base.event_shape)
+        try:
+            batch_shape = jnp.broadcast_shapes(self.base.batch_shape, own)
+        except ValueError:
+            raise ValueError(
+                f"bijector: the batch shape of its parameters, {own}, and the base's, {self.base.batch_shape}, "
+                "do not broadcast"
+            ) from None
+        super().__init__(batch_shape, event_shape, validate_args=validate_args)
 
     @property
     def has_rsample(self) -> bool:

@@ -5,14 +5,17 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from probgen.core import given
+from probgen.core import given, row_number
 
 
 class Dropout(eqx.Module):
     """y = x · m / (1 − rate), m ~ Bernoulli(1 − rate), once a key is bound; y = x without one.
 
-    `core.with_key(model, key)` binds a key for one training step. Rows of a batch get masks of their own: the key is
-    folded with a hash of the row's numbers, so no key axis has to follow the batch through the network.
+    `core.with_key(model, key)` binds a key for one training step. Rows of a batch get masks of their own, equal rows
+    too: the key is folded with a hash of the row's numbers and with the row's number (`core.row_number`), so no key
+    axis has to follow the batch through the network. The row's number is known wherever probgen maps over rows: in
+    every density, draw, bijector and conditional, and in `core.vectorize(net, ndims)`. A plain `jax.vmap(net)` does
+    not tell it, and rows of equal numbers then share a mask.
 
     References: Dropout (Srivastava, Hinton, Krizhevsky, Sutskever, Salakhutdinov 2014), JMLR 15.
 
@@ -44,7 +47,7 @@ class Dropout(eqx.Module):
         """Drop numbers of one event."""
         if self.key is None or not self.is_random:
             return x
-        keep = jax.random.bernoulli(jax.random.fold_in(self.key, _hash(x)), 1.0 - self.rate, x.shape)
+        keep = jax.random.bernoulli(jax.random.fold_in(self.key, _hash(x) + row_number()), 1.0 - self.rate, x.shape)
         return jnp.where(keep, x / (1.0 - self.rate), 0.0)
 
 

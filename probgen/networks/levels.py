@@ -28,7 +28,7 @@ class Pixels(eqx.Module):
     def __init__(self, network: Any, levels: int, shape: tuple[int, ...], *, dropout: float = 0.0):
         if levels < 2:
             raise ValueError(f"levels: expected at least 2, got {levels}")
-        self.network, self.levels, self.shape, self.dropout = network, levels, shape, Dropout(dropout)
+        self.network, self.levels, self.shape, self.dropout = network, int(levels), shape, Dropout(dropout)
 
     def __call__(self, x: Array, *context: Array) -> Array:
         """Apply the network to one event."""

@@ -94,7 +94,7 @@ class MADE(eqx.Module):
             for i, o, s, k in zip(degrees[:-1], degrees[1:], scales, keys, strict=False)
         )
         self.context = Linear(context_dim, len(degrees[1]), key=keys[-1]) if context_dim else None
-        self.dropout, self.num_params, self.activation = Dropout(dropout), num_params, activation
+        self.dropout, self.num_params, self.activation = Dropout(dropout), int(num_params), activation
 
     def __call__(self, x: Array, context: Array | None = None) -> Array:
         """Apply the network to a vector, and to a context where it was built with `context_dim`."""

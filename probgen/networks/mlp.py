@@ -34,7 +34,7 @@ class Linear(eqx.Module):
 def _normal(key: Array, shape: tuple[int, int]) -> Array:
     """Normal numbers. Each length that is drawn has to be compiled, for longer than a small model takes to train: the
     lengths are powers of two, which many layers share."""
-    size = math.prod(shape)
+    size = int(math.prod(shape))  # of a NumPy integer too, which has no bit_length
     return jax.random.normal(key, (1 << (size - 1).bit_length(),))[:size].reshape(shape)
 
 

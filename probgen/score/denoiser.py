@@ -144,7 +144,7 @@ class LevelDenoiser(NetworkDenoiser):
     arXiv:2107.00630.
     """
 
-    levels: int = eqx.field(static=True, default=2)
+    levels: int = eqx.field(static=True, default=2, converter=int)
 
     def log_posterior(self, z: Array, log_snr: Array) -> Array:
         """log P(x_d = k | z), [*event, levels]."""
