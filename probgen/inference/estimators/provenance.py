@@ -48,8 +48,8 @@ def _rule(equation: Any, into: list[Names]) -> list[Names]:
     everything = frozenset().union(*into)
     if name == "name" and params["name"].startswith(_MARK):
         return [everything | {params["name"].removeprefix(_MARK)}]
-    if name == "scan":
-        return _scan(params, into)
+    if name == "scan" and (counts := _scan_counts(params)) is not None:
+        return _scan(params["jaxpr"].jaxpr, *counts, into)
     if name == "cond":
         branches = [_outputs(branch.jaxpr, into[1:]) for branch in params["branches"]]
         return [frozenset(into[0]).union(*outs) for outs in zip(*branches, strict=True)]
@@ -60,11 +60,20 @@ def _rule(equation: Any, into: list[Names]) -> list[Names]:
     return [everything] * len(equation.outvars)
 
 
-def _scan(params: dict[str, Any], into: list[Names]) -> list[Names]:
-    consts, carried = params["num_consts"], params["num_carry"]
+def _scan_counts(params: dict[str, Any]) -> tuple[int, int] | None:
+    """How many of a scan's inputs are constants, and how many are carried: JAX has spelt it in two ways."""
+    if "num_consts" in params:
+        return params["num_consts"], params["num_carry"]
+    if "ft_in" in params:
+        consts, carry, _ = params["ft_in"].unpack()
+        return len(consts), len(carry)
+    return None  # then each output depends on each input, which is right and costs variance
+
+
+def _scan(body: Any, consts: int, carried: int, into: list[Names]) -> list[Names]:
     fixed, carry, xs = into[:consts], into[consts : consts + carried], into[consts + carried :]
     while True:
-        out = _outputs(params["jaxpr"].jaxpr, [*fixed, *carry, *xs])
+        out = _outputs(body, [*fixed, *carry, *xs])
         grown = [old | new for old, new in zip(carry, out[:carried], strict=True)]
         if grown == carry:
             return [*grown, *out[carried:]]
