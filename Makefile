@@ -8,13 +8,18 @@ NEW_ENOUGH := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python $(NEW_ENOUGH) 2>/dev/null && echo $$python && break; done)
 
-.PHONY: demo test lint format clean
+.PHONY: demo test docs lint format clean
 
 demo: $(VENV)/installed
 	$(BIN)/python -m probgen demo
 
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# Every page is read anew and every notebook executed; a cell that fails, or a warning, fails the build.
+docs: $(VENV)/installed-docs
+	$(BIN)/python -m sphinx --fresh-env --fail-on-warning --keep-going --quiet --conf-dir docs --doctree-dir build/docs/doctrees . build/docs/html
+	@echo "The pages begin at build/docs/html/docs/index.html"
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
@@ -28,7 +33,7 @@ format: $(VENV)/installed-test
 clean:
 	rm -rf $(VENV) build dist probgen-demo
 
-# What the two installations have in common is the package itself, editable: neither makes the other stale.
+# What the installations have in common is the package itself, editable: none makes another stale.
 $(VENV)/installed: pyproject.toml | $(BIN)/python
 	@echo "Installing probgen into $(VENV) (once; a few minutes)"
 	$(PIP) --editable .
@@ -37,6 +42,11 @@ $(VENV)/installed: pyproject.toml | $(BIN)/python
 $(VENV)/installed-test: pyproject.toml | $(BIN)/python
 	@echo "Installing probgen and its test tools into $(VENV) (once; a few minutes)"
 	$(PIP) --editable '.[test]'
+	@touch $@ $(VENV)/installed
+
+$(VENV)/installed-docs: pyproject.toml | $(BIN)/python
+	@echo "Installing probgen and what builds its documentation into $(VENV) (once; a few minutes)"
+	$(PIP) --editable '.[docs]'
 	@touch $@ $(VENV)/installed
 
 $(BIN)/python:

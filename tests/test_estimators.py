@@ -215,6 +215,24 @@ def _mix(logits):
     return dist.MixtureSameFamily(dist.Categorical(logits=logits), dist.Normal(jnp.array([-5.0, 5.0]), 0.1))
 
 
+def test_the_default_is_right_on_a_mixture_whose_components_stand_apart():
+    """E[z] = tanh(logit / 2) for normals at ±1 of scale 0.1: between them, 1/q is beyond all draws."""
+    make = lambda x: dist.MixtureSameFamily(
+        dist.Categorical(logits=jnp.stack([0.0 * x, x])), dist.Normal(jnp.array([-1.0, 1.0]), 0.1)
+    )
+    keys = jax.random.split(jax.random.key(0), N)
+
+    def error(estimator):
+        loss = lambda x, k: estimators.expectation(k, make(x), lambda z: z, estimator)
+        found = np.asarray(jax.jit(jax.vmap(jax.grad(loss), (None, 0)))(0.3, keys), float)
+        return abs(found.mean() - 0.5 / np.cosh(0.15) ** 2), found.std() / np.sqrt(N)
+
+    distance, spread = error(None)
+    assert distance < 4 * spread < 0.05
+    distance, spread = error(estimators.Implicit())
+    assert distance > 4 * spread  # and its own spread does not show it
+
+
 # -- numpyro's densities
 
 

@@ -29,6 +29,10 @@ class Implicit(Estimator):
     (truncated ones among them), and mixtures of such, or of independent normals: the mixture's weights get their
     gradient too.
 
+    Where the components of a mixture stand apart, beware: ∂z/∂θ is large where q is small, and most of the gradient
+    comes from draws between them that are hardly ever made, so that a sample mean is far off without showing it. The
+    default for mixtures is therefore leave-one-out; this one is better where components overlap.
+
     References: Implicit Reparameterization Gradients (Figurnov, Mohamed, Mnih 2018), arXiv:1805.08498; Stochastic
     Backpropagation through Mixture Density Distributions (Graves 2016), arXiv:1607.05690.
 
@@ -56,6 +60,11 @@ class Implicit(Estimator):
         """A draw of the distribution's own sampler, with the implicit gradient."""
         fn = unmasked(fn)
         return with_implicit_gradient(fn, draw_cut(key, fn, sample_shape))
+
+
+def is_mixture(fn: dist.Distribution) -> bool:
+    """Whether a distribution is a mixture, whose components may stand apart."""
+    return isinstance(family(fn), _MIXTURES)
 
 
 def with_implicit_gradient(fn: dist.Distribution, value: Array) -> Array:

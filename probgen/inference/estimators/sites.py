@@ -12,7 +12,7 @@ from numpyro.primitives import Messenger
 from probgen.inference.estimators.base import Estimator
 from probgen.inference.estimators.differentiable import differentiable
 from probgen.inference.estimators.handlers import use
-from probgen.inference.estimators.implicit import Implicit
+from probgen.inference.estimators.implicit import Implicit, is_mixture
 from probgen.inference.estimators.path import Pathwise
 from probgen.inference.estimators.provenance import mark
 from probgen.inference.estimators.score import LeaveOneOut, ScoreFunction
@@ -99,11 +99,10 @@ class Recorded(Messenger):
 
 
 def provisional(fn: dist.Distribution) -> Estimator:
-    """The path where there is one, else the score."""
-    for estimator in (Pathwise(), Implicit()):
-        if estimator.problem(fn) is None:
-            return estimator
-    return LeaveOneOut()
+    """The path where there is one and it serves, else the score."""
+    if Pathwise().problem(fn) is None:
+        return Pathwise()
+    return Implicit() if Implicit().problem(fn) is None and not is_mixture(fn) else LeaveOneOut()
 
 
 def describe(fn: dist.Distribution) -> str:

@@ -1,0 +1,34 @@
+"""How the documentation is built (`make docs`): pages of the repository as they lie, notebooks executed."""
+
+import os
+from typing import Any
+
+project = "probgen"
+copyright = "the probgen authors, Apache-2.0"
+html_title = "probgen"
+
+extensions = ["myst_nb"]
+# Sphinx is run from the repository's root, so that links and pictures work as they do on GitHub.
+root_doc = "docs/index"
+include_patterns = ["README.md", "docs/*.md", "tutorials/*.md", "benchmarks/README.md"]
+exclude_patterns = [".*", "build", "dist"]
+
+myst_enable_extensions = ["dollarmath", "amsmath"]
+myst_heading_anchors = 3
+
+# Every build runs every cell: what the text says is what the library does, or the build fails.
+nb_execution_mode = "force"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 900  # seconds for one cell, on a busy machine
+nb_execution_in_temp = True
+nb_output_stderr = "remove-warn"
+nb_merge_streams = True
+
+html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["wide.css"]
+
+
+def setup(app: Any) -> None:
+    """What the notebooks' kernels inherit: nearly all of their time is compilation, so compile fast."""
+    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true")
