@@ -107,16 +107,60 @@ def test_sample_writes_a_picture(demo, tmp_path):
     (["train", "vae", "--data", "nothing"], "nothing"),
     (["train", "vae", "--out", "no/such/folder/x.safetensors"], "there is no folder"),
     (["train", "vae", "--data", "power"], "integer levels"),
+    (["train", "vae", "--out", "."], "--out: . is a folder"),
+    (["demo", "--out", "a_file"], "--out: a_file cannot be made a folder (File exists)"),
+    (["sample", "bits.safetensors", "--num", "-1"], "--num: expected at least 1, got -1"),
+    (["sample", "bits.safetensors", "--out", "no/such/folder/z.png"], "--out: there is no folder no/such/folder"),
+    (["sample", "bits.safetensors", "--out", "."], "--out: . is a folder"),
+    (["sample", "points.safetensors"], "no images"),
+    (["evaluate", "bits.safetensors", "--particles", "0"], "--particles: expected at least 1, got 0"),
+    (["evaluate", "bits.safetensors"], "optdigits is no data for bits.safetensors: row 0 lies outside"),
+    (["evaluate", "flow.safetensors"], "optdigits is no data for flow.safetensors: row 0 lies outside"),
+    (["evaluate", "points.safetensors"], "optdigits is no data for points.safetensors: expected rows of shape (2,)"),
+    (["evaluate", "."], "there is no model file at ."),
 ])  # fmt: skip
 def test_mistakes_are_one_sentence(arguments, message, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PROBGEN_DATA", raising=False)
+    (tmp_path / "a_file").touch()
+    key = jax.random.key(0)
+    for name, model in [
+        ("bits", probgen.distributions.histogram((8, 8), 2)),
+        ("flow", probgen.flows.discrete_real_nvp((8, 8), 4, layers=2, hidden=(8,), key=key)),
+        ("points", probgen.flows.real_nvp(2, layers=2, hidden=(8,), key=key)),
+    ]:
+        if f"{name}.safetensors" in arguments:
+            probgen.save(f"{name}.safetensors", model)
     if "power" in arguments:
         rows = np.zeros((4, 6))
         monkeypatch.setattr("probgen.data.load", lambda name: probgen.data.Data(name, {"train": rows, "test": rows}))
     assert main(arguments) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
+
+
+def test_what_the_system_says_is_a_sentence(capsys, monkeypatch, tmp_path):
+    """Of Python's own errors of files, the number alone would be shown."""
+    probgen.save(tmp_path / "bits.safetensors", probgen.distributions.histogram((8, 8), 2))
+
+    def full(path, draws):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("numpy.save", full)
+    assert main(["sample", str(tmp_path / "bits.safetensors"), "--out", str(tmp_path / "x.npy")]) == 2
+    error = capsys.readouterr().err
+    assert "No space left on device" in error and "x.npy" in error and error.count("\n") == 1
+
+
+def test_likelihood_refuses_what_is_no_event():
+    model = probgen.distributions.histogram((2,), 3)
+    for x, message in [
+        ([[0, 3]], "x: row 0 lies outside"),
+        ([[0.5, 1.0]], "x: the model is over integers"),
+        (np.zeros((0, 2), int), "x: expected at least one row"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            probgen.evaluation.likelihood(model, x)
 
 
 def test_help_says_it_all(capsys):

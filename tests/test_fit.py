@@ -1,6 +1,10 @@
 """`fit`: against hand-written loops and conjugate posteriors, and what it does when something is wrong."""
 
+import contextlib
+import itertools
+import signal
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
@@ -10,15 +14,16 @@ import numpyro.distributions as dist
 import optax
 import pytest
 from numpyro.infer import SVI, Trace_ELBO
-from numpyro.infer.autoguide import AutoNormal
+from numpyro.infer.autoguide import AutoDelta, AutoDiagonalNormal, AutoNormal
 from numpyro.infer.svi import SVIRunResult
 from registry import DISTRIBUTIONS
 
 import probgen
 from probgen import combine, fit, partition
-from probgen.distributions import Model, NormalHead, Transformed
+from probgen.distributions import Conditional, Model, NormalHead, Transformed
 from probgen.flows import real_nvp
-from probgen.inference.loop import CHUNK
+from probgen.inference.loop import CHUNK, Loop
+from probgen.inference.trainer import Watch
 from probgen.networks import MLP
 
 KEY = jax.random.key(0)
@@ -163,6 +168,234 @@ def test_a_batch_without_a_plate_is_refused():
     quiet(program, ROWS, guide=AutoNormal(program), steps=2)  # all rows at once need none
 
 
+def mean_and(likelihood):
+    """A program with the mean's prior, and `likelihood(mean, x)`."""
+
+    def program(x):
+        likelihood(numpyro.sample("mean", dist.Normal(0.0, 10.0)), x)
+
+    return program
+
+
+def by_factor(mean, x):
+    numpyro.factor("f", dist.Normal(mean, 1.0).log_prob(x).sum())
+
+
+def by_statistic(mean, x):
+    numpyro.sample("total", dist.Normal(mean, x.shape[0] ** -0.5), obs=x.mean())
+
+
+def by_halves(mean, x):
+    for i, part in enumerate(jnp.split(x[: x.shape[0] // 2 * 2], 2)):
+        with numpyro.plate(f"N{i}", x.shape[0] // 2):
+            numpyro.sample(f"x{i}", dist.Normal(mean, 1.0), obs=part)
+
+
+def by_own_subsample(mean, x):
+    with numpyro.plate("N", NUM, subsample_size=50) as index:
+        numpyro.sample("x", dist.Normal(mean, 1.0), obs=x[index])
+
+
+def by_pairs(mean, x):
+    with numpyro.plate("N", x.shape[0]), numpyro.plate("M", x.shape[0]):
+        numpyro.sample("x", dist.Normal(mean, 1.0), obs=x[:, None] - x)
+
+
+def by_rows_of_a_param(mean, x):
+    shift = numpyro.param("shift", jnp.zeros(x.shape[0]))
+    with numpyro.plate("N", x.shape[0]):
+        numpyro.sample("x", dist.Normal(mean + shift, 1.0), obs=x)
+
+
+def by_index(mean, x):
+    shift = numpyro.param("shift", jnp.zeros(NUM))
+    with numpyro.plate("N", NUM, subsample_size=x.shape[0]) as index:
+        numpyro.sample("x", dist.Normal(mean + shift[index], 1.0), obs=x)
+
+
+def by_a_prior_of_the_batch(mean, x):
+    level = numpyro.sample("level", dist.Normal(x.mean(), 1.0))
+    with numpyro.plate("N", x.shape[0]):
+        numpyro.sample("x", dist.Normal(mean + level, 1.0), obs=x)
+
+
+def by_fixed_size(mean, x):
+    with numpyro.plate("N", NUM, subsample_size=100):
+        numpyro.sample("x", dist.Normal(mean, 1.0), obs=x)
+
+
+@pytest.mark.parametrize(("likelihood", "batch_size", "message"), [
+    (by_factor, 100, r"site 'f' depends on the rows .* numpyro.plate\('data', 10000, subsample_size=x.shape\[0\]\)"),
+    (by_statistic, 100, "site 'total' depends on the rows"),
+    (by_halves, 100, "site 'x0' depends on the rows"),
+    (by_halves, 101, "plate 'N0' has 50 elements for 101 rows and 51 for 102"),
+    (by_own_subsample, 100, "plate 'N' draws its own subsample"),
+    (by_pairs, 100, "site 'x' stands under several plates of the rows"),
+    (by_rows_of_a_param, 100, "param 'shift' has a value for each row"),
+    (by_index, 100, r"site 'x' looks something up by the indices of plate 'N'.* pass jnp.arange\(10000\)"),
+    (by_a_prior_of_the_batch, 100, "site 'level' depends on the rows"),
+    (by_fixed_size, 100, "runs on 100 rows, but not on 101"),
+])  # fmt: skip
+def test_what_a_batch_cannot_stand_for_is_refused(likelihood, batch_size, message):
+    program = mean_and(likelihood)
+    with pytest.raises(ValueError, match=message):
+        quiet(program, ROWS, guide=AutoDelta(program), steps=2, batch_size=batch_size)
+
+
+def test_a_factor_under_a_plate_and_flat_priors_are_weighed():
+    def program(x):
+        mean = numpyro.sample("mean", dist.ImproperUniform(dist.constraints.real, (), ()))
+        with numpyro.plate("N", x.shape[0]):
+            numpyro.factor("f", dist.Normal(mean, 1.0).log_prob(x))
+
+    result = quiet(program, ROWS, guide=AutoDelta(program), steps=2, batch_size=100, optimizer=optax.sgd(0.0))
+    mean = result.params["mean_auto_loc"]
+    assert abs(result.losses.mean() + dist.Normal(mean, 1.0).log_prob(ROWS).mean()) < 0.5
+
+
+# every row has a latent value z ~ N(mean, 2), observed with noise 0.3, so that y ~ N(mean, √(4 + 0.09))
+LATENT_ROWS = 1.0 + np.sqrt(4.09) * jax.random.normal(jax.random.key(4), (2000,))
+
+
+def local_program(y):
+    mean = numpyro.sample("mean", dist.Normal(0.0, 10.0))
+    with numpyro.plate("N", y.shape[0]):
+        z = numpyro.sample("z", dist.Normal(mean, 2.0))
+        numpyro.sample("y", dist.Normal(z, 0.3), obs=y)
+
+
+def local_scaled_program(y):
+    mean = numpyro.sample("mean", dist.Normal(0.0, 10.0))
+    with numpyro.plate("N", 2000, subsample_size=y.shape[0]):
+        z = numpyro.sample("z", dist.Normal(mean, 2.0))
+        numpyro.sample("y", dist.Normal(z, 0.3), obs=y)
+
+
+def local_guide(plate, *, amortized=True):
+    def guide(y):
+        scale = numpyro.param("mean_scale", 0.05, constraint=dist.constraints.positive)
+        numpyro.sample("mean", dist.Normal(numpyro.param("mean_loc", 0.0), scale))
+        weight, bias = numpyro.param("weight", 0.5), numpyro.param("bias", 0.0)
+        loc = weight * y + bias if amortized else numpyro.param("loc", jnp.zeros(50))
+        with plate(y):
+            numpyro.sample("z", dist.Normal(loc, numpyro.param("scale", 0.3, constraint=dist.constraints.positive)))
+
+    return guide
+
+
+@pytest.mark.parametrize("program", [local_program, local_scaled_program])
+@pytest.mark.parametrize("auto", [AutoNormal, AutoDiagonalNormal])
+def test_automatic_guides_of_what_belongs_to_the_rows_are_refused(program, auto):
+    """The rows of the first batch would lend their params to all others."""
+    with pytest.raises(ValueError, match=r"site 'z' is drawn for each row|AutoContinuous guide does not support local"):
+        quiet(program, LATENT_ROWS, guide=auto(program), steps=2, batch_size=100)
+    assert quiet(program, LATENT_ROWS, guide=auto(program), steps=2).losses.shape == (2,)
+    with pytest.raises(ValueError, match=r"site 'z' .* leave validation out"):
+        quiet(program, LATENT_ROWS, guide=auto(program), steps=2, validation=LATENT_ROWS[:100])
+
+
+def test_an_automatic_guide_with_plates_of_its_own_looks_up_by_index():
+    create = lambda y: numpyro.plate("N", 2000, subsample_size=y.shape[0])
+    guide = AutoNormal(local_scaled_program, create_plates=create)
+    with pytest.raises(ValueError, match="site 'z' of the guide looks something up by the indices of plate 'N'"):
+        quiet(local_scaled_program, LATENT_ROWS, guide=guide, steps=2, batch_size=100)
+
+
+@pytest.mark.parametrize(("guide", "message"), [
+    (local_guide(lambda y: contextlib.nullcontext()), "site 'z' of the guide depends on the rows"),
+    (local_guide(lambda y: numpyro.plate("Z", 50), amortized=False), "site 'z' is drawn for each row, but not so by"),
+    (local_guide(lambda y: numpyro.plate("M", y.shape[0])), "site 'z' stands under plate 'M' .* under plate 'N' in"),
+    (local_guide(lambda y: numpyro.plate("M", 2000, subsample_size=y.shape[0])), "site 'z' stands under plate 'M'"),
+])  # fmt: skip
+def test_guides_without_the_models_plate_of_the_rows_are_refused(guide, message):
+    with pytest.raises(ValueError, match=message):
+        quiet(local_program, LATENT_ROWS, guide=guide, steps=2, batch_size=50)
+
+
+def test_a_guide_whose_global_site_depends_on_the_batch_is_refused():
+    def guide(x):
+        numpyro.sample("mean", dist.Normal(numpyro.param("weight", 1.0) * x.mean(), 0.1))
+
+    with pytest.raises(ValueError, match="site 'mean' of the guide depends on the rows"):
+        quiet(unscaled_program, ROWS, guide=guide, steps=2, batch_size=100)
+
+
+@pytest.mark.parametrize(("program", "plate"), [
+    (local_program, lambda y: numpyro.plate("N", y.shape[0])),
+    (local_scaled_program, lambda y: numpyro.plate("N", 2000, subsample_size=y.shape[0])),
+])  # fmt: skip
+def test_an_amortized_guide_weighs_what_the_model_does(program, plate):
+    """The exact posterior of z is N(·, 1 / √(1/4 + 1/0.09))."""
+    result = quiet(
+        program,
+        LATENT_ROWS,
+        guide=local_guide(plate),
+        steps=4000,
+        batch_size=100,
+        optimizer=optax.adam(optax.exponential_decay(0.03, 4000, 0.01)),
+        objective=Trace_ELBO(num_particles=4),
+    )
+    params = {name: float(value) for name, value in result.params.items()}
+    precision = 1 / 4 + 1 / 0.09
+    assert params["scale"] * np.sqrt(precision) == pytest.approx(1, abs=0.1)
+    assert params["weight"] == pytest.approx(1 / 0.09 / precision, abs=0.02)
+    assert params["mean_loc"] == pytest.approx(float(LATENT_ROWS.mean()), abs=0.15)
+    assert result.losses[-50:].mean() > 2.0  # a q that weighs less than p would seem better than the truth
+
+
+@pytest.mark.parametrize("program", [scaled_program, unscaled_program])
+@pytest.mark.parametrize("batch_size", [None, 1000])
+def test_validation_is_per_row_and_weighs_what_the_data_would(program, batch_size):
+    """1000 rows in place of 10,000: their likelihood ten times, the prior once, per 10,000 rows."""
+    held_out = ROWS[:1000] + 1.0
+    result = quiet(
+        program, ROWS, guide=AutoDelta(program), steps=1, batch_size=batch_size, validation=held_out,
+        optimizer=optax.sgd(0.0),
+    )  # fmt: skip
+    mean = result.params["mean_auto_loc"]
+    want = -dist.Normal(mean, 1.0).log_prob(held_out).mean() - dist.Normal(0.0, 10.0).log_prob(mean) / NUM
+    np.testing.assert_allclose(result.history["validation"], want, rtol=1e-4)
+
+
+def test_validation_of_another_size_that_cannot_be_weighed_is_refused():
+    program = mean_and(by_factor)
+    with pytest.raises(ValueError, match=r"1000 of 10000 rows cannot stand for all: site 'f'.*leave validation out"):
+        quiet(program, ROWS, guide=AutoDelta(program), steps=2, validation=ROWS[:1000])
+
+
+def counted(x, mask):
+    rate = numpyro.param("rate", 1.0, constraint=dist.constraints.positive)
+    with numpyro.plate("N", x.shape[0]), numpyro.handlers.mask(mask=mask):
+        numpyro.sample("x", dist.Poisson(rate), obs=x)
+
+
+def one_hot(x, mask):
+    with numpyro.plate("N", x.shape[0]):
+        numpyro.sample("x", dist.Poisson(2.0).expand([1]).mask(mask[:, None]).to_event(1), obs=x[:, None])
+
+
+@pytest.mark.parametrize("program", [counted, one_hot])
+@pytest.mark.parametrize("batch_size", [None, 10])
+def test_programs_data_outside_the_support(program, batch_size):
+    x, seen = jnp.arange(64) % 5, jnp.ones(64, bool)
+    bad = x.at[61].set(-1)
+    with pytest.raises(ValueError, match=r"^data: site 'x' observes \[?-1.*outside the support of its Poisson"):
+        quiet(program, (bad, seen), steps=1, batch_size=batch_size)
+    with pytest.raises(ValueError, match=r"^validation: site 'x' observes"):
+        quiet(program, (x, seen), steps=1, batch_size=batch_size, validation=(bad, seen))
+    result = quiet(program, (bad, seen.at[61].set(False)), steps=1, batch_size=batch_size)
+    assert np.isfinite(result.losses).all()
+
+
+def test_a_support_that_depends_on_what_is_learned_is_not_judged():
+    def program(x):
+        top = numpyro.param("top", 10.0)
+        with numpyro.plate("N", x.shape[0]):
+            numpyro.sample("x", dist.Uniform(0.0, top), obs=x)
+
+    assert quiet(program, jnp.linspace(1.0, 9.0, 32), steps=1, batch_size=8).losses.shape == (1,)
+
+
 def test_a_program_with_validation_keywords_and_params():
     def program(x, y):
         weight = numpyro.param("weight", 0.0)
@@ -195,6 +428,14 @@ def test_validation_best_patience_and_ema():
     assert result.history["validation_step"].values[0] == 0
     np.testing.assert_allclose(result.history["validation"][0], -model.log_prob(held_out).mean(), rtol=1e-4)
     assert result.history["validation"].min() == pytest.approx(result.best.loss)
+
+
+def test_the_last_state_is_validated_too():
+    result = quiet(flow(), steps=5, batch_size=16, validation=X, optimizer=optax.adam(1e-2))  # less than an epoch
+    assert result.history["validation_step"].values.tolist() == [0, 5]
+    assert result.best.step == 5 and not np.array_equal(result.model.log_prob(X), flow().log_prob(X))
+    result = quiet(flow(), steps=15, batch_size=16, validation=X)  # two epochs and a half
+    assert result.history["validation_step"].values.tolist() == [0, 6, 12, 15]
 
 
 def test_ema_is_the_average_of_the_params():
@@ -259,6 +500,8 @@ def test_gradients_flow_into_every_part_by_its_bound():
 @pytest.mark.parametrize(("data", "message"), [
     (X.at[3, 1].set(jnp.nan), "finite numbers, got nan in row 3"),
     (X.at[3, 1].set(jnp.inf), "finite numbers, got inf in row 3"),
+    (X[:, 0].at[3].set(jnp.nan), "finite numbers, got nan in row 3"),
+    (np.array([[1.0, 2.0], [1e300, 0.0]]), "finite numbers, got 1e\\+300 in row 1"),
     (X[:0], "at least one row"),
     (X[:, :1], r"rows of shape \(2,\), got \(1,\)"),
     (X.astype(int), "floating-point numbers, got dtype int"),
@@ -277,6 +520,7 @@ def test_unusable_data(data, message):
     (jnp.array([[0, 1], [3, 0]]), "row 1 lies outside"),
     (jnp.array([[-1, 1]]), "row 0 lies outside"),
     (jnp.zeros((4, 2)), "over integers, got dtype float32"),
+    (np.array([[0, 1], [2, 2**32 + 1]]), "fit int32, got 4294967297 in row 1"),
 ])  # fmt: skip
 def test_data_outside_the_support(x, message):
     with pytest.raises(ValueError, match=message):
@@ -296,6 +540,10 @@ def test_small_integers_do_not_wrap_around():
     ({"steps": 1, "batch_size": 97}, "expected 1 to 96"),
     ({"steps": 1, "batch_size": 0}, "expected 1 to 96"),
     ({"steps": 1, "guide": lambda x: None}, "guide"),
+    ({"steps": 1, "patience": 3}, "patience: expected validation rows"),
+    ({"steps": 1, "validate_every": 3}, "validate_every: expected validation rows"),
+    ({"steps": 1, "validation": X, "patience": 0}, "patience: expected at least 1"),
+    ({"steps": 1, "ema": 1.0}, "ema: expected a decay"),
 ])  # fmt: skip
 def test_unusable_options(options, message):
     with pytest.raises(ValueError, match=message):
@@ -310,8 +558,10 @@ def test_lists_are_arrays_and_what_is_no_key_is_refused():
 
 
 def test_what_is_no_model_and_models_with_a_batch_shape_are_refused():
-    with pytest.raises(ValueError, match="distribution or a numpyro program"):
-        quiet(3.0, steps=1)
+    conditional = Conditional(MLP(2, 2, hidden=(4,), key=KEY), NormalHead(), event_shape=())
+    for model in (3.0, dist.Normal(0.0, 1.0), conditional):
+        with pytest.raises(ValueError, match=rf"ConditionalModel or a numpyro program, got {type(model).__name__}"):
+            quiet(model, steps=1)
     many = jax.vmap(lambda key: real_nvp(2, layers=2, hidden=(4,), key=key))(jax.random.split(KEY, 3))
     with pytest.raises(ValueError, match="batch shape"):
         quiet(many, steps=1)
@@ -358,18 +608,67 @@ def test_the_culprit_is_named():
         quiet(Cliff(True), jnp.ones(8), steps=9, optimizer=optax.sgd(0.4))
 
 
-def test_interrupted_returns_what_was_learned(monkeypatch):
-    calls = []
+def interrupt_after(monkeypatch, calls, *, stepwise=False, times=1):
+    """A real Ctrl-C after so many dispatches, when the old params are donated and the new ones have no name yet."""
+    made, name = Loop.__init__, "_one" if stepwise else "_many"
 
-    def interrupt(self, steps, *rest):
-        calls.append(steps)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
+    def init(self, *args):
+        made(self, *args)
+        dispatch, count = getattr(self, name), itertools.count(1)
 
-    monkeypatch.setattr("probgen.inference.progress.Progress.advance", interrupt)
-    result = quiet(flow(), steps=10_000, batch_size=16)
-    assert result.stopped == "interrupted" and len(result.losses) == sum(calls)
+        def interrupted(*args):
+            result = dispatch(*args)
+            if next(count) == calls:
+                for _ in range(times):
+                    signal.raise_signal(signal.SIGINT)
+            return result
+
+        setattr(self, name, interrupted)
+
+    monkeypatch.setattr(Loop, "__init__", init)
+    monkeypatch.setattr(Loop, "_convolves_on_cpu", lambda self, carry: stepwise)
+
+
+@pytest.mark.parametrize("stepwise", [False, True])
+@pytest.mark.parametrize("options", [{}, {"validation": X, "validate_every": 1000}])
+def test_interrupted_returns_what_was_learned(monkeypatch, stepwise, options):
+    interrupt_after(monkeypatch, 30 if stepwise else 3, stepwise=stepwise)
+    handler = signal.getsignal(signal.SIGINT)
+    result = quiet(flow(), steps=10_000, batch_size=16, **options)
+    assert result.stopped == "interrupted" and 0 < len(result.losses) < 10_000
+    if stepwise:
+        assert len(result.losses) == 30
     assert not np.array_equal(result.model.log_prob(X), flow().log_prob(X))
+    assert result.params["model$params"] and all(np.isfinite(x).all() for x in jax.tree.leaves(result.params))
+    if options:
+        assert result.history["validation_step"].values[-1] == len(result.losses) == result.best.step
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_an_interrupt_during_validation(monkeypatch):
+    look = Watch.look
+
+    def interrupted(self, carry, step):
+        lost = look(self, carry, step)
+        if len(self.history) == 4:
+            monkeypatch.undo()
+            signal.raise_signal(signal.SIGINT)
+        return lost
+
+    monkeypatch.setattr(Watch, "look", interrupted)
+    result = quiet(flow(), steps=100, validation=X, validate_every=1)
+    assert result.stopped == "interrupted" and len(result.losses) == 3
+    assert len(result.history["validation"]) == 4
+
+
+def test_a_second_interrupt_raises_at_once_and_threads_have_none(monkeypatch):
+    handler = signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt_after(patch, 3, times=2)
+        quiet(flow(), steps=10_000, batch_size=16)
+    assert signal.getsignal(signal.SIGINT) is handler
+    with ThreadPoolExecutor() as pool:
+        assert pool.submit(quiet, flow(), steps=2).result().stopped == "finished"
 
 
 def test_the_bar_shows_bits_per_dim_and_can_have_a_name(capsys):
@@ -412,6 +711,24 @@ def test_a_learned_conditional_of_a_head_in_a_program():
     head = NormalHead()(jax.vmap(probgen.from_params(result.params, "net", net))(x))
     assert float(jnp.abs(head.loc - 2 * x[:, 0]).max()) < 0.2
     assert 0.05 < float(head.scale.mean()) < 0.2
+
+
+def test_a_program_with_dropout_is_validated_and_returned_without():
+    model = real_nvp(2, layers=2, hidden=(32,), dropout=0.5, key=KEY)
+
+    def program(x):
+        learned = probgen.module("flow", model)
+        with numpyro.plate("N", x.shape[0]):
+            numpyro.sample("x", learned, obs=x)
+
+    options = {"steps": 60, "batch_size": 48, "optimizer": optax.adam(1e-2), "validate_every": 20}
+    result = quiet(program, validation=X, **options)
+    quiet_flow = probgen.from_params(result.params, "flow", model)
+    np.testing.assert_allclose(result.best.loss, -quiet_flow.log_prob(X).mean(), rtol=1e-5)
+    found, _ = numpyro.infer.util.log_density(numpyro.handlers.seed(result.model, KEY), (X,), {}, {})
+    np.testing.assert_allclose(found, quiet_flow.log_prob(X).sum(), rtol=1e-5)
+    noisy = numpyro.handlers.seed(numpyro.handlers.substitute(program, data=result.params), KEY)
+    assert abs(numpyro.infer.util.log_density(noisy, (X,), {}, {})[0] - found) > 1.0
 
 
 def test_a_transformed_base_of_numpyro_does_not_learn():

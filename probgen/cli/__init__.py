@@ -73,7 +73,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments if known & set(arguments[:1]) else ["demo", *arguments])
     try:
         runs[options.command](options)
-    except (ValueError, FileNotFoundError, KeyError) as error:
-        print(f"probgen: {error.args[0] if error.args else error}", file=sys.stderr)
+    except (ValueError, OSError, KeyError) as error:
+        # Python's own errors of files have a number first; what a KeyError says is quoted when printed
+        text = error.args[0] if len(error.args) == 1 else error
+        print(f"probgen: {text}", file=sys.stderr)
         return 2
     return 0

@@ -11,6 +11,7 @@ from probgen import data as datasets
 from probgen.cli.models import MODELS, Images
 from probgen.core import load, save
 from probgen.evaluation import likelihood
+from probgen.inference.checks import as_arrays, check_events
 
 
 def load_images(name: str) -> Images:
@@ -26,9 +27,7 @@ def train(options: argparse.Namespace) -> None:
     """Train one model, print its test likelihood, write its file."""
     images = load_images(options.data)
     entry = next(entry for entry in MODELS if entry.name == options.model)
-    out = Path(options.out or f"{options.model}.safetensors")
-    if not out.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {out.parent}")
+    out = file_to_write(options.out or f"{options.model}.safetensors")
     trained = entry.train(images, key=jax.random.key(options.seed), quick=options.quick)
     save(out, trained.model)
     result = likelihood(trained.model, images.test, key=jax.random.key(options.seed), num_particles=entry.particles)
@@ -45,24 +44,53 @@ def _load(path: str) -> Any:
 
 def evaluate(options: argparse.Namespace) -> None:
     """Print the test likelihood of a model file."""
+    at_least_one("--particles", options.particles)
     model, data = _load(options.file), datasets.load(options.data)
-    rows = np.asarray(data.test)
-    if rows.shape[1:] != model.event_shape:
-        raise ValueError(f"{options.file} models events {model.event_shape}, but {options.data} has {rows.shape[1:]}")
+    (rows,), _, _ = as_arrays(options.data, np.asarray(data.test))
+    check_events(f"{options.data} is no data for {options.file}", model, rows)
     print(likelihood(model, rows, key=jax.random.key(options.seed), num_particles=options.particles))
 
 
 def sample(options: argparse.Namespace) -> None:
     """Draw from a model file into a picture or an array."""
-    model, out = _load(options.file), Path(options.out)
+    at_least_one("--num", options.num)
+    model, out = _load(options.file), file_to_write(options.out)
     if out.suffix not in (".png", ".npy"):
         raise ValueError(f"--out: expected a name ending in .png or .npy, got {out}")
+    if out.suffix == ".png" and len(model.event_shape) != 2:
+        raise ValueError(f"--out: {options.file} models events {model.event_shape}, no images: write them as .npy")
     draws = np.asarray(jax.jit(lambda m, k: m.sample(k, (options.num,)))(model, jax.random.key(options.seed)))
     if out.suffix == ".npy":
         np.save(out, draws)
     else:
         write_grid(out, draws)
     print(f"written: {out}")
+
+
+def at_least_one(option: str, number: int) -> None:
+    """Raise ValueError for a number below one."""
+    if number < 1:
+        raise ValueError(f"{option}: expected at least 1, got {number}")
+
+
+def file_to_write(name: str) -> Path:
+    """A file in a folder that is there. Raises ValueError, before any work is done for it."""
+    out = Path(name)
+    if not out.parent.is_dir():
+        raise ValueError(f"--out: there is no folder {out.parent}")
+    if out.is_dir():
+        raise ValueError(f"--out: {out} is a folder")
+    return out
+
+
+def folder_to_write(name: str) -> Path:
+    """The folder for the results, made before there are any."""
+    out = Path(name)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"--out: {out} cannot be made a folder ({error.strerror})") from error
+    return out
 
 
 def write_grid(path: Path, draws: np.ndarray) -> None:

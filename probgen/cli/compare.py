@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 from numpyro.infer import Trace_ELBO, TraceGraph_ELBO
 
+from probgen.cli.commands import at_least_one, folder_to_write
 from probgen.inference import gradient_report
 from probgen.inference.laboratory import Problem, bernoulli_toy, bits, gaussian_square, table, three_sites
 
@@ -39,9 +40,8 @@ def run(options: argparse.Namespace) -> None:
     """Measure the contenders of each problem, print their tables, write figures and pictures."""
     if options.replicates < 2:
         raise ValueError(f"--replicates: expected at least 2, for a variance, got {options.replicates}")
-    if options.particles < 1:
-        raise ValueError(f"--particles: expected at least 1, got {options.particles}")
-    problems, out = _problems(options.problem), _folder(options.out)
+    at_least_one("--particles", options.particles)
+    problems, out = _problems(options.problem), folder_to_write(options.out)
     reports = []
     for index, problem in problems:
         key = jax.random.fold_in(jax.random.key(options.seed), index)
@@ -69,16 +69,6 @@ def _problems(name: str | None) -> list[tuple[int, Problem]]:
     if not chosen:
         raise ValueError(f"--problem: there is no problem {name}; there are {', '.join(built)}")
     return chosen
-
-
-def _folder(name: str) -> Path:
-    """The folder for the results, made before there are any."""
-    out = Path(name)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"--out: {out} cannot be made a folder ({error.strerror})") from error
-    return out
 
 
 def _report(problem: Problem, key: jax.Array, options: argparse.Namespace) -> "xarray.Dataset":

@@ -3,13 +3,15 @@
 import argparse
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from probgen.cli.commands import load_images
+from probgen.cli.commands import folder_to_write, load_images
 from probgen.cli.models import MODELS, Entry, Images
 from probgen.core import load, save
 from probgen.evaluation import Likelihood, likelihood
@@ -30,20 +32,31 @@ class Row(NamedTuple):
 
 def run(options: argparse.Namespace) -> None:
     """Train, measure and write all models; print the table."""
-    images, out = load_images("optdigits"), Path(options.out)
-    out.mkdir(parents=True, exist_ok=True)
+    images, out = load_images("optdigits"), folder_to_write(options.out)
     print(
         f"optdigits: {len(images.train)} train, {len(images.validation)} validation, {len(images.test)} test images, "
         f"{images.shape[0]}×{images.shape[1]}, levels 0..{images.levels - 1}"
     )
-    rows = [
-        _train_and_measure(entry, images, jax.random.fold_in(jax.random.key(options.seed), i), options.quick, out)
-        for i, entry in enumerate(MODELS)
-    ]
+    with _compiling_fast(options.quick):
+        rows = [
+            _train_and_measure(entry, images, jax.random.fold_in(jax.random.key(options.seed), i), options.quick, out)
+            for i, entry in enumerate(MODELS)
+        ]
     print(table(rows))
     (out / "leaderboard.json").write_text(json.dumps(leaderboard(images, rows), indent=2) + "\n")
     _write_pictures(out, images, rows)
     print(f"written to {out}/: leaderboard.json, samples.png, curves.png and a .safetensors file for each model")
+
+
+@contextmanager
+def _compiling_fast(quick: bool) -> Iterator[None]:
+    """Little training is over before optimized code has paid for its compilation."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", quick or before)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", before)
 
 
 def _train_and_measure(entry: Entry, images: Images, key: Any, quick: bool, out: Path) -> Row:

@@ -1,4 +1,8 @@
-"""The models of the command line: how each is built and trained on images with integer levels."""
+"""The models of the command line: how each is built and trained on images with integer levels.
+
+With `quick` they are small, and without the dropout that little training has no use for: most of the time goes into
+compiling them.
+"""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -106,15 +110,17 @@ def _by_gradients(
 
 def _real_nvp(images: Images, *, key: Array, quick: bool) -> Trained:
     model_key, fit_key = jax.random.split(key)
-    layers, hidden = (4, (64,)) if quick else (12, (128, 128))
-    model = discrete_real_nvp(images.shape, images.levels, layers=layers, hidden=hidden, dropout=0.1, key=model_key)
+    layers, hidden, dropout = (4, (64,), 0.0) if quick else (12, (128, 128), 0.1)
+    model = discrete_real_nvp(images.shape, images.levels, layers=layers, hidden=hidden, dropout=dropout, key=model_key)
     return _by_gradients(images, model, "real_nvp", epochs=4 if quick else 120, batch_size=128, rate=1e-3, key=fit_key)
 
 
 def _autoregressive(images: Images, *, key: Array, quick: bool) -> Trained:
     model_key, fit_key = jax.random.split(key)
-    channels, blocks = (16, 2) if quick else (32, 5)
-    model = gated_pixel_cnn(images.shape, images.levels, channels=channels, blocks=blocks, dropout=0.2, key=model_key)
+    channels, blocks, dropout = (16, 1, 0.0) if quick else (32, 5, 0.2)
+    model = gated_pixel_cnn(
+        images.shape, images.levels, channels=channels, blocks=blocks, dropout=dropout, key=model_key
+    )
     return _by_gradients(
         images, model, "autoregressive", epochs=2 if quick else 20, batch_size=64, rate=4e-3, key=fit_key
     )
@@ -122,15 +128,24 @@ def _autoregressive(images: Images, *, key: Array, quick: bool) -> Trained:
 
 def _vae(images: Images, *, key: Array, quick: bool) -> Trained:
     model_key, fit_key = jax.random.split(key)
+    hidden, dropout = ((128,), 0.0) if quick else ((256, 256), 0.1)
     model = vae(
-        images.shape, images.levels, latent_dim=16, prior_components=20, dropout=0.1, input_dropout=0.1, key=model_key
+        images.shape,
+        images.levels,
+        latent_dim=16,
+        hidden=hidden,
+        prior_components=20,
+        dropout=dropout,
+        input_dropout=dropout,
+        key=model_key,
     )
     return _by_gradients(images, model, "vae", epochs=4 if quick else 100, batch_size=64, rate=2e-3, key=fit_key)
 
 
 def _score(images: Images, *, key: Array, quick: bool) -> Trained:
     model_key, fit_key = jax.random.split(key)
-    model = vp_score(images.shape, levels=images.levels, width=256, depth=3, dropout=0.1, key=model_key)
+    width, depth, dropout = (128, 1, 0.0) if quick else (256, 3, 0.1)
+    model = vp_score(images.shape, levels=images.levels, width=width, depth=depth, dropout=dropout, key=model_key)
     return _by_gradients(images, model, "score", epochs=4 if quick else 100, batch_size=128, rate=1e-3, key=fit_key)
 
 

@@ -4,12 +4,12 @@ import math
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from numpy.typing import ArrayLike
 
 from probgen.distributions import Distribution
+from probgen.inference.checks import as_arrays, check_events
 
 
 class Likelihood(NamedTuple):
@@ -56,15 +56,18 @@ def likelihood(
     """−1/N Σ log p(x_n), exact where the model is, else its bound with `num_particles`.
 
     Args: `model` of batch shape (); `x` [N, *event_shape]; `key` where the model has only a bound; `batch_size` rows
-    at a time. Raises ValueError where x has no rows, or the key is missing.
+    at a time. Raises ValueError where x has no rows or holds what is no event of the model, or where the key is
+    missing.
 
     >>> import jax, jax.numpy as jnp
     >>> from probgen.distributions import histogram
     >>> print(likelihood(histogram((2,), 4), jnp.zeros((10, 2), int)))
     = 2.0000 ± 0.0000 bits/dim (= 2.773 ± 0.000 nats, 10 rows)
     """
-    if len(np.atleast_1d(x)) == 0:
-        raise ValueError("x: expected at least one row, got none")
+    (events,), _, count = as_arrays("x", x if isinstance(x, Array) else np.asarray(x))
+    check_events("x", model, events)
+    if num_particles < 1:
+        raise ValueError(f"num_particles: expected at least 1, got {num_particles}")
     if key is None and not model.exact:
         raise ValueError(f"key: {type(model).__name__} has only a bound, which needs a jax.random key")
     key = jax.random.key(0) if key is None else key
@@ -73,13 +76,11 @@ def likelihood(
     def block(model: Distribution, key: Array, x: Array) -> Array:
         return model.log_prob_bound(key, x, num_particles)
 
-    events, parts = np.asarray(x), []
-    for start in range(0, len(events), batch_size):
-        rows = np.arange(start, start + batch_size) % len(
-            events
-        )  # the last block is filled up: one shape, one compilation
-        parts.append(np.asarray(block(model, jax.random.fold_in(key, start), jnp.asarray(events[rows])), np.float64))
-    losses = -np.concatenate(parts)[: len(events)]
+    parts = []
+    for start in range(0, count, batch_size):
+        rows = np.arange(start, start + batch_size) % count  # the last block is filled up: one shape, one compilation
+        parts.append(np.asarray(block(model, jax.random.fold_in(key, start), events[rows]), np.float64))
+    losses = -np.concatenate(parts)[:count]
     spread = float(losses.std(ddof=1) / math.sqrt(len(losses))) if len(losses) > 1 else math.nan
     kind = "exact" if model.exact else "bound"
     return Likelihood(

@@ -1,12 +1,18 @@
 """What is wrong with data is said before anything compiles, in one sentence."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro
+import numpyro.distributions as dist
 
 from probgen.distributions import Distribution
+from probgen.inference.estimators.provenance import traced
+from probgen.inference.estimators.sites import describe
+from probgen.inference.origins import Marks
 
 
 def as_arrays(name: str, data: Any) -> tuple[tuple, dict, int]:
@@ -25,17 +31,20 @@ def as_arrays(name: str, data: Any) -> tuple[tuple, dict, int]:
 
 
 def _as_array(name: str, x: Any) -> jax.Array:
-    host = x if isinstance(x, jax.Array) else np.asarray(x)
+    host = np.asarray(x)
     if host.dtype == object or host.dtype.kind in "USMm":
         raise ValueError(f"{name}: expected numbers, got dtype {host.dtype}")
-    if jnp.issubdtype(host.dtype, jnp.floating):
-        finite = np.isfinite(np.asarray(host))
-        if not finite.all():
-            row = int(np.argwhere(~finite)[0][0]) if host.ndim else 0
-            raise ValueError(f"{name}: expected finite numbers, got {host[row][~finite[row]].ravel()[0]} in row {row}")
-    elif jnp.issubdtype(host.dtype, jnp.integer) and host.dtype.itemsize < 4:
-        host = host.astype(np.int32)  # arithmetic on small integers would wrap around
-    return jnp.asarray(host)
+    small = jnp.issubdtype(host.dtype, jnp.integer) and host.dtype.itemsize < 4  # their arithmetic would wrap around
+    with np.errstate(over="ignore"):
+        array = jnp.asarray(x if isinstance(x, jax.Array) else host, np.int32 if small else None)
+    floating = jnp.issubdtype(array.dtype, jnp.floating)
+    kept = np.isfinite(np.asarray(array)) if floating else np.asarray(array) == host
+    if not kept.all():
+        first = tuple(np.argwhere(~kept)[0])
+        where = f"got {host[first]}" + (f" in row {first[0]}" if first else "")
+        expected = "finite numbers" if floating else f"numbers that fit {array.dtype}"
+        raise ValueError(f"{name}: expected {expected}, {where}")
+    return array
 
 
 def check_events(name: str, model: Distribution, x: jax.Array) -> None:
@@ -52,3 +61,45 @@ def check_events(name: str, model: Distribution, x: jax.Array) -> None:
     if not inside.all():
         row = int(np.argwhere(~inside)[0][0])
         raise ValueError(f"{name}: row {row} lies outside the model's support {support}")
+
+
+def check_observed(name: str, program: Callable, data: tuple[tuple, dict], size: int) -> None:
+    """Raise ValueError where a program observes values outside their support; masked ones may be anything.
+
+    Only what follows from the data alone is known: not a support that depends on latent values or params. The program
+    is traced once, on `size` rows; all of its log-densities are dead code.
+    """
+    seen: dict[str, Any] = {}
+
+    def inside(args: tuple, kwargs: dict) -> dict[str, Any]:
+        with numpyro.handlers.block(), Marks(), numpyro.handlers.seed(rng_seed=0), numpyro.handlers.trace() as trace:
+            program(*args, **kwargs)
+        seen.update({site: trace[site]["fn"] for site in trace if trace[site].get("is_observed")})
+        return {site: (_inside(fn, trace[site]["value"]), trace[site]["value"]) for site, fn in seen.items()}
+
+    rows = jax.tree.leaves(data)[0].shape[0]
+    part = lambda start: jax.tree.map(lambda x: x[start : start + size], data)
+    again, origins = traced(inside, *part(0))
+    known = [site for site, of in origins.items() if not of[0] and not of[1]]
+    look = jax.jit(lambda args, kwargs: [again(args, kwargs)[site] for site in known])
+    for start in [*range(0, rows - size, size), rows - size]:
+        for site, (fine, value) in zip(known, look(*part(start)), strict=True):
+            if not fine.all():
+                index = tuple(int(i) for i in np.argwhere(~np.asarray(fine))[0])
+                raise ValueError(
+                    f"{name}: site {site!r} observes {value[index]}, outside the support of its {describe(seen[site])} "
+                    f"(at {list(index)} in rows {start} to {start + size - 1})"
+                )
+
+
+def _inside(fn: dist.Distribution, value: Any) -> jax.Array:
+    """Where a value lies in the support, as an array of the batch shape, or is masked."""
+    if isinstance(fn, dist.MaskedDistribution):
+        return _inside(fn.base_dist, value) | ~jnp.asarray(fn._mask, bool)
+    if isinstance(fn, dist.ExpandedDistribution):
+        return _inside(fn.base_dist, value)
+    if isinstance(fn, dist.Independent):
+        inner = _inside(fn.base_dist, value)
+        return inner.all(tuple(range(-fn.reinterpreted_batch_ndims, 0)))
+    unknown = fn.support is None or isinstance(fn.support, type(dist.constraints.dependent))
+    return jnp.asarray(True if unknown else fn.support(value))

@@ -31,7 +31,10 @@ def _all_finite(tree: Any) -> Array:
 
 
 class Loop:
-    """The compiled steps of one `fit`. `run(carry, n)` takes n steps and returns the carry and n losses."""
+    """The compiled steps of one `fit`. `run(carry, n, stop)` takes n steps and returns the carry and n losses.
+
+    Where each step is dispatched by itself, there are fewer once `stop()` says so.
+    """
 
     def __init__(
         self, task: Task, svi: SVI, data: tuple[tuple, dict], rows: int, batch_size: int, key: Array, ema: float | None
@@ -56,8 +59,8 @@ class Loop:
         )
         return jax.tree.map(lambda x: jnp.array(x, copy=True), carry)
 
-    def run(self, carry: Carry, steps: int) -> tuple[Carry, Array]:
-        """Take at most `CHUNK` steps."""
+    def run(self, carry: Carry, steps: int, stop: Callable[[], bool]) -> tuple[Carry, Array]:
+        """Take at most `CHUNK` steps, and at least one."""
         if self._stepwise is None:
             self._stepwise = self._convolves_on_cpu(carry)
         if not self._stepwise:
@@ -67,6 +70,8 @@ class Loop:
         for _ in range(steps):
             carry, loss = self._one(carry, self.data)
             losses.append(loss)
+            if stop():
+                break
         return carry, jnp.stack(losses)
 
     def _convolves_on_cpu(self, carry: Carry) -> bool:

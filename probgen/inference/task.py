@@ -8,9 +8,9 @@ import numpyro
 from jax import Array
 from numpyro.infer import ELBO, Trace_ELBO
 
-from probgen.core import Rest, combine, from_params, module, partition
+from probgen.core import Rest, combine, evaluating, from_params, has_update, module, partition
 from probgen.distributions import ConditionalModel, Distribution, observe
-from probgen.inference.checks import check_events
+from probgen.inference.checks import check_events, check_observed
 from probgen.inference.plates import ScalePlates, plates_to_scale
 
 
@@ -89,7 +89,7 @@ def model_task(
         lambda params, rest: from_params(
             params, "model", combine(partition(model, learnable)[0], rest), learnable=learnable
         ),
-        update if hasattr(model, "update") else None,
+        update if has_update(model) else None,
         score,
         "=" if inner.exact else "≤",
         True,
@@ -99,38 +99,70 @@ def model_task(
 def program_task(
     program: Callable,
     guide: Callable | None,
-    args: tuple,
-    kwargs: dict,
-    rows: int,
+    data: tuple[tuple, dict],
+    held_out: tuple[tuple, dict] | None,
     batch_size: int,
     objective: ELBO | None,
+    key: Array,
 ) -> Task:
     """Stochastic variational inference of a user's program, its plates made to weigh what the full data would."""
     guide = (lambda *args, **kwargs: None) if guide is None else guide
+    rows = count(data)
+    check_observed("data", program, data, batch_size)
+    if held_out is not None:
+        check_observed("validation", program, held_out, count(held_out))
+    names = _plates(program, guide, data, held_out, batch_size, key)
     objective = PerRow(Trace_ELBO() if objective is None else objective, rows)
-    names = frozenset() if batch_size == rows else plates_to_scale(program, args, kwargs, rows, batch_size)
 
-    def scaled(fn: Callable, factor: float) -> Callable:
-        fn = ScalePlates(fn, names, factor) if names else fn
-        return lambda rest, *args, **kwargs: fn(*args, **kwargs)
+    def scaled(size: int) -> tuple[Callable, Callable]:
+        """The program and the guide as `size` rows are to weigh, with `rest` as their first argument."""
+        both = [ScalePlates(fn, found, rows / size) for fn, found in zip((program, guide), names, strict=True)]
+        return _after_rest(both[0]), _after_rest(both[1])
 
     def score(params: dict, rest: Any, key: Array, *args: Any, **kwargs: Any) -> Array:
-        factor = rows / jax.tree.leaves((args, kwargs))[0].shape[0]
-        pair = (scaled(program, factor), scaled(guide, factor))
-        return objective.loss(key, params, *pair, rest, *args, **kwargs)
+        with evaluating():
+            return objective.loss(key, params, *scaled(count((args, kwargs))), rest, *args, **kwargs)
 
     return Task(
-        scaled(program, rows / batch_size),
-        scaled(guide, rows / batch_size),
+        *scaled(batch_size),
         objective,
         None,
         None,
-        lambda params, rest: numpyro.handlers.substitute(program, data=params),
+        lambda params, rest: evaluating(numpyro.handlers.substitute(program, data=params)),
         None,
         score,
         "≤",
         False,
     )
+
+
+def _after_rest(fn: Callable) -> Callable:
+    return lambda rest, /, *args, **kwargs: fn(*args, **kwargs)
+
+
+def _plates(
+    program: Callable,
+    guide: Callable,
+    data: tuple[tuple, dict],
+    held_out: tuple[tuple, dict] | None,
+    batch_size: int,
+    key: Array,
+) -> tuple[frozenset[str], frozenset[str]]:
+    """Names of the plates of program and guide whose scale depends on how many rows there are."""
+    rows = count(data)
+    size = batch_size if batch_size < rows or held_out is None else count(held_out)
+    if size == rows:
+        return frozenset(), frozenset()
+    first = jax.tree.map(lambda x: x[:batch_size], data)
+    with numpyro.handlers.block(), numpyro.handlers.seed(rng_seed=key):
+        guide(*first[0], **first[1])  # an automatic guide sets itself up when it first runs, and not abstractly
+    instead = "train on all rows at once (batch_size=None)" if size == batch_size else "leave validation out"
+    return plates_to_scale(program, guide, *data, rows, size, instead)
+
+
+def count(data: tuple[tuple, dict]) -> int:
+    """The number of rows."""
+    return jax.tree.leaves(data)[0].shape[0]
 
 
 def is_model(model: Any) -> bool:

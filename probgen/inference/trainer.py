@@ -8,12 +8,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
 import optax
 from jax import Array
 from numpyro.infer import ELBO, SVI
 
 from probgen.core import split_key
+from probgen.distributions import Conditional
 from probgen.inference.checks import as_arrays, check_events
+from probgen.inference.interrupt import Interrupt
 from probgen.inference.loop import CHUNK, Carry, Loop
 from probgen.inference.progress import Progress
 from probgen.inference.result import Best, FitResult, make_history
@@ -78,42 +81,46 @@ def fit(
     args, kwargs, rows = as_arrays("data", data)
     batch_size = rows if batch_size is None else batch_size
     total = _total_steps(steps, epochs, rows, batch_size)
-    task = _task(model, guide, objective, args, kwargs, rows, batch_size, num_particles, learnable)
+    _check_options(validation, validate_every, patience, ema)
     held_out = _validation_data(model, validation, (args, kwargs))
     init_key, loop_key, score_key = split_key(key, (3,))
+    if is_model(model):
+        if guide is not None:
+            raise ValueError("guide: a distribution is its own program; write a numpyro program to use a guide")
+        task = model_task(model, args, batch_size, objective, num_particles, learnable)
+    else:
+        task = program_task(_program(model), guide, (args, kwargs), held_out, batch_size, objective, init_key)
     svi = SVI(task.program, task.guide, optax.adam(1e-3) if optimizer is None else optimizer, task.objective)
     first = jax.tree.map(lambda x: x[:batch_size], (args, kwargs))
     init = jax.jit(svi.init) if task.abstract_init else svi.init
     state = init(init_key, task.rest, *first[0], **first[1])
     loop = Loop(task, svi, (args, kwargs), rows, batch_size, loop_key, ema)
     watch = Watch(task, loop, held_out, validate_every or max(1, rows // batch_size), patience, score_key)
-    with Progress(total, task.event_size, progress) as bar:
-        carry, losses, stopped = _train(loop, watch, loop.start(state), total, bar)
-    params, rest = watch.chosen(carry)
-    history = make_history(losses, watch.history, _discrete_size(model, task), task.kind, stopped)
-    return FitResult(
-        params, carry.svi, losses, model=task.finish(params, rest), history=history, best=watch.best, stopped=stopped
-    )
+    with Interrupt() as interrupt, Progress(total, task.event_size, progress) as bar:
+        carry, losses, stopped = _train(loop, watch, loop.start(state), total, bar, interrupt)
+        params, rest = watch.chosen(carry)
+        history = make_history(losses, watch.history, _discrete_size(model, task), task.kind, stopped)
+        trained = task.finish(params, rest)
+    return FitResult(params, carry.svi, losses, model=trained, history=history, best=watch.best, stopped=stopped)
 
 
-def _task(
-    model: Any,
-    guide: Any,
-    objective: Any,
-    args: tuple,
-    kwargs: dict,
-    rows: int,
-    batch_size: int,
-    num_particles: int,
-    learnable: Any,
-) -> Task:
-    if is_model(model):
-        if guide is not None:
-            raise ValueError("guide: a distribution is its own program; write a numpyro program to use a guide")
-        return model_task(model, args, batch_size, objective, num_particles, learnable)
-    if not callable(model):
-        raise ValueError(f"model: expected a probgen distribution or a numpyro program, got {type(model).__name__}")
-    return program_task(model, guide, args, kwargs, rows, batch_size, objective)
+def _program(model: Any) -> Callable:
+    if not callable(model) or isinstance(model, dist.Distribution | Conditional):  # both of which are callable
+        raise ValueError(
+            "model: expected a probgen distribution, a ConditionalModel or a numpyro program, "
+            f"got {type(model).__name__}"
+        )
+    return model
+
+
+def _check_options(validation: Any, validate_every: int | None, patience: int | None, ema: float | None) -> None:
+    for name, value in [("validate_every", validate_every), ("patience", patience)]:
+        if value is not None and validation is None:
+            raise ValueError(f"{name}: expected validation rows to go with it, got none")
+        if value is not None and value < 1:
+            raise ValueError(f"{name}: expected at least 1, got {value}")
+    if ema is not None and not 0 <= ema < 1:
+        raise ValueError(f"ema: expected a decay in [0, 1), got {ema}")
 
 
 def _total_steps(steps: int | None, epochs: int | None, rows: int, batch_size: int) -> int:
@@ -143,33 +150,36 @@ def _discrete_size(model: Any, task: Task) -> int | None:
     return task.event_size if is_model(model) else None
 
 
-def _train(loop: Loop, watch: "Watch", carry: Carry, total: int, bar: Progress) -> tuple[Carry, np.ndarray, str]:
+def _train(
+    loop: Loop, watch: "Watch", carry: Carry, total: int, bar: Progress, interrupt: Interrupt
+) -> tuple[Carry, np.ndarray, str]:
     """Chunks of steps until the end, a failure, lost patience or Ctrl-C."""
     losses: list[np.ndarray] = []
     done, chunk, stopped = 0, 1, "finished"
-    try:
-        watch.look(carry, 0)
-        while done < total:
-            began = time.perf_counter()
-            steps = min(chunk, total - done, watch.steps_until_next(done))
-            carry, chunk_losses = loop.run(carry, steps)
-            host = np.asarray(chunk_losses)
-            good = int(carry.step) - done
-            losses.append(host[:good])
-            done += good
-            bar.advance(good, host[:good], watch.last)
-            if good < steps:
-                stopped = _failure(host[good], done + 1)
-                break
-            if watch.due(done) and watch.look(carry, done):
-                stopped = "patience"
-                break
-            if done > 1:  # the first chunk compiles
-                chunk = int(
-                    np.clip(steps * _CHUNK_SECONDS / (time.perf_counter() - began + 1e-9), 1, min(CHUNK, 8 * chunk))
-                )
-    except KeyboardInterrupt:
-        stopped = "interrupted"
+    watch.look(carry, 0)
+    while done < total:
+        if interrupt.pending:
+            stopped = "interrupted"
+            break
+        began = time.perf_counter()
+        steps = min(chunk, total - done, watch.steps_until_next(done))
+        carry, chunk_losses = loop.run(carry, steps, lambda: interrupt.pending)
+        host = np.asarray(chunk_losses)
+        good = int(carry.step) - done
+        losses.append(host[:good])
+        done += good
+        bar.advance(good, host[:good], watch.last)
+        if good < len(host):
+            stopped = _failure(host[good], done + 1)
+            break
+        if watch.due(done) and watch.look(carry, done):
+            stopped = "patience"
+            break
+        if done > 1:  # the first chunk compiles
+            chunk = int(
+                np.clip(steps * _CHUNK_SECONDS / (time.perf_counter() - began + 1e-9), 1, min(CHUNK, 8 * chunk))
+            )
+    watch.look(carry, done)
     return carry, np.concatenate([*losses, np.zeros(0, np.float32)]), stopped
 
 
@@ -230,13 +240,13 @@ class Watch:
         return jnp.sum(jax.lax.map(block, index)) / rows
 
     def look(self, carry: Carry, step: int) -> bool:
-        """Validate; True when patience is lost."""
-        if self.held_out is None:
+        """Validate, unless it was done at this step; True when patience is lost."""
+        if self.held_out is None or (self.history and self.history[-1][0] == step):
             return False
         params, rest = self._current(carry)
         loss = float(self._score(params, rest, self.held_out))
         self.history.append((step, loss))
-        if self.best is None or loss < self.best.loss:
+        if self.best is None or loss < self.best.loss or np.isnan(self.best.loss):
             self.best = Best(step, loss)
             self.kept = jax.tree.map(lambda x: jnp.array(x, copy=True), (params, rest))
         waited = sum(1 for at, _ in self.history if at > self.best.step)
