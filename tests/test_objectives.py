@@ -279,6 +279,33 @@ def test_two_plates_and_a_global_cost():
         ELBO().loss(jax.random.key(0), at, model, use(guide, {"v": Enumerate()}))
 
 
+def test_plates_are_told_apart_by_name():
+    """x in plate B hangs on all elements of z in plate A, which lies on the same axis."""
+    order, y = jnp.array([2, 0, 1]), jnp.arange(3.0)
+
+    def model():
+        with numpyro.plate("A", 3):
+            z = numpyro.sample("z", dist.Bernoulli(0.3))
+        with numpyro.plate("B", 3):
+            numpyro.sample("x", dist.Normal(z[order], 1.0), obs=y)
+
+    params = {"logits": jnp.array([0.4, -0.2, 0.3])}
+
+    def guide():
+        logits = numpyro.param("logits", params["logits"])
+        with numpyro.plate("A", 3):
+            numpyro.sample("z", dist.Bernoulli(logits=logits))
+
+    def exact(logits):
+        q, mean = jax.nn.sigmoid(logits), y[jnp.argsort(order)]
+        kl = q * jnp.log(q / 0.3) + (1 - q) * jnp.log((1 - q) / 0.7)
+        return jnp.sum(kl + 0.5 * (q * (mean - 1) ** 2 + (1 - q) * mean**2))
+
+    for chosen in ({}, {"z": LeaveOneOut()}, {"z": ScoreFunction()}):
+        _, found = gradients(ELBO(2), params, model, use(guide, chosen))
+        check_unbiased(found, jax.grad(exact)(params["logits"]))
+
+
 # -- what numpyro does wrong, one by one
 
 
@@ -319,7 +346,8 @@ def test_a_von_mises_guide_trains():
         loc = numpyro.param("loc", 0.0)
         numpyro.sample("angle", dist.VonMises(loc, jnp.exp(numpyro.param("log_concentration", 0.0))))
 
-    result = SVI(model, guide, optax.adam(optax.cosine_decay_schedule(0.1, 500)), ELBO(4)).run(
+    implicit = use(guide, {"angle": estimators.Implicit()})
+    result = SVI(model, implicit, optax.adam(optax.cosine_decay_schedule(0.1, 500)), ELBO(4)).run(
         jax.random.key(0), 500, progress_bar=False
     )
     assert result.params["loc"] == pytest.approx(1.2, abs=0.05)
@@ -768,7 +796,7 @@ def test_the_default_counts_what_enumeration_costs():
     assert chosen(a=dist.Poisson(2.0))[0] == {"a": "LeaveOneOut()"}
     assert chosen(a=dist.Bernoulli(0.3).expand([2]).to_event(1))[0] == {"a": "Enumerate()"}
     assert chosen(a=dist.Bernoulli(0.3).expand([200]).to_event(1))[0] == {"a": "LeaveOneOut()"}
-    assert chosen(a=dist.VonMises(0.0, 1.0), b=dist.Gamma(1.0, 1.0))[0] == {"a": "Implicit()", "b": "Pathwise()"}
+    assert chosen(a=dist.VonMises(0.0, 1.0), b=dist.Gamma(1.0, 1.0))[0] == {"a": "LeaveOneOut()", "b": "Pathwise()"}
 
 
 def test_explain_tells_what_is_chosen_and_what_would_go_wrong():
@@ -837,7 +865,7 @@ def one(fn, name="z"):
 
 @pytest.mark.parametrize(("fn", "estimator", "message"), [
     (dist.Bernoulli(0.5), Pathwise(), r"site 'z': Pathwise\(\) does not serve Bernoulli.* no gradient; LeaveOne"),
-    (dist.VonMises(0.0, 1.0), Pathwise(), r"site 'z'.*VonMises.*Implicit\(\) would"),
+    (dist.VonMises(0.0, 1.0), Pathwise(), r"site 'z'.*VonMises.*LeaveOneOut\(\) would"),
     (dist.Poisson(1.0), Enumerate(), r"site 'z'.*Poisson.*support is not finite; LeaveOneOut\(\) would"),
     (dist.Bernoulli(jnp.full(200, 0.5)).to_event(1), Enumerate(), r"site 'z'.*takes about 10\^60 values.*LeaveOneOut"),
     (dist.Normal(0.0, 1.0), Enumerate(), r"site 'z'.*Normal.*not finite; Pathwise\(\) would"),
@@ -881,6 +909,53 @@ def test_guide_and_model_must_match():
         loss(z, use(z, {"y": Pathwise()}))
     with pytest.raises(ValueError, match=r"site 'z': expected an estimator"):
         use(z, {"z": "pathwise"})
+
+
+def test_more_mistakes_are_one_sentence():
+    from numpyro.contrib.control_flow import cond
+
+    def branching():
+        z = numpyro.sample("z", dist.Bernoulli(0.5))
+        cond(
+            z == 1,
+            lambda _: numpyro.sample("w", dist.Normal(1.0, 1.0)),
+            lambda _: numpyro.sample("w", dist.Normal(-1.0, 1.0)),
+            None,
+        )
+
+    def guide():
+        numpyro.sample("z", dist.Bernoulli(logits=0.4))
+        numpyro.sample("w", dist.Normal(0.3, 1.0))
+
+    with pytest.raises(ValueError, match=r"site 'w' is drawn inside a cond.*jnp\.where"):
+        ELBO().loss(jax.random.key(0), {}, branching, guide)
+    moving = lambda: numpyro.sample("z", dist.Uniform(0.0, 1.0 + numpyro.param("a", 0.5)))
+    with pytest.raises(ValueError, match=r"site 'z'.*Uniform.*support may move with a parameter.*Pathwise\(\) would"):
+        ELBO().loss(
+            jax.random.key(0), {"a": jnp.array(0.5)}, one(dist.Uniform(0.0, 3.0)), use(moving, {"z": LeaveOneOut()})
+        )
+    with use({"typo": LeaveOneOut()}), pytest.raises(ValueError, match=r"draws no site 'typo'; it draws \['z'\]"):
+        ELBO().loss(jax.random.key(0), ROWS, rows_model, rows_guide)
+    with pytest.raises(ValueError, match=r"no latent site 'zz'; there are \['z'\]"):
+        objectives.FreeBits(ELBO(), {"zz": 1.0}).loss(jax.random.key(0), ROWS, rows_model, rows_guide)
+    for wrong, message in [
+        ({"estimators": {}}, "at least one contender"),
+        ({"estimators": {"s": ScoreFunction()}}, "'s': expected {site: estimator}"),
+        ({"num_replicates": 1}, "at least 2"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            probgen.gradient_report(jax.random.key(0), ROWS, rows_model, rows_guide, **wrong)
+    with pytest.raises(ValueError, match="num_samples"):
+        estimators.expectation(jax.random.key(0), dist.Bernoulli(0.3), lambda z: z, num_samples=0)
+
+
+def test_old_keys_are_welcome_and_automatic_guides_keep_their_methods():
+    old = estimators.expectation(jax.random.PRNGKey(0), dist.Bernoulli(0.3), lambda z: z, LeaveOneOut(), num_samples=10)
+    assert 0 <= old <= 1
+    assert callable(use(AutoNormal(rows_model)).sample_posterior)
+    shifted = dist.TransformedDistribution(dist.VonMises(0.3, 1.0), dist.transforms.AffineTransform(1.0, 2.0))
+    loss = lambda k: estimators.expectation(k, shifted, lambda z: jnp.cos(z / 2), num_samples=10_000)
+    assert jnp.isfinite(loss(jax.random.key(0)))
 
 
 def test_programs_are_left_as_they_were():

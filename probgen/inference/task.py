@@ -119,7 +119,7 @@ def program_task(
         both = [ScalePlates(fn, found, rows / size) for fn, found in zip((program, guide), names, strict=True)]
         return _after_rest(both[0]), _after_rest(both[1])
 
-    def score(params: dict, rest: Any, key: Array, *args: Any, **kwargs: Any) -> Array:
+    def score(params: dict, rest: Any, key: Array, /, *args: Any, **kwargs: Any) -> Array:
         with evaluating():
             return objective.loss(key, params, *scaled(count((args, kwargs))), rest, *args, **kwargs)
 

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from probgen.inference.estimators.base import Estimator
 from probgen.inference.estimators.enumeration import Enumerate
-from probgen.inference.estimators.implicit import is_mixture
+from probgen.inference.estimators.implicit import has_conditions
 from probgen.inference.estimators.surrogate import Graph
 
 CHEAP = 4  # evaluations of the program that enumeration may cost in all: twice those of leave-one-out
@@ -20,9 +20,9 @@ class Choice(NamedTuple):
 def choose(graph: Graph, enumerates: bool = True) -> dict[str, Choice]:
     """An estimator for every site.
 
-    What the program or `use` says; else the path; else the implicit path (but not of mixtures); else the exact sum,
-    for the sites with the fewest values first, as long as all sums together cost at most four evaluations and no cost
-    leaves the site's plates; else leave-one-out.
+    What the program or `use` says; else the path; else the implicit path where it is right for every cost; else the
+    exact sum, for the sites with the fewest values first, as long as all sums together cost at most four evaluations
+    and no cost leaves the site's plates; else leave-one-out.
     """
     choices = {name: _first(site) for name, site in graph.sites.items()}
     exact, spent = Enumerate(), 1
@@ -58,7 +58,7 @@ def _first(site) -> Choice:  # type: ignore[no-untyped-def]
     if site.chosen:
         return Choice(site.estimator, "asked for")
     if site.estimator.scored:
-        why = "components that stand apart have no good path" if is_mixture(site.fn) else "no gradient path"
+        why = has_conditions(site.fn) or "no gradient path"
         return Choice(site.estimator, why + (", within a scan" if site.scanned else ""))
     return Choice(
         site.estimator, "samples carry gradients" if site.fn.has_rsample else "its distribution function is known"

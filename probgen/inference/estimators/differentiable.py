@@ -1,6 +1,7 @@
 """Densities whose gradients are right everywhere."""
 
 import copy
+from typing import Any
 
 import jax.numpy as jnp
 import numpyro.distributions as dist
@@ -38,9 +39,19 @@ def differentiable(fn: dist.Distribution) -> dist.Distribution:
 
 
 class Differentiable(Messenger):
-    """Every site of a program by its `differentiable` distribution."""
+    """Every site of a program by its `differentiable` distribution; latent sites inside of a `cond` are refused."""
 
-    def process_message(self, msg) -> None:  # type: ignore[no-untyped-def]
+    within = ""  # which control flow has run last
+
+    def process_message(self, msg: Any) -> None:
         """Replace one site's."""
-        if msg["type"] == "sample":
-            msg["fn"] = differentiable(msg["fn"])
+        if msg["type"] == "control_flow":
+            self.within = msg["fn"].__name__
+        if msg["type"] != "sample":
+            return
+        if msg.get("_control_flow_done") and not msg["is_observed"] and self.within.startswith("cond"):
+            raise ValueError(
+                f"site {msg['name']!r} is drawn inside a cond, where numpyro cannot give it the guide's value: "
+                "draw it outside, and choose by jnp.where"
+            )
+        msg["fn"] = differentiable(msg["fn"])

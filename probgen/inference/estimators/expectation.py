@@ -49,6 +49,9 @@ def expectation(
         raise ValueError(
             f"{estimator} keeps something from step to step: an expectation has no steps, use it in a guide"
         )
+    if num_samples < 1:
+        raise ValueError(f"num_samples: expected at least 1, got {num_samples}")
+    key = split_key(key, ())
     plan = make_plan(_Integrand(distribution, f, estimator), key)
     found = estimate(plan, key, num_samples, lambda run, keys: jax.vmap(run)(keys))
     return found.values.terms["f", "z"] + found.score

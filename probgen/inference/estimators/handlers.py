@@ -58,6 +58,12 @@ class use(Messenger):
             raise ValueError(f"estimators: the guide draws no site {missing[0]!r}; it draws {sorted(self.seen)}")
         return result
 
+    def __getattr__(self, name: str) -> Any:
+        """What else the guide has, such as an automatic guide's `sample_posterior`."""
+        if name.startswith("__") or self.__dict__.get("fn") is None:
+            raise AttributeError(name)
+        return getattr(self.fn, name)
+
     def process_message(self, msg: Any) -> None:
         """Set the estimator of a site that is drawn here."""
         if msg["type"] != "sample" or msg["is_observed"]:

@@ -29,6 +29,9 @@ class Implicit(Estimator):
     (truncated ones among them), and mixtures of such, or of independent normals: the mixture's weights get their
     gradient too.
 
+    Angles are moved around the circle: the gradient is that of a cost which is 2π-periodic in a von Mises angle, as
+    those of cos, sin and von Mises likelihoods are, and false for others.
+
     Where the components of a mixture stand apart, beware: ∂z/∂θ is large where q is small, and most of the gradient
     comes from draws between them that are hardly ever made, so that a sample mean is far off without showing it. The
     default for mixtures is therefore leave-one-out; this one is better where components overlap.
@@ -62,9 +65,13 @@ class Implicit(Estimator):
         return with_implicit_gradient(fn, draw_cut(key, fn, sample_shape))
 
 
-def is_mixture(fn: dist.Distribution) -> bool:
-    """Whether a distribution is a mixture, whose components may stand apart."""
-    return isinstance(family(fn), _MIXTURES)
+def has_conditions(fn: dist.Distribution) -> str | None:
+    """Why the implicit gradient of a distribution may be false or far off, though it is there; None where it is not."""
+    if isinstance(family(fn), _MIXTURES):
+        return "components that stand apart have no good path (where they overlap, Implicit() serves)"
+    if isinstance(family(fn), dist.VonMises):
+        return "a cost may not be periodic (where it is, Implicit() serves)"
+    return None
 
 
 def with_implicit_gradient(fn: dist.Distribution, value: Array) -> Array:
@@ -98,6 +105,8 @@ def _has_cdf(fn: dist.Distribution) -> bool:
         return _has_cdf(family(fn.component_distribution))
     if isinstance(fn, dist.MixtureGeneral):
         return all(_has_cdf(family(d)) for d in fn.component_distributions)
+    if isinstance(fn, dist.TransformedDistribution):
+        return _differentiable_cdf(type(family(fn.base_dist)))
     return _differentiable_cdf(type(fn))
 
 

@@ -3,9 +3,11 @@
 import dataclasses
 from typing import Any, ClassVar
 
+import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import Array, lax
+from numpyro.distributions import constraints
 
 from probgen.inference.estimators.base import Estimator, Signal, State, draw_cut
 from probgen.inference.estimators.baselines import Baseline, Constant, OtherParticles
@@ -51,8 +53,10 @@ class ScoreFunction(Estimator):
         return self.baseline.learns
 
     def problem(self, fn: dist.Distribution) -> str | None:
-        """A point mass has no density."""
-        return "it is a point mass, which has no score" if isinstance(_innermost(fn), dist.Delta) else None
+        """A point mass has no density; where the support moves with a parameter, the score misses its edge."""
+        if isinstance(_innermost(fn), dist.Delta):
+            return "it is a point mass, which has no score"
+        return "its support may move with a parameter, which the score does not see" if _moves(fn.support) else None
 
     def draw(self, key: Array, fn: dist.Distribution, sample_shape: tuple[int, ...]) -> Array:
         """A value without gradient."""
@@ -91,6 +95,14 @@ class LeaveOneOut(ScoreFunction):
     baseline: Baseline = _OTHERS
 
     reference: ClassVar[str] = "Kool, van Hoof, Welling 2019"
+
+
+def _moves(support: Any) -> bool:
+    """Whether an edge of a continuous support is computed, and not a constant."""
+    if getattr(support, "is_discrete", True):
+        return False
+    edges = vars(support).values()
+    return any(_moves(x) if isinstance(x, constraints.Constraint) else isinstance(x, jax.core.Tracer) for x in edges)
 
 
 def _innermost(fn: dist.Distribution) -> Any:

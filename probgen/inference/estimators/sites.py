@@ -10,9 +10,9 @@ from numpyro import primitives
 from numpyro.primitives import Messenger
 
 from probgen.inference.estimators.base import Estimator
-from probgen.inference.estimators.differentiable import differentiable
+from probgen.inference.estimators.differentiable import Differentiable
 from probgen.inference.estimators.handlers import use
-from probgen.inference.estimators.implicit import Implicit, is_mixture
+from probgen.inference.estimators.implicit import Implicit, has_conditions
 from probgen.inference.estimators.path import Pathwise
 from probgen.inference.estimators.provenance import mark
 from probgen.inference.estimators.score import LeaveOneOut, ScoreFunction
@@ -37,7 +37,7 @@ class Site(NamedTuple):
         return tuple(frame.dim for frame in self.frames)
 
 
-class Drawing(Messenger):
+class Drawing(Differentiable):
     """The outermost handler of a guide: finds each site's estimator and draws what it asks for.
 
     `decided` names estimators that overrule what the sites say; `values` holds values that replace draws. `sites`
@@ -53,10 +53,8 @@ class Drawing(Messenger):
 
     def process_message(self, msg: Any) -> None:
         """Decide, check, draw."""
-        if msg["type"] != "sample":
-            return
-        msg["fn"] = differentiable(msg["fn"])
-        if msg["is_observed"]:
+        super().process_message(msg)
+        if msg["type"] != "sample" or msg["is_observed"]:
             return
         scanned = msg.get("_control_flow_done", False)
         if msg["value"] is not None and not scanned:
@@ -78,6 +76,12 @@ class Drawing(Messenger):
             msg["value"] = jnp.broadcast_to(self.values[name], shape)
         else:
             msg["value"] = estimator.draw(msg["kwargs"]["rng_key"], fn, msg["kwargs"]["sample_shape"])
+
+    def check_names(self) -> None:
+        """Raise ValueError where a `use` around the objective names a site that the guide has not drawn."""
+        for handler in self.outside:
+            if missing := sorted(handler.estimators.keys() - self.sites.keys()):
+                raise ValueError(f"estimators: the guide draws no site {missing[0]!r}; it draws {sorted(self.sites)}")
 
     def postprocess_message(self, msg: Any) -> None:
         """Mark the value, so that it is known what it flows into."""
@@ -102,7 +106,7 @@ def provisional(fn: dist.Distribution) -> Estimator:
     """The path where there is one and it serves, else the score."""
     if Pathwise().problem(fn) is None:
         return Pathwise()
-    return Implicit() if Implicit().problem(fn) is None and not is_mixture(fn) else LeaveOneOut()
+    return Implicit() if Implicit().problem(fn) is None and not has_conditions(fn) else LeaveOneOut()
 
 
 def describe(fn: dist.Distribution) -> str:

@@ -148,13 +148,14 @@ class Expectation:
         site, graph = self.graph.sites[name], self.graph
         own = self._depends(graph.parents[name])
         rank = self.run.log_q[name].ndim - 1 - len(self.names)
-        plates = {frame.dim for frame in site.frames}
-        outside = tuple(axis for axis in range(-rank, 0) if axis not in plates)
         cost = jnp.zeros(jnp.shape(self.run.log_q[name])[:1] + (1,) * (len(self.names) + rank))
         for key, term in self.run.terms.items():
             if name in graph.flows[key]:
                 depends = self._depends(graph.flows[key])
                 term = self._expect(self._axes(depends, lax.stop_gradient(term)), depends - own)
+                # another plate may lie on the same axis: only those that both share keep their elements apart
+                shared = {frame.dim for frame in site.frames if frame in graph.frames[key]}
+                outside = tuple(axis for axis in range(-rank, 0) if axis not in shared)
                 cost = cost + coefficients.get(key, 1.0) * jnp.sum(term, outside, keepdims=True)
         others = (jnp.sum(cost, 0, keepdims=True) - cost) / (len(cost) - 1) if len(cost) > 1 else None
         return estimator.surrogate(self.signal(name, cost, others))

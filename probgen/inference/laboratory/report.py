@@ -37,7 +37,7 @@ def gradient_report(
     model: Callable,
     guide: Callable,
     *args: Any,
-    estimators: Mapping[str, Contender],
+    estimators: Mapping[str, Contender] | None = None,
     num_replicates: int = 1000,
     num_particles: int = 1,
     objective: ELBO | None = None,
@@ -51,7 +51,7 @@ def gradient_report(
         params: values of all `param` sites as `SVI.get_params` gives them; or the points of `shared_trajectory`.
         model, guide, *args, **kwargs: as for SVI.
         estimators: `{name: {site: estimator}}`, each on top of the guide's own choices; or `{name: objective}`, such as
-            numpyro's `TraceGraph_ELBO()`.
+            numpyro's `TraceGraph_ELBO()`; the default alone by default.
         num_replicates: independent gradients for each.
         num_particles: of the objectives that are made here; or `objective`, an `objectives.ELBO` to use instead.
         reference: `params -> loss`, exact, to be differentiated. Without one, bias is held against the default
@@ -84,6 +84,8 @@ def gradient_report(
     ... )
     True
     """
+    estimators = {"default": {}} if estimators is None else estimators
+    _check(params, estimators, num_replicates)
     points = [Point(0, params, {})] if isinstance(params, dict) else list(params)
     contenders = {
         name: _Contender(entry, guide, objective or ELBO(num_particles)) for name, entry in estimators.items()
@@ -107,6 +109,18 @@ def gradient_report(
     return _dataset(
         measured, points, seconds, evaluations, num_replicates, reference is not None, isinstance(params, dict)
     )
+
+
+def _check(params: Any, estimators: Any, num_replicates: int) -> None:
+    if not params:
+        raise ValueError("params: expected values of param sites, or points of a trajectory, got none")
+    if not estimators:
+        raise ValueError("estimators: expected at least one contender, got none")
+    for name, entry in estimators.items():
+        if not isinstance(entry, Mapping | numpyro_elbo.ELBO):
+            raise ValueError(f"estimators: {name!r}: expected {{site: estimator}} or an objective, got {entry!r}")
+    if num_replicates < 2:
+        raise ValueError(f"num_replicates: expected at least 2, got {num_replicates}")
 
 
 class _Contender:

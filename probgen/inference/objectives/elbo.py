@@ -144,6 +144,7 @@ class Pair:
         guide_key, model_key = split_key(key, (2,))
         with drawing:
             guide = self._trace(self.guide, guide_key, self.param_map)
+        drawing.check_names()
         mutables = {name: site["value"] for name, site in guide.items() if site["type"] == "mutable"}
         replayed = numpyro.handlers.replay(self.model, guide)
         with Differentiable():

@@ -88,6 +88,8 @@ class FreeBits(Weighted):
 
     def weigh(self, values: Values) -> dict[str, Any]:
         """1 for a site whose KL is above λ, else 0."""
+        if isinstance(self.nats, Mapping) and (missing := sorted(self.nats.keys() - set(_latents(values)))):
+            raise ValueError(f"nats: there is no latent site {missing[0]!r}; there are {sorted(_latents(values))}")
         sites = [name for name in _latents(values) if not isinstance(self.nats, Mapping) or name in self.nats]
         nats = {name: self.nats[name] if isinstance(self.nats, Mapping) else self.nats for name in sites}
         kl = {name: -sum(x for key, x in values.terms.items() if key[1] == name) / values.units[name] for name in sites}
