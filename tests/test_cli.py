@@ -18,6 +18,7 @@ NAMES = ["independent", "mixture", "real_nvp", "autoregressive", "vae", "score"]
 def demo(tmp_path_factory):
     out = tmp_path_factory.mktemp("demo")
     assert main(["demo", "--quick", "--out", str(out)]) == 0
+    assert not jax.config.read("jax_disable_most_optimizations")  # it was for the quick demo alone
     return out
 
 

@@ -13,6 +13,7 @@ import numpyro
 import numpyro.distributions as dist
 import optax
 import pytest
+from numpyro.contrib.control_flow import scan
 from numpyro.infer import SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoDelta, AutoDiagonalNormal, AutoNormal
 from numpyro.infer.svi import SVIRunResult
@@ -251,6 +252,43 @@ def test_a_factor_under_a_plate_and_flat_priors_are_weighed():
     result = quiet(program, ROWS, guide=AutoDelta(program), steps=2, batch_size=100, optimizer=optax.sgd(0.0))
     mean = result.params["mean_auto_loc"]
     assert abs(result.losses.mean() + dist.Normal(mean, 1.0).log_prob(ROWS).mean()) < 0.5
+
+
+def test_plates_within_a_scan_are_weighed():
+    """As those of the same program with its loop unrolled."""
+    x = jax.random.normal(KEY, (400, 4))
+
+    def looped(x):
+        drift = numpyro.sample("drift", dist.Normal(0.0, 1.0))
+        with numpyro.plate("N", 400, subsample_size=x.shape[0]):
+            for i in range(4):
+                numpyro.sample(f"x{i}", dist.Normal(drift, 1.0), obs=x[:, i])
+
+    def scanned(plate):
+        def program(x):
+            drift = numpyro.sample("drift", dist.Normal(0.0, 1.0))
+
+            def step(carry, now):
+                with plate(x):
+                    numpyro.sample("x", dist.Normal(drift, 1.0), obs=now)
+                return carry, None
+
+            scan(step, 0.0, x.T)
+
+        return program
+
+    scaled, unscaled = (
+        lambda x: numpyro.plate("N", 400, subsample_size=x.shape[0]),
+        lambda x: numpyro.plate("N", len(x)),
+    )
+    options = {"steps": 3, "batch_size": 50, "validation": x[:30]}
+    results = [
+        quiet(program, x, guide=AutoDelta(program), **options)
+        for program in (looped, scanned(scaled), scanned(unscaled))
+    ]
+    for result in results[1:]:
+        np.testing.assert_allclose(result.losses, results[0].losses, rtol=1e-4)
+        np.testing.assert_allclose(result.history["validation"], results[0].history["validation"], rtol=1e-4)
 
 
 # every row has a latent value z ~ N(mean, 2), observed with noise 0.3, so that y ~ N(mean, √(4 + 0.09))

@@ -31,7 +31,7 @@ def _parser() -> argparse.ArgumentParser:
 
     demo = command("demo", "train all six models on optdigits and compare them (the default command)")
     demo.add_argument("--out", default="probgen-demo", help="folder for the results (default probgen-demo)")
-    demo.add_argument("--quick", action="store_true", help="little training, in under a minute")
+    demo.add_argument("--quick", action="store_true", help="little training of small models, in under a minute")
 
     train = command("train", "train one model on a data set of integers")
     train.add_argument("model", choices=[model.name for model in MODELS])

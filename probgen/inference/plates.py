@@ -169,8 +169,8 @@ def _sites(program: Callable, args: tuple, kwargs: dict, size: int) -> dict[str,
         for name, site in trace.items():
             plates = frozenset(frame.name for frame in site.get("cond_indep_stack", ()))
             found[name] = _Site(_kind(site), plates, _shapes(site, densities.get(name)), frozenset())
-        for site in trace.values():
-            for frame in site.get("cond_indep_stack", ()):  # a plate within a scan shows in its sites alone
+        for site in (trace[name] for name in densities):
+            for frame in site["cond_indep_stack"]:  # a plate within a scan shows in its sites alone
                 scale = site.get("scale")
                 known = isinstance(scale, int | float)
                 full = round(frame.size * scale) if known else frame.size

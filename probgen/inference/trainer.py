@@ -57,10 +57,10 @@ def fit(
         optimizer: an optax transformation, `optax.adam(1e-3)` by default; clip gradients there.
         steps, epochs: one of them. An epoch is ⌊N / batch_size⌋ steps, reshuffled each time.
         batch_size: rows in a step; all of them by default. A program's plates over the rows are scaled by N / B, so
-            that batches reproduce what the full data would.
+            that batches reproduce what the full data would; a program or guide of which that cannot be said is refused.
         key: a `jax.random.key`.
-        validation: rows like `data`; their loss is taken at the start and every `validate_every` steps (an epoch by
-            default), and the params that were best there are returned.
+        validation: rows like `data`; their loss (a program's as if they stood for all N) is taken at the start, every
+            `validate_every` steps (an epoch by default) and at the end, and the params that were best are returned.
         patience: stop after so many validations without a better one.
         ema: decay of an exponential moving average of the params, which is then what is validated and returned.
         num_particles: particles of a bound.
@@ -69,7 +69,8 @@ def fit(
 
     Returns a `FitResult`: `params, state, losses` as numpyro's, and `model`, `history`, `best`, `stopped`. A
     non-finite loss or gradient stops with a RuntimeWarning that names the step, and the last good params are
-    returned; so do Ctrl-C's. Raises ValueError for unusable data or arguments before anything compiles.
+    returned; so are those at a Ctrl-C (a second one raises KeyboardInterrupt). Raises ValueError for unusable data or
+    arguments, data outside the support of a program's observed sites among them, before training compiles.
 
     >>> import jax, probgen
     >>> x = jax.random.normal(jax.random.key(0), (64, 2)) * 2 + 1
