@@ -667,6 +667,15 @@ def interrupt_after(monkeypatch, calls, *, stepwise=False, times=1):
     monkeypatch.setattr(Loop, "_convolves_on_cpu", lambda self, carry: stepwise)
 
 
+@pytest.fixture
+def python_handles_interrupts():
+    """As in a terminal: a process that a shell starts in the background ignores SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("python_handles_interrupts")
 @pytest.mark.parametrize("stepwise", [False, True])
 @pytest.mark.parametrize("options", [{}, {"validation": X, "validate_every": 1000}])
 def test_interrupted_returns_what_was_learned(monkeypatch, stepwise, options):
@@ -683,6 +692,7 @@ def test_interrupted_returns_what_was_learned(monkeypatch, stepwise, options):
     assert signal.getsignal(signal.SIGINT) is handler
 
 
+@pytest.mark.usefixtures("python_handles_interrupts")
 def test_an_interrupt_during_validation(monkeypatch):
     look = Watch.look
 
@@ -699,6 +709,7 @@ def test_an_interrupt_during_validation(monkeypatch):
     assert len(result.history["validation"]) == 4
 
 
+@pytest.mark.usefixtures("python_handles_interrupts")
 def test_a_second_interrupt_raises_at_once_and_threads_have_none(monkeypatch):
     handler = signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
