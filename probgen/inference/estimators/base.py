@@ -32,7 +32,33 @@ class Signal(NamedTuple):
     value_axes: int
 
 
-class Estimator:
+class Seams:
+    """What an estimator, or its baseline, may ask for beside the costs."""
+
+    @property
+    def particles(self) -> int:
+        """The fewest particles that it needs."""
+        return 1
+
+    @property
+    def learns(self) -> bool:
+        """Whether `predict` has params of its own."""
+        return False
+
+    def init_state(self) -> State:
+        """The state at the start; None without."""
+        return None
+
+    def predict(self, name: str, args: tuple, kwargs: dict) -> Any:
+        """What it makes of the program's arguments, within the guide (a network registers its params here)."""
+        return None
+
+    def observe(self, fn: dist.Distribution, value: Array) -> Any:
+        """What it wants to know of one draw, as arrays of the distribution's batch shape."""
+        return None
+
+
+class Estimator(Seams):
     """How the gradient of an expectation passes one random site.
 
     An estimator is a frozen dataclass; it belongs to a site, through `infer={"estimator": …}` or `use`. A subclass says
@@ -55,16 +81,6 @@ class Estimator:
     needs: ClassVar[str] = "any distribution"
     reference: ClassVar[str] = ""
 
-    @property
-    def particles(self) -> int:
-        """The fewest particles that it needs."""
-        return 1
-
-    @property
-    def learns(self) -> bool:
-        """Whether `predict` has params of its own."""
-        return False
-
     def problem(self, fn: dist.Distribution) -> str | None:
         """Why it cannot serve this distribution; None where it can."""
         return None
@@ -75,18 +91,6 @@ class Estimator:
 
     def support(self, fn: dist.Distribution, plates: tuple[int, ...]) -> np.ndarray | None:
         """Values [S, *batch, *event] that replace the draw one after the other; `plates` are the site's plate axes."""
-        return None
-
-    def init_state(self) -> State:
-        """The state at the start; None for an estimator without."""
-        return None
-
-    def predict(self, name: str, args: tuple, kwargs: dict) -> Any:
-        """What it makes of the program's arguments, within the guide (a network registers its params here)."""
-        return None
-
-    def observe(self, fn: dist.Distribution, value: Array) -> Any:
-        """What it wants to know of one draw, as arrays of the distribution's batch shape."""
         return None
 
     def surrogate(self, signal: Signal) -> tuple[Array, State]:

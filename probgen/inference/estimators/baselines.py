@@ -18,40 +18,18 @@ from jax import Array, lax
 from numpyro.distributions.batch_util import promote_batch_shape
 
 from probgen.core import module, vectorize
-from probgen.inference.estimators.base import Signal, State, unmasked
+from probgen.inference.estimators.base import Seams, Signal, State, unmasked
 
 Baselined = tuple[Array | float, State, Array | float]
 
 
-class Baseline(abc.ABC):
-    """The seams are those of `Estimator`: `particles`, `init_state`, `predict`, `observe`."""
-
-    @property
-    def particles(self) -> int:
-        """The fewest particles that it needs."""
-        return 1
-
-    @property
-    def learns(self) -> bool:
-        """Whether `predict` has params of its own."""
-        return False
+class Baseline(Seams, abc.ABC):
+    """What is subtracted from the cost; it may ask for what an estimator may."""
 
     @property
     def couples(self) -> bool:
         """Whether b reads the costs of other particles, which then must not depend on this one's value."""
         return False
-
-    def init_state(self) -> State:
-        """The state at the start; None without."""
-        return None
-
-    def predict(self, name: str, args: tuple, kwargs: dict) -> Any:
-        """What it makes of the program's arguments."""
-        return None
-
-    def observe(self, fn: dist.Distribution, value: Array) -> Any:
-        """What it wants to know of one draw."""
-        return None
 
     @abc.abstractmethod
     def __call__(self, signal: Signal) -> Baselined:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 from probgen.inference.estimators.base import Estimator
 from probgen.inference.estimators.enumeration import Enumerate
 from probgen.inference.estimators.implicit import has_conditions
+from probgen.inference.estimators.sites import Site
 from probgen.inference.estimators.surrogate import Graph
 
 CHEAP = 4  # evaluations of the program that enumeration may cost in all: twice those of leave-one-out
@@ -54,7 +55,7 @@ def choose(graph: Graph, enumerates: bool = True) -> dict[str, Choice]:
     return choices
 
 
-def _first(site) -> Choice:  # type: ignore[no-untyped-def]
+def _first(site: Site) -> Choice:
     if site.chosen:
         return Choice(site.estimator, "asked for")
     if site.estimator.scored:

@@ -9,7 +9,7 @@ from jax import Array
 from numpyro import primitives
 from numpyro.primitives import Messenger
 
-from probgen.inference.estimators.base import Estimator
+from probgen.inference.estimators.base import Estimator, family
 from probgen.inference.estimators.differentiable import Differentiable
 from probgen.inference.estimators.handlers import use
 from probgen.inference.estimators.implicit import Implicit, has_conditions
@@ -111,10 +111,7 @@ def provisional(fn: dist.Distribution) -> Estimator:
 
 def describe(fn: dist.Distribution) -> str:
     """A distribution in a word, such as `BernoulliLogits [5] × []` (batch × event)."""
-    inner = fn
-    while isinstance(inner, dist.MaskedDistribution | dist.ExpandedDistribution | dist.Independent):
-        inner = inner.base_dist
-    return f"{type(inner).__name__} {list(fn.batch_shape)} × {list(fn.event_shape)}"
+    return f"{type(family(fn)).__name__} {list(fn.batch_shape)} × {list(fn.event_shape)}"
 
 
 def _instead(fn: dist.Distribution) -> str:
