@@ -25,7 +25,7 @@ from probgen.core import (
     save,
     with_key,
 )
-from probgen.distributions import as_transform, from_distrax, observe
+from probgen.distributions import as_transform, from_distrax, observe, on_support
 from probgen.inference import FitResult, explain, fit, gradient_report
 
 __version__ = "0.1.0"
@@ -53,6 +53,7 @@ __all__ = [
     "module",
     "networks",
     "observe",
+    "on_support",
     "partition",
     "random_module",
     "recipe",

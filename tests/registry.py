@@ -53,14 +53,63 @@ def _vector(*values: float) -> jax.Array:
     return jnp.array(values)
 
 
+_LOWER = jnp.array([[2.0, 0.0, 0.0], [1.0, 0.5, 0.0], [3.0, -1.0, 4.0]])
+
+
+def _act_norm() -> bijectors.Bijector:
+    return bijectors.ActNorm(2).initialize(jnp.array([[1.0, 5.0], [3.0, 4.0]]), inverse=True)[0]
+
+
+def _layers(make: Callable[[jax.Array], Any]) -> Any:
+    return jax.vmap(make)(jax.random.split(KEY, 3))
+
+
 BIJECTORS = [
     BijectorRow("affine", lambda: bijectors.Affine(_vector(1.0, -1.0), _vector(0.3, -0.2)), _vector(0.5, 2.0)),
     BijectorRow("sigmoid", bijectors.Sigmoid, jnp.array(0.7)),
     BijectorRow("logit", bijectors.Logit, jnp.array(0.7)),
+    BijectorRow(
+        "piecewise linear", lambda: bijectors.PiecewiseLinear(_vector(0.3, -0.2, 1.0), -1.0, 2.0), jnp.array(0.7)
+    ),
+    BijectorRow(
+        "piecewise linear vector",
+        lambda: bijectors.PiecewiseLinear(jnp.array([[0.3, -0.2], [1.0, 2.0]]), (0.0, -1.0), 2.0),
+        _vector(0.7, 0.2),
+    ),
     BijectorRow("permute", lambda: bijectors.Permute((2, 0, 1)), _vector(1.0, 2.0, 3.0)),
     BijectorRow("permute array", lambda: bijectors.Permute(jnp.array([2, 0, 1])), _vector(1.0, 2.0, 3.0)),
     BijectorRow("reverse", bijectors.Reverse, _vector(1.0, 2.0, 3.0)),
     BijectorRow("rotation", lambda: bijectors.Rotation(3, key=KEY), _vector(1.0, 2.0, 3.0)),
+    BijectorRow("act norm", _act_norm, _vector(0.5, 2.0)),
+    BijectorRow("triangular", lambda: bijectors.Triangular.of(_LOWER, _vector(1.0, 2.0, 3.0)), _vector(1.0, 2.0, 3.0)),
+    BijectorRow("LU", lambda: bijectors.LU(3, key=KEY), _vector(1.0, 2.0, 3.0)),
+    BijectorRow("LU of a matrix", lambda: bijectors.LU.of(-_LOWER[::-1]), _vector(1.0, 2.0, 3.0)),
+    BijectorRow(
+        "LU, stacked", lambda: bijectors.Stacked(_layers(lambda k: bijectors.LU(3, key=k))), _vector(1.0, 2.0, 3.0)
+    ),
+    BijectorRow("householder", lambda: bijectors.Householder(3, key=KEY), _vector(1.0, 2.0, 3.0)),
+    BijectorRow("householder, one", lambda: bijectors.Householder(3, reflections=1, key=KEY), _vector(1.0, 2.0, 3.0)),
+    BijectorRow("low rank", lambda: bijectors.LowRank(4, 2, key=KEY), _vector(0.3, -0.4, 1.0, 2.0)),
+    BijectorRow(
+        "low rank, stacked",
+        lambda: bijectors.Stacked(_layers(lambda k: bijectors.LowRank(4, 1, key=k))),
+        _vector(0.3, -0.4, 1.0, 2.0),
+    ),
+    BijectorRow(
+        "concatenate",
+        lambda: bijectors.Concatenate([_coupling(split=2), distrax.Tanh(), bijectors.Triangular(1)], (4, 2, 1)),
+        _vector(0.3, -0.4, 1.0, 2.0, 0.5, -1.0, 0.2),
+    ),
+    BijectorRow(
+        "vmap",
+        lambda: bijectors.Vmap(_layers(lambda k: bijectors.Chain([_coupling(split=2), bijectors.LU(4, key=k)]))),
+        jnp.sin(jnp.arange(12.0)).reshape(3, 4),
+    ),
+    BijectorRow(
+        "vmap of scalars",
+        lambda: bijectors.Inverse(bijectors.Vmap(_layers(lambda k: bijectors.Affine(jax.random.normal(k), 0.3)))),
+        _vector(0.3, -0.4, 1.0),
+    ),
     BijectorRow("reshape", lambda: bijectors.Reshape((4,), (2, 2)), _vector(1.0, 2.0, 3.0, 4.0)),
     BijectorRow("coupling split", lambda: _coupling(split=2), _vector(0.3, -0.4, 1.0, 2.0)),
     BijectorRow("coupling mask", lambda: _coupling(mask=(True, False, True, False)), _vector(0.3, -0.4, 1.0, 2.0)),
@@ -210,10 +259,30 @@ DISTRIBUTIONS = [
         "vae", lambda: latent.vae((2,), 3, latent_dim=2, hidden=(8,), key=KEY), _integers((2,), 3), 1.0, _BOUND
     ),
     DistributionRow(
-        "gaussian mixture prior",
-        lambda: latent.GaussianMixture(jnp.zeros(2), _vector(-1.0, 1.0)[:, None], _vector(0.0, 0.3)[:, None]),
+        "diagonal gaussian mixture",
+        lambda: distributions.GaussianMixture(jnp.zeros(2), _vector(-1.0, 1.0)[:, None], _vector(0.0, 0.3)[:, None]),
         lambda: jnp.linspace(-12, 12, 4001)[:, None],
         24 / 4000,
+    ),
+    DistributionRow(
+        "gaussian mixture",
+        lambda: distributions.GaussianMixture(
+            _vector(0.3, -0.2), jnp.array([[-1.0, 0.5], [2.0, -0.5]]), jnp.array([[[0.1, 9.0], [0.7, -0.2]]] * 2)
+        ),
+        *_plane(-9, 9),
+    ),
+    DistributionRow(
+        "EM of a gaussian mixture",
+        lambda: distributions.EM(flows.gaussian_mixture(2, components=2, diagonal=True, key=KEY)),
+        *_plane(-8, 8),
+        _STATE,
+    ),
+    DistributionRow("gaussian_mixture", lambda: flows.gaussian_mixture(2, components=3, key=KEY), *_plane(-8, 8)),
+    DistributionRow(
+        "real histogram",
+        lambda: flows.histogram(2, low=-1.0, high=(1.0, 3.0), bins=4),
+        lambda: jnp.stack(jnp.meshgrid(*(jnp.arange(0.5, 40) * w / 40 - 1 for w in (2, 4))), -1).reshape(-1, 2),
+        2 * 4 / 40**2,
     ),
     DistributionRow(
         "vp_score",
@@ -237,6 +306,10 @@ CONDITIONALS = {
         _net(3, 12), distributions.DiscretizedLogisticMixtureHead(4, 2), event_shape=(2,)
     ),
     "real_nvp": lambda: flows.real_nvp(2, layers=2, hidden=(8,), context_dim=3, key=KEY),
+    "gaussian_mixture": lambda: flows.gaussian_mixture(2, components=2, hidden=(8,), context_dim=3, key=KEY),
+    "real histogram": lambda: flows.histogram(
+        2, low=-1.0, high=(1.0, 3.0), bins=4, hidden=(8,), context_dim=3, key=KEY
+    ),
     "made": lambda: autoregressive.made((2,), 3, hidden=(16,), context_dim=3, key=KEY),
     "gated_pixel_cnn": lambda: autoregressive.gated_pixel_cnn((2, 2), 3, channels=8, blocks=1, context_dim=3, key=KEY),
     "vae": lambda: latent.vae((2,), 3, latent_dim=2, hidden=(8,), context_dim=3, key=KEY),

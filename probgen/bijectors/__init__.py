@@ -1,29 +1,74 @@
 """One event in, one event and a log-determinant out. Directions and order are distrax's: forward is base → data."""
 
+from probgen.bijectors.autoregressive import MaskedAutoregressive, fixed_point, pass_by_pass, step_by_step
 from probgen.bijectors.base import Bijector
+from probgen.bijectors.blocks import Concatenate, Vmap
 from probgen.bijectors.constant import Constant, as_bijector
 from probgen.bijectors.coupling import Coupling
-from probgen.bijectors.elementwise import Affine, Sigmoid
-from probgen.bijectors.linear import Permute, Reshape, Reverse, Rotation
+from probgen.bijectors.elementwise import Affine, Exp, GaussianCDF, LeakyReLU, Power, Sigmoid, Softplus, Tanh
+from probgen.bijectors.inversion import invert_increasing
+from probgen.bijectors.linear import LU, ActNorm, LowRank, Triangular
+from probgen.bijectors.mixture_cdf import GAUSSIAN, LOGISTIC, MixtureCDF
+from probgen.bijectors.orthogonal import Householder, Rotation
+from probgen.bijectors.piecewise_linear import PiecewiseLinear
+from probgen.bijectors.reorder import Permute, Reshape, Reverse
+from probgen.bijectors.spline import Spline, Tails
 from probgen.bijectors.structure import Chain, Inverse, Logit, Stacked, stack
-from probgen.bijectors.transformers import AffineTransformer, ShiftTransformer
+from probgen.bijectors.transformers import (
+    AffineTransformer,
+    Composed,
+    LeakyReLUTransformer,
+    MixtureCDFTransformer,
+    PowerTransformer,
+    ShiftTransformer,
+    SplineTransformer,
+)
 
 __all__ = [
+    "LU",
+    "ActNorm",
     "Affine",
     "AffineTransformer",
     "Bijector",
     "Chain",
+    "Composed",
+    "Concatenate",
     "Constant",
     "Coupling",
+    "Exp",
+    "GAUSSIAN",
+    "GaussianCDF",
+    "Householder",
     "Inverse",
+    "LOGISTIC",
+    "LeakyReLU",
+    "LeakyReLUTransformer",
     "Logit",
+    "LowRank",
+    "MaskedAutoregressive",
+    "MixtureCDF",
+    "MixtureCDFTransformer",
     "Permute",
+    "PiecewiseLinear",
+    "Power",
+    "PowerTransformer",
     "Reshape",
     "Reverse",
     "Rotation",
     "ShiftTransformer",
     "Sigmoid",
+    "Softplus",
+    "Spline",
+    "SplineTransformer",
     "Stacked",
+    "Tails",
+    "Tanh",
+    "Triangular",
+    "Vmap",
     "as_bijector",
+    "fixed_point",
+    "invert_increasing",
+    "pass_by_pass",
     "stack",
+    "step_by_step",
 ]

@@ -4,12 +4,13 @@ from typing import NoReturn
 
 import distrax
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jax import Array
 from numpyro.distributions import constraints
 
 from probgen.bijectors.support import UnknownSupport, as_interval, is_real, map_interval, reaches, widen
-from probgen.core import vectorize
+from probgen.core import bind, vectorize
 
 
 class Bijector(eqx.Module, distrax.Bijector):
@@ -122,12 +123,24 @@ class Bijector(eqx.Module, distrax.Bijector):
                 return map_interval(self.inverse, interval, codomain, domain).constraint()
         raise UnknownSupport(f"{type(self).__name__} cannot say where its inverse maps the support {support}")
 
+    def initialize(self, batch: Array, *, inverse: bool, context: Array | None = None) -> "tuple[Bijector, Array]":
+        """(the bijector after it has seen a batch [N, *event], the batch mapped by it), as `ActNorm` needs it.
+
+        This one stays what it is; bijectors made of others hand the batch on, each part seeing what reaches it.
+        `inverse` is the direction in which the batch goes: True for data, in the density direction. With `context`
+        [N, *context], each row has its own. `probgen.distributions.initialize` does it for whole models.
+        """
+        one = lambda b, x: b.inverse(x) if inverse else b.forward(x)
+        if context is None:
+            return self, one(self, batch)
+        return self, jax.vmap(lambda c, x: one(bind(self, c), x))(context, batch)
+
     def same_as(self, other: distrax.Bijector) -> bool:
         """Whether two bijectors are the same object (distrax asks this when it compares distributions)."""
         return self is other
 
 
-def apply(bijector: Bijector, x: Array, *, inverse: bool = False) -> tuple[Array, Array]:
+def apply(bijector: distrax.Bijector, x: Array, *, inverse: bool = False) -> tuple[Array, Array]:
     """(value, log_det) of ONE event, whose rank may exceed the bijector's; the log-determinant is a scalar."""
     y, log_det = bijector.inverse_and_log_det(x) if inverse else bijector.forward_and_log_det(x)
     change = bijector.event_ndims_out - bijector.event_ndims_in

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from probgen.bijectors.base import Bijector
+from probgen.bijectors.base import Bijector, apply
 from probgen.bijectors.transformers import Transformer
 
 
@@ -16,8 +16,9 @@ class Coupling(Bijector):
 
         log|det| = Σ_{i∈B} log ∂τ/∂x_i
 
-    Args: `conditioner` h: any callable pytree, [|A|] → [|B| · num_params] in row-major order; `transformer` τ: raw
-    [|B|, num_params] → elementwise bijector; A is the first `split` coordinates, or those where `mask` is True.
+    Args: `conditioner` h: any callable pytree, [|A|] → [|B|, num_params], or flat, [num_params · |B|], parameter by
+    parameter (first the shifts of all, say, then all log-scales); `transformer` τ: raw [|B|, num_params] → elementwise
+    bijector; A is the first `split` coordinates, or those where `mask` is True.
     Raises ValueError where not exactly one of `split` and `mask` is given, where A or B is empty, or where the
     conditioner's output has another size.
 
@@ -75,14 +76,16 @@ class Coupling(Bijector):
     def _both(self, x: Array, *, inverse: bool) -> tuple[Array, Array]:
         fixed, moved = self._parts(x)
         raw, num_params = self.conditioner(fixed), self.transformer.num_params
-        if raw.size != moved.size * num_params:
+        if raw.ndim == 1 and raw.size == moved.size * num_params:
+            raw = raw.reshape(num_params, -1).T
+        if raw.shape != (moved.size, num_params):
             raise ValueError(
-                f"conditioner: expected {moved.size} × {num_params} numbers for {moved.size} coordinates, "
+                f"conditioner: expected {num_params} numbers for each of {moved.size} coordinates, "
                 f"got {raw.shape}"
             )
-        tau = self.transformer(raw.reshape(moved.size, num_params))
-        moved, log_det = tau.inverse_and_log_det(moved) if inverse else tau.forward_and_log_det(moved)
-        return self._join(fixed, moved), jnp.sum(log_det)
+        tau = self.transformer(raw)
+        moved, log_det = apply(tau, moved, inverse=inverse)
+        return self._join(fixed, moved), log_det
 
     def forward_event(self, x: Array) -> tuple[Array, Array]:
         return self._both(x, inverse=False)

@@ -100,6 +100,13 @@ class Chain(Bijector):
             support = b.preimage(support)
         return support
 
+    def initialize(self, batch: Array, *, inverse: bool, context: Array | None = None) -> tuple[Bijector, Array]:
+        new = []
+        for b in self.bijectors if inverse else reversed(self.bijectors):
+            b, batch = b.initialize(batch, inverse=inverse, context=context)
+            new.append(b)
+        return Chain(new if inverse else new[::-1]), batch
+
 
 class Inverse(Bijector):
     """The inverse of a bijector: forward and inverse change places.
@@ -164,6 +171,10 @@ class Inverse(Bijector):
 
     def preimage(self, support: constraints.Constraint) -> constraints.Constraint:
         return self.bijector.image(support)
+
+    def initialize(self, batch: Array, *, inverse: bool, context: Array | None = None) -> tuple[Bijector, Array]:
+        bijector, batch = self.bijector.initialize(batch, inverse=not inverse, context=context)
+        return Inverse(bijector), batch
 
 
 def Logit() -> Inverse:
@@ -239,6 +250,14 @@ class Stacked(Bijector):
         for i in reversed(range(self.depth)):
             support = jax.tree.map(lambda leaf: leaf[i], self.layers).image(support)  # noqa: B023 (used at once)
         return support
+
+    def initialize(self, batch: Array, *, inverse: bool, context: Array | None = None) -> tuple[Bijector, Array]:
+        def one(batch: Array, layer: Bijector) -> tuple[Array, Bijector]:
+            layer, out = layer.initialize(batch, inverse=inverse, context=context)
+            return out.astype(batch.dtype), layer
+
+        batch, layers = lax.scan(one, jnp.asarray(batch, float), self.layers, reverse=not inverse)
+        return Stacked(layers, self.unroll, self.context), batch
 
 
 def stack(layers: Sequence[Bijector], *, unroll: int | bool = 1) -> Stacked:

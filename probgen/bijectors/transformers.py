@@ -1,14 +1,23 @@
 """Transformers: raw network output in, an elementwise distrax bijector out.
 
-A transformer says how many raw numbers it takes for one coordinate (`num_params`). Raw zeros give the identity.
+A transformer says how many raw numbers it takes for one coordinate (`num_params`). Raw zeros give the identity (of a
+mixture: nearly).
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import distrax
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
+
+from probgen.bijectors.base import Bijector
+from probgen.bijectors.elementwise import LeakyReLU, Power
+from probgen.bijectors.mixture_cdf import LOGISTIC, Kernel, MixtureCDF
+from probgen.bijectors.spline import Spline, Tails
+from probgen.bijectors.structure import Chain
 
 
 class Transformer(Protocol):
@@ -69,3 +78,130 @@ class ShiftTransformer(eqx.Module):
     def __call__(self, raw: Array) -> distrax.Bijector:
         """The shift of shape [...] from raw numbers [..., 1]."""
         return distrax.ScalarAffine(shift=raw[..., 0], log_scale=jnp.zeros_like(raw[..., 0]))
+
+
+class LeakyReLUTransformer(eqx.Module):
+    """y = x where x ≥ 0 and exp(s) · x elsewhere, with s = 3 tanh(raw₀ / 3).
+
+    >>> import jax.numpy as jnp
+    >>> LeakyReLUTransformer()(jnp.zeros((3, 1))).forward(-jnp.ones(3))
+    Array([-1., -1., -1.], dtype=float32)
+    """
+
+    @property
+    def num_params(self) -> int:
+        """One: the log-slope."""
+        return 1
+
+    def __call__(self, raw: Array) -> Bijector:
+        """The bijector of shape [...] from raw numbers [..., 1]."""
+        return LeakyReLU(3.0 * jnp.tanh(raw[..., 0] / 3.0))
+
+
+class PowerTransformer(eqx.Module):
+    """y = x^p of positive numbers, with log p = 2 tanh(raw₀ / 2).
+
+    >>> import jax.numpy as jnp
+    >>> PowerTransformer()(jnp.zeros((2, 1))).forward(jnp.array([1.0, 2.0]))
+    Array([1., 2.], dtype=float32)
+    """
+
+    @property
+    def num_params(self) -> int:
+        """One: the logarithm of the power."""
+        return 1
+
+    def __call__(self, raw: Array) -> Bijector:
+        """The bijector of shape [...] from raw numbers [..., 1]."""
+        return Power(2.0 * jnp.tanh(raw[..., 0] / 2.0))
+
+
+class SplineTransformer(eqx.Module):
+    """A monotone rational-quadratic spline: `Spline`.
+
+    Args: `bins`; `interval` (low, high); `tails`.
+
+    References: Neural Spline Flows (Durkan, Bekasov, Murray, Papamakarios 2019), arXiv:1906.04032.
+
+    >>> import jax.numpy as jnp
+    >>> SplineTransformer(4).num_params, SplineTransformer(4)(jnp.zeros((1, 11))).forward(jnp.ones(1)).round(5)
+    (11, Array([1.], dtype=float32))
+    """
+
+    bins: int = eqx.field(static=True, default=8)
+    interval: tuple[float, float] = eqx.field(static=True, default=(-3.0, 3.0))
+    tails: Tails = eqx.field(static=True, default=Tails.LINEAR)
+
+    def __check_init__(self) -> None:
+        if self.bins < 1:
+            raise ValueError(f"bins: expected at least 1, got {self.bins}")
+
+    @property
+    def num_params(self) -> int:
+        """Widths, heights, and as many slopes as the tails leave to learn."""
+        return 2 * self.bins + self.tails.num_slopes(self.bins)
+
+    def __call__(self, raw: Array) -> Bijector:
+        """The spline of shape [...] from raw numbers [..., num_params]."""
+        return Spline(raw, interval=self.interval, tails=self.tails)
+
+
+class MixtureCDFTransformer(eqx.Module):
+    """The distribution function of a mixture, as a map of ℝ: `MixtureCDF`.
+
+    At raw zeros the components lie side by side, so that they learn different things, and are together nearly the
+    kernel: the map is the identity within a few per cent where most of the mass is.
+
+    Args: `components`; `kernel`, `LOGISTIC` or `GAUSSIAN`.
+
+    References: Flow++ (Ho, Chen, Srinivas, Duan, Abbeel 2019), arXiv:1902.00275.
+
+    >>> import jax.numpy as jnp
+    >>> MixtureCDFTransformer(3)(jnp.zeros((1, 9))).forward(jnp.zeros(1)).round(3)
+    Array([0.], dtype=float32)
+    """
+
+    components: int = eqx.field(static=True, default=8)
+    kernel: Kernel = eqx.field(static=True, default=LOGISTIC)
+
+    def __check_init__(self) -> None:
+        if self.components < 1:
+            raise ValueError(f"components: expected at least 1, got {self.components}")
+
+    @property
+    def num_params(self) -> int:
+        """Weights, means and scales."""
+        return 3 * self.components
+
+    def __call__(self, raw: Array) -> Bijector:
+        """The bijector of shape [...] from raw numbers [..., 3 · components]."""
+        logits, means, scales = jnp.split(raw, 3, -1)
+        spread = 0.0 if self.components == 1 else 1.0
+        places = spread * np.linspace(-1.0, 1.0, self.components)
+        return MixtureCDF(logits, means + places, scales - spread * 0.2, kernel=self.kernel)
+
+
+class Composed(eqx.Module):
+    """Transformers one after the other; the last of the list is applied first, as in a `Chain`.
+
+    >>> import jax.numpy as jnp
+    >>> spline_then_affine = Composed([AffineTransformer(), SplineTransformer(4)])
+    >>> spline_then_affine.num_params, spline_then_affine(jnp.zeros((2, 13))).forward(jnp.ones(2)).round(5)
+    (13, Array([1., 1.], dtype=float32))
+    """
+
+    transformers: tuple[Transformer, ...]
+
+    def __init__(self, transformers: Sequence[Transformer]):
+        self.transformers = tuple(transformers)
+
+    @property
+    def num_params(self) -> int:
+        """The sum of the parts'."""
+        return sum(part.num_params for part in self.transformers)
+
+    def __call__(self, raw: Array) -> Bijector:
+        """The chain of shape [...] from raw numbers [..., num_params]."""
+        ends = np.cumsum([part.num_params for part in self.transformers])[:-1]
+        raws = jnp.split(raw, ends, -1)
+        return Chain([part(raw) for part, raw in zip(self.transformers, raws, strict=True)])

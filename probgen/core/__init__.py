@@ -1,6 +1,7 @@
-"""What a model is as a pytree: kinds of leaves, params, programs, recipes, files. Imports nothing of probgen."""
+"""What a model is as a pytree: kinds of leaves, params, programs, recipes, files, dependence. Imports nothing of probgen."""
 
 from probgen.core.binding import Contextual, bind, has_update, is_random, with_key
+from probgen.core.dependence import Dependence
 from probgen.core.files import load, save
 from probgen.core.leaves import Frozen, Kind, Leaf, Rest, combine, count_parameters, given, leaves, partition, state
 from probgen.core.numerics import log1mexp, logmeanexp
@@ -10,6 +11,7 @@ from probgen.core.vectorize import map_batch, row_number, split_key, vectorize
 
 __all__ = [
     "Contextual",
+    "Dependence",
     "Frozen",
     "Kind",
     "Leaf",

@@ -28,11 +28,28 @@ class Contextual(eqx.Module):
         """The same network with its context filled in."""
         return Contextual(self.network, context)
 
-    def __call__(self, x: Array) -> Array:
-        """Apply the network to x and the bound context."""
+    @property
+    def bound(self) -> Array:
+        """The context. Raises ValueError where none is bound."""
         if self.context is None:
             raise ValueError("this model is conditional: call the ConditionalModel with a context first")
-        return self.network(x, self.context)
+        return self.context
+
+    def __call__(self, x: Array) -> Array:
+        """Apply the network to x and the bound context."""
+        return self.network(x, self.bound)
+
+    def sequential(self) -> Any:
+        """The network's steps, which begin with the bound context."""
+        return Contextual(self.network.sequential(), self.bound)
+
+    def init(self) -> Any:
+        """The cache before the first step."""
+        return self.network.init(self.bound)
+
+    def step(self, cache: Any, value: Array, i: Array) -> tuple[Any, Array]:
+        """One step of the network's."""
+        return self.network.step(cache, value, i)
 
 
 def _rebind(model: Any, method: str, new: Callable[[Any], Any]) -> Any:

@@ -16,7 +16,7 @@ _RECIPES: dict[str, Callable[..., Any]] = {}
 
 
 class Recipe(NamedTuple):
-    """The name of a recipe and its arguments as JSON (without the key)."""
+    """The name of a recipe and its arguments as JSON, without `key` and `data`, on which only the numbers depend."""
 
     name: str
     arguments: str
@@ -54,9 +54,9 @@ def _tuples(x: Any) -> Any:
 
 
 def _plain(x: Any) -> Any:
-    """An argument with NumPy's integers as Python's, which JSON and static fields can hold."""
-    if isinstance(x, np.integer):
-        return int(x)
+    """An argument with NumPy's scalars as Python's, which JSON and static fields can hold."""
+    if isinstance(x, np.generic):
+        return x.item()
     if type(x) in (list, tuple):
         return type(x)(_plain(v) for v in x)
     return {k: _plain(v) for k, v in x.items()} if type(x) is dict else x
@@ -73,7 +73,8 @@ def _remember(model: Any, made_by: Recipe) -> Any:
 def recipe(function: F) -> F:
     """Mark a function that returns a model as a recipe: `save` then keeps its name and arguments.
 
-    Its model must have a (static) field `recipe`, as every probgen distribution and `ConditionalModel` does. A call
+    Its model must have a (static) field `recipe`, as every probgen distribution and `ConditionalModel` does. The
+    arguments `key` and `data` are not kept: they choose the model's numbers, which are in the file. A call
     with an argument that JSON cannot hold (a function, a model) is not remembered; `load` then needs `like=`. It also
     does where the model's static structure is not what the recipe builds again: because it was changed since, or
     because the recipe makes a function anew at every call (a `lambda` for an activation).
@@ -87,7 +88,8 @@ def recipe(function: F) -> F:
         args, kwargs = _plain(args), _plain(kwargs)
         model = function(*args, **kwargs)
         arguments = dict(signature.bind(*args, **kwargs).arguments)
-        arguments.pop("key", None)
+        for name_of_numbers in ("key", "data"):
+            arguments.pop(name_of_numbers, None)
         try:
             return _remember(model, Recipe(name, json.dumps(arguments, sort_keys=True)))
         except TypeError:

@@ -4,6 +4,8 @@ from probgen.distributions.base import Distribution
 from probgen.distributions.conditionals import Conditional, ConditionalModel, Given
 from probgen.distributions.dequantized import Dequantized
 from probgen.distributions.discretized import DiscretizedLogistic, DiscretizedLogisticMixture
+from probgen.distributions.from_context import FromContext
+from probgen.distributions.gaussian_mixture import GaussianMixture
 from probgen.distributions.heads import (
     BernoulliHead,
     CategoricalHead,
@@ -13,10 +15,12 @@ from probgen.distributions.heads import (
     integer_head,
 )
 from probgen.distributions.interop import as_transform, from_distrax
-from probgen.distributions.mixture import EM, CategoricalMixture, histogram, mixture
+from probgen.distributions.kmeans import kmeans, kmeans_plus_plus
+from probgen.distributions.mixture import EM, CategoricalMixture, Mixture, histogram, mixture
 from probgen.distributions.model import Model
 from probgen.distributions.observe import Bounded, observe
-from probgen.distributions.transformed import Transformed
+from probgen.distributions.on_support import on_support
+from probgen.distributions.transformed import Transformed, initialize
 
 __all__ = [
     "EM",
@@ -32,14 +36,21 @@ __all__ = [
     "DiscretizedLogisticMixture",
     "DiscretizedLogisticMixtureHead",
     "Distribution",
+    "FromContext",
+    "GaussianMixture",
     "Given",
+    "Mixture",
     "Model",
     "NormalHead",
     "Transformed",
     "as_transform",
     "from_distrax",
     "histogram",
+    "initialize",
     "integer_head",
+    "kmeans",
+    "kmeans_plus_plus",
     "mixture",
     "observe",
+    "on_support",
 ]

@@ -1,6 +1,7 @@
-"""Mixtures of independent categoricals: the baselines of discrete data, and EM as a way to train them."""
+"""Mixtures, EM as a way to train them, and those of independent categoricals: the baselines of discrete data."""
 
 import math
+from typing import Self
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,44 @@ from probgen.core import recipe
 from probgen.distributions.model import Model
 
 
-class CategoricalMixture(Model):
+class Mixture(Model):
+    """K components with weights π = softmax(logits), learned by gradients or, in an `EM`, by its steps.
+
+        p(x) = Σ_k π_k p(x | k)
+
+    A subclass has a field `logits` [K] and writes, for one event, `log_components(x)`, all log p(x | k), [K], and
+    `sample_component(key, k)`; and for EM `em_step(x, smoothing, shrinkage)`.
+    """
+
+    logits: Array
+
+    def log_components(self, x: Array) -> Array:
+        """log p(x | k) of one event, [K]."""
+        raise NotImplementedError(f"{type(self).__name__} has no components")
+
+    def sample_component(self, key: Array, k: Array) -> Array:
+        """One draw of component k."""
+        raise NotImplementedError(f"{type(self).__name__} has no sampler")
+
+    def em_step(self, x: Array, smoothing: float = 0.1, shrinkage: float = 0.0) -> Self:
+        """One step of expectation–maximization on rows [N, *event_shape], with the pseudo-rows that `EM` explains."""
+        raise NotImplementedError(f"{type(self).__name__} has no EM step")
+
+    def log_joint(self, x: Array) -> Array:
+        """log π_k + log p(x | k) of one event, [K]; its softmax is p(k | x)."""
+        return jax.nn.log_softmax(self.logits) + self.log_components(x)
+
+    def log_prob_event(self, x: Array) -> Array:
+        """log p(x) of one event."""
+        return jax.nn.logsumexp(self.log_joint(x))
+
+    def sample_event(self, key: Array) -> Array:
+        """A component, then an event of it."""
+        which, where = jax.random.split(key)
+        return self.sample_component(where, jax.random.categorical(which, self.logits))
+
+
+class CategoricalMixture(Mixture):
     """A mixture whose components take all positions to be independent.
 
         P(x) = Σ_k π_k Π_d θ_k[d, x_d]
@@ -44,25 +82,19 @@ class CategoricalMixture(Model):
         """The integers 0..levels−1."""
         return constraints.independent(constraints.integer_interval(0, self.levels - 1), self.event_dim)
 
-    def _log_joint(self, x: Array) -> Array:
-        """log π_k + log P(x | k), [K]."""
+    def log_components(self, x: Array) -> Array:
+        """log P(x | k) of one event, [K]."""
         log_theta = jax.nn.log_softmax(self.position_logits)
         chosen = jnp.take_along_axis(log_theta, x[None, ..., None].astype(jnp.int32), axis=-1)
-        return jax.nn.log_softmax(self.logits) + chosen.reshape(len(self.logits), -1).sum(-1)
+        return chosen.reshape(len(self.logits), -1).sum(-1)
 
-    def log_prob_event(self, x: Array) -> Array:
-        """log P(x) of one event."""
-        return jax.nn.logsumexp(self._log_joint(x))
+    def sample_component(self, key: Array, k: Array) -> Array:
+        """All positions, of component k."""
+        return jax.random.categorical(key, self.position_logits[k]).astype(jnp.int32)
 
-    def sample_event(self, key: Array) -> Array:
-        """A component, then all positions."""
-        which, where = jax.random.split(key)
-        k = jax.random.categorical(which, self.logits)
-        return jax.random.categorical(where, self.position_logits[k]).astype(jnp.int32)
-
-    def em_step(self, x: Array, smoothing: float, shrinkage: float) -> "CategoricalMixture":
-        """One step of expectation–maximization on rows [N, *event_shape], with the pseudo-counts that `EM` explains."""
-        responsibilities = jax.nn.softmax(jax.vmap(self._log_joint)(x))
+    def em_step(self, x: Array, smoothing: float = 0.1, shrinkage: float = 0.0) -> "CategoricalMixture":
+        """One step of expectation–maximization on rows [N, *event_shape], with the pseudo-rows that `EM` explains."""
+        responsibilities = jax.nn.softmax(jax.vmap(self.log_joint)(x))
         one_hot = jax.nn.one_hot(x.reshape(len(x), -1), self.levels)
         counts = jnp.einsum("nk,ndl->kdl", responsibilities, one_hot) + smoothing + shrinkage * one_hot.mean(0)
         weights = responsibilities.sum(0) + 1.0
@@ -75,9 +107,13 @@ class EM(Model):
 
     With all rows in one batch every step raises the posterior density. The trained mixture is `em.model`.
 
-    Args: `model`: a mixture with `em_step`; `smoothing`: pseudo-counts for each level (Laplace's rule is 1);
-    `shrinkage`: pseudo-rows that every component gets of the data's overall histogram, so that a component with few
-    rows of its own falls back on it. Together they are a Dirichlet prior on θ, and the steps find its mode.
+    Args: `model`: a `Mixture`, of categoricals or of normals; `smoothing`: pseudo-counts that know nothing of the
+    data: of categoricals for each level (Laplace's rule is 1); of normals so many rows about the component's own mean,
+    with the data's variances and no correlations; `shrinkage`: pseudo-rows that every component gets of the data as a
+    whole, so that a component with few rows of its own falls back on it. Together, and with one pseudo-row for each
+    weight, they are a conjugate prior (Dirichlet; normal–inverse-Wishart), and the steps climb to a mode.
+
+    References: Maximum Likelihood from Incomplete Data via the EM Algorithm (Dempster, Laird, Rubin 1977).
 
     >>> import jax, probgen
     >>> x = jax.random.randint(jax.random.key(0), (50, 2), 0, 3)
@@ -91,7 +127,7 @@ class EM(Model):
     pytree_aux_fields = ("shrinkage", "smoothing")
     state_fields = ("model",)
 
-    def __init__(self, model: CategoricalMixture, *, smoothing: float = 0.1, shrinkage: float = 0.0):
+    def __init__(self, model: Mixture, *, smoothing: float = 0.1, shrinkage: float = 0.0):
         self.model, self.smoothing, self.shrinkage = model, smoothing, shrinkage
         super().__init__(model.event_shape)
 
@@ -117,6 +153,8 @@ class EM(Model):
 def mixture(event_shape: tuple[int, ...], levels: int, *, components: int, key: Array) -> CategoricalMixture:
     """A mixture of independent categoricals with random, well separated components, for EM or gradients.
 
+    For integers; that of normals, for real vectors, is `probgen.flows.gaussian_mixture`.
+
     >>> import jax
     >>> mixture((8, 8), 17, components=10, key=jax.random.key(0)).position_logits.shape
     (10, 8, 8, 17)
@@ -129,6 +167,8 @@ def mixture(event_shape: tuple[int, ...], levels: int, *, components: int, key: 
 @recipe
 def histogram(event_shape: tuple[int, ...], levels: int, *, key: Array | None = None) -> CategoricalMixture:
     """Independent positions, each with a histogram over its levels: one component; one EM step counts it.
+
+    For integers; that of real numbers in bins is `probgen.flows.histogram`.
 
     >>> histogram((8, 8), 17).event_shape
     (8, 8)

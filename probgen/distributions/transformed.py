@@ -1,9 +1,12 @@
 """A base distribution pushed through a bijector: what a flow is."""
 
-from typing import Any
+import dataclasses
+from typing import Any, TypeVar, cast
 
 import distrax
+import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
 from jax import Array
 from numpyro.distributions import constraints
@@ -11,6 +14,7 @@ from numpyro.distributions.util import sum_rightmost
 
 from probgen.bijectors import Bijector, as_bijector
 from probgen.distributions.base import Distribution
+from probgen.distributions.conditionals import ConditionalModel
 from probgen.distributions.interop import from_distrax
 
 
@@ -90,3 +94,48 @@ class Transformed(Distribution):
         x, log_det = self.bijector.forward_and_log_det(z)
         log_prob = base.log_prob(z, intermediates) if intermediates else base.log_prob(z)
         return x, log_prob - self._sum(log_det)
+
+
+Flow = TypeVar("Flow", "Transformed", ConditionalModel)
+
+
+def initialize(model: Flow, batch: Array, context: Array | None = None) -> Flow:
+    """The model with its data-dependent layers (`ActNorm`) set from a batch; call it once, before training.
+
+    The batch goes through the bijector in the density direction, x → z, and each such layer sets itself so that what
+    leaves it has mean 0 and standard deviation 1 by coordinate. A flow that is the base of another is set as well.
+
+    Args: `model`: a `Transformed`, or a `ConditionalModel` of one; `batch` [N, *event]: data, enough for means and
+    standard deviations; `context` [N, *context]: of each row, for conditionals. Raises ValueError where the shapes are
+    others, or where the batch is not finite or lies outside the support.
+
+    References: Glow: Generative Flow with Invertible 1×1 Convolutions (Kingma, Dhariwal 2018), arXiv:1807.03039.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from probgen.bijectors import ActNorm
+    >>> flow = Transformed(dist.Normal(jnp.zeros(2), 1.0), ActNorm(2))
+    >>> flow = initialize(flow, jnp.array([[1.0, 10.0], [3.0, 30.0]]))
+    >>> flow.bijector.shift, jnp.exp(flow.bijector.log_scale)
+    (Array([ 2., 20.], dtype=float32), Array([ 1., 10.], dtype=float32))
+    """
+    if isinstance(model, ConditionalModel):
+        want = (len(batch), *model.context_shape)
+        if context is None or jnp.shape(context) != want:
+            raise ValueError(f"context: expected shape {want}, got {None if context is None else jnp.shape(context)}")
+        return cast(Flow, dataclasses.replace(model, model=initialize(_transformed(model.model), batch, context)))
+    model, batch = _transformed(model), jnp.asarray(batch, float)
+    if batch.ndim != model.event_dim + 1 or batch.shape[1:] != model.event_shape or not len(batch):
+        raise ValueError(f"batch: expected shape [N, {', '.join(map(str, model.event_shape))}], got {batch.shape}")
+    bijector, z = model.bijector.initialize(batch, inverse=True, context=context)
+    if not isinstance(z, jax.core.Tracer) and not np.all(np.isfinite(z)):
+        raise ValueError(
+            "batch: expected finite events within the support, got some that the inverse sends to no number"
+        )
+    base = initialize(model.base, z, context) if isinstance(model.base, Transformed) else model.base
+    return cast(Flow, model.replace(base=base, bijector=bijector))
+
+
+def _transformed(model: Any) -> Transformed:
+    if not isinstance(model, Transformed):
+        raise ValueError(f"model: expected a Transformed or a ConditionalModel of one, got a {type(model).__name__}")
+    return model

@@ -1,5 +1,23 @@
 """Flows: recipes that return a base distribution pushed through a chain of bijectors."""
 
-from probgen.flows.real_nvp import discrete_real_nvp, real_nvp
+from probgen.flows.affine import affine_flow
+from probgen.flows.autoregressive import bayes_net_flow, iaf, maf, mixture_flow
+from probgen.flows.coupling import discrete_real_nvp, nice, real_nvp
+from probgen.flows.gaussian_mixture import gaussian_mixture
+from probgen.flows.histogram import histogram
+from probgen.flows.spline import cdf_flow, nsf
 
-__all__ = ["discrete_real_nvp", "real_nvp"]
+__all__ = [
+    "affine_flow",
+    "bayes_net_flow",
+    "cdf_flow",
+    "discrete_real_nvp",
+    "gaussian_mixture",
+    "histogram",
+    "iaf",
+    "maf",
+    "mixture_flow",
+    "nice",
+    "nsf",
+    "real_nvp",
+]

@@ -10,9 +10,9 @@ import numpyro.distributions as dist
 from jax import Array
 
 from probgen.core import Contextual, recipe
-from probgen.distributions import Conditional, ConditionalModel, integer_head
+from probgen.distributions import Conditional, ConditionalModel, GaussianMixture, integer_head
 from probgen.latent.latent_variable import LatentVariableModel
-from probgen.latent.parts import BoundedNormalHead, GaussianMixture
+from probgen.latent.parts import BoundedNormalHead
 from probgen.networks import MLP, Pixels
 
 

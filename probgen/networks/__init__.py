@@ -3,7 +3,7 @@
 from probgen.networks.convolution import CausalConvolution, GatedPixelCNN
 from probgen.networks.dropout import Dropout
 from probgen.networks.levels import Pixels
-from probgen.networks.masked import MADE, MaskedLinear
+from probgen.networks.masked import MADE
 from probgen.networks.mlp import MLP, Linear
 from probgen.networks.time import NoiseEmbedding, ResidualMLP
 
@@ -14,7 +14,6 @@ __all__ = [
     "Dropout",
     "GatedPixelCNN",
     "Linear",
-    "MaskedLinear",
     "NoiseEmbedding",
     "Pixels",
     "ResidualMLP",

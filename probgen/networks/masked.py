@@ -1,7 +1,9 @@
-"""Masked dense networks: output d sees only the inputs that come before it in an order."""
+"""Masked dense networks: an output sees only the inputs that it may depend on."""
 
+import functools
 import math
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -9,49 +11,40 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from probgen.core import Dependence
 from probgen.networks.dropout import Dropout
+from probgen.networks.masked_steps import MaskedSteps
 from probgen.networks.mlp import Linear
 
+BLOCK = 64  # rows of a masked matrix that are multiplied at once, by the columns that any of them sees
 
-class MaskedLinear(eqx.Module):
-    """y = (W ⊙ M) x + b, with M_ij = 1 where out_degrees_i ≥ in_degrees_j.
 
-    The degrees are static integers, and the mask is made from them at trace time: a mask that is an array among the
-    leaves could be trained.
+class Units(NamedTuple):
+    """Of each layer's units the variables that they belong to, sorted by level, and its mask.
 
-    >>> import jax, jax.numpy as jnp
-    >>> layer = MaskedLinear((1, 2, 3), (1, 2), key=jax.random.key(0))
-    >>> jax.jacobian(layer)(jnp.ones(3)) == 0
-    Array([[False,  True,  True],
-           [False, False,  True]], dtype=bool)
+    A hidden unit may see the parents of its variable; the inputs and outputs are the variables themselves.
     """
 
-    linear: Linear
-    in_degrees: tuple[int, ...] = eqx.field(static=True)
-    out_degrees: tuple[int, ...] = eqx.field(static=True)
-
-    def __init__(self, in_degrees: Sequence[int], out_degrees: Sequence[int], *, scale: float = 1.0, key: Array):
-        self.in_degrees, self.out_degrees = tuple(in_degrees), tuple(out_degrees)
-        self.linear = Linear(len(self.in_degrees), len(self.out_degrees), scale=scale, key=key)
-
-    def __call__(self, x: Array) -> Array:
-        """Apply the layer to a vector."""
-        mask = np.greater_equal.outer(np.array(self.out_degrees), np.array(self.in_degrees))
-        return jnp.where(mask, self.linear.weight, 0.0) @ x + self.linear.bias
+    variables: tuple[tuple[int, ...], ...]
+    masks: tuple[np.ndarray, ...]
 
 
 class MADE(eqx.Module):
-    """A masked MLP, x [D] (and a context) → [D, num_params], whose row d depends only on x before d in the order.
+    """A masked MLP, x [D] (and a context) → [D, num_params], whose row d depends only on the x that d may depend on.
 
-    The input with position i in the order (from 1) has degree i; hidden units go through the degrees 1..D−1 in turn
-    (0 too with a context, which every unit of the first layer sees); the output of position i has degree i − 1.
+    A hidden unit may see the parents of one variable, and what sees no more than that: W_ij is masked unless the
+    inputs that unit j sees are among those that unit i may see. The units are sorted by level, so that the masks are
+    block-triangular and the blocks of zeros are never multiplied. Masks are made at trace time from static facts: one
+    that is an array among the leaves could be trained.
 
     Args: `dim` D; `num_params` for each output; `hidden` widths; `order`: a permutation of 0..D−1, the first to be
-    generated first (0..D−1 by default); `context_dim`; `activation`; `dropout` after each hidden layer; `out_scale`.
-    Raises ValueError where `order` is no permutation.
+    generated first (0..D−1 by default), or any `Dependence`: groups, a graph; `context_dim`: every unit of the first
+    layer sees the context; `activation`; `dropout` after each hidden layer; `out_scale` of the last weights.
+    Raises ValueError where `order` is no permutation, or a layer has fewer units than there are sets of parents in a
+    graph.
 
     References: MADE: Masked Autoencoder for Distribution Estimation (Germain, Gregor, Murray, Larochelle 2015),
-    arXiv:1502.03509.
+    arXiv:1502.03509; for graphs: Graphical Normalizing Flows (Wehenkel, Louppe 2021), arXiv:2006.02548.
 
     >>> import jax, jax.numpy as jnp
     >>> net = MADE(3, 2, hidden=(8,), key=jax.random.key(0))
@@ -59,9 +52,10 @@ class MADE(eqx.Module):
     (3, 2)
     """
 
-    layers: tuple[MaskedLinear, ...]
+    layers: tuple[Linear, ...]
     context: Linear | None
     dropout: Dropout
+    dependence: Dependence = eqx.field(static=True)
     num_params: int = eqx.field(static=True)
     activation: Callable[[Array], Array] = eqx.field(static=True)
 
@@ -71,36 +65,96 @@ class MADE(eqx.Module):
         num_params: int,
         *,
         hidden: Sequence[int] = (256, 256),
-        order: Sequence[int] | None = None,
+        order: Sequence[int] | Dependence | None = None,
         context_dim: int | None = None,
         activation: Callable[[Array], Array] = jax.nn.silu,
         dropout: float = 0.0,
         out_scale: float = 0.1,
         key: Array,
     ):
-        order = tuple(range(dim)) if order is None else tuple(order)
-        if sorted(order) != list(range(dim)):
-            raise ValueError(f"order: expected a permutation of 0..{dim - 1}, got {order}")
-        position = np.empty(dim, int)
-        position[list(order)] = np.arange(1, dim + 1)
-        lowest = 0 if context_dim else min(1, dim - 1)
-        units = [lowest + np.arange(size) % max(dim - lowest, 1) for size in hidden]
-        every: list[np.ndarray] = [position, *units, np.repeat(position - 1, num_params)]
-        degrees = [tuple(int(d) for d in layer) for layer in every]
-        keys = jax.random.split(key, len(degrees))
-        scales = [math.sqrt(2.0)] * len(hidden) + [out_scale]
+        if not isinstance(order, Dependence):
+            order = Dependence.in_order(range(dim) if order is None else order)
+        if order.dim != dim:
+            raise ValueError(f"order: expected {dim} variables, got {order.dim}")
+        sizes, scales = (dim, *hidden, num_params * dim), [math.sqrt(2.0)] * len(hidden) + [out_scale]
+        *keys, context_key = jax.random.split(key, len(sizes))
         self.layers = tuple(
-            MaskedLinear(i, o, scale=s, key=k)
-            for i, o, s, k in zip(degrees[:-1], degrees[1:], scales, keys, strict=False)
+            Linear(i, o, scale=s, key=k) for i, o, s, k in zip(sizes[:-1], sizes[1:], scales, keys, strict=True)
         )
-        self.context = Linear(context_dim, len(degrees[1]), key=keys[-1]) if context_dim else None
-        self.dropout, self.num_params, self.activation = Dropout(dropout), int(num_params), activation
+        self.context = Linear(context_dim, sizes[1], key=context_key) if context_dim else None
+        self.dependence, self.num_params = order, int(num_params)
+        self.dropout, self.activation = Dropout(dropout), activation
+        self.units  # noqa: B018 (or the widths are refused)
+
+    @property
+    def units(self) -> Units:
+        """Who sees what."""
+        hidden = tuple(layer.bias.shape[-1] for layer in self.layers[:-1])
+        return _units(self.dependence, hidden, self.context is not None)
+
+    def _parts(self, layer: int) -> int:
+        """The rows of the last layer lie parameter by parameter, which is how the transformers read them."""
+        return self.num_params if layer == len(self.layers) - 1 else 1
+
+    def sequential(self) -> MaskedSteps:
+        """The network as steps, group by group, each unit computed once: what an inverse or a draw asks for."""
+        if self.dropout.key is not None and self.dropout.is_random:
+            raise ValueError("dropout: a network with a key bound drops other units at each pass, and has no steps")
+        parts = tuple(self._parts(i) for i in range(len(self.layers)))
+        levels = [self.dependence.levels[list(units)] for units in self.units.variables]
+        return MaskedSteps.arrange(self.layers, self.units.masks, levels, parts, self.context, self.activation)
 
     def __call__(self, x: Array, context: Array | None = None) -> Array:
         """Apply the network to a vector, and to a context where it was built with `context_dim`."""
-        for i, layer in enumerate(self.layers[:-1]):
-            x = layer(x)
+        x, last = _reordered(x, self.dependence.order), len(self.layers) - 1
+        for i, (layer, mask) in enumerate(zip(self.layers, self.units.masks, strict=True)):
+            x = _product(layer, mask, self._parts(i), x)
             if i == 0 and self.context is not None and context is not None:
-                x = x + self.context(context)
-            x = self.dropout(self.activation(x))
-        return self.layers[-1](x).reshape(-1, self.num_params)
+                x = x + self.context(context).reshape(x.shape)
+            x = x if i == last else self.dropout(self.activation(x[0]))
+        return _reordered(x, np.argsort(self.dependence.order)).T
+
+
+def _reordered(x: Array, order: Sequence[int] | np.ndarray) -> Array:
+    order = np.asarray(order)
+    return x if (order == np.arange(len(order))).all() else x[..., order]
+
+
+def _product(layer: Linear, mask: np.ndarray, parts: int, x: Array) -> Array:
+    """(W ⊙ M) x + b of `parts` stacked matrices, without the columns that no row of a block sees: [parts, rows]."""
+    rows, products = len(mask), []
+    weight, bias = layer.weight.reshape(parts, *mask.shape), layer.bias.reshape(parts, rows)
+    ends = np.linspace(0, rows, max(1, min(4, rows * parts // BLOCK)) + 1).astype(int)
+    for start, end in zip(ends[:-1], ends[1:], strict=True):
+        block = mask[start:end]
+        seen = int(np.flatnonzero(block.any(0))[-1]) + 1 if block.any() else 0
+        w = jnp.where(block[:, :seen], weight[:, start:end, :seen], 0.0)
+        product = x[:seen] @ w.reshape(parts * (end - start), seen).T
+        products.append(product.reshape(parts, end - start) + bias[:, start:end])
+    return jnp.concatenate(products, -1)
+
+
+@functools.lru_cache(maxsize=256)
+def _units(dependence: Dependence, hidden: tuple[int, ...], has_context: bool) -> Units:
+    matrix, order = dependence.matrix, list(dependence.order)
+    owners = tuple(_owners(matrix[order], order, size, has_context, dependence.parents is None) for size in hidden)
+    sees = [np.eye(dependence.dim, dtype=bool)[order], *(matrix[list(layer)] for layer in owners), matrix[order]]
+    masks = [sees[1][:, order]]
+    for before, after in zip(sees[1:-1], sees[2:], strict=True):
+        missing = before.astype(np.float32) @ (~after).T.astype(np.float32)  # how much of `before` it must not see
+        masks.append(missing.T == 0)
+    return Units((tuple(order), *owners, tuple(order)), tuple(masks))
+
+
+def _owners(sorted_rows: np.ndarray, order: list[int], size: int, has_context: bool, nested: bool) -> tuple[int, ...]:
+    """One variable for each set of parents, in order of level, spread over the units of a layer."""
+    first: dict[bytes, int] = {}
+    for row, variable in zip(sorted_rows, order, strict=True):
+        if row.any() or has_context:
+            first.setdefault(row.tobytes(), variable)
+    candidates = list(first.values()) or order[:1]
+    if size < len(candidates) and not nested:
+        raise ValueError(f"hidden: expected at least {len(candidates)} units, one a set of parents, got {size}")
+    if size < len(candidates):
+        return tuple(candidates[i] for i in np.linspace(0, len(candidates) - 1, size).round().astype(int))
+    return tuple(candidates[i * len(candidates) // size] for i in range(size))

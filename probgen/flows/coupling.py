@@ -1,18 +1,47 @@
-"""RealNVP, for vectors and for discrete images."""
+"""Coupling flows: NICE, RealNVP, and RealNVP for discrete images."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import distrax
-import jax
 import jax.numpy as jnp
-import numpyro.distributions as dist
 from jax import Array
 
-from probgen.bijectors import Affine, AffineTransformer, Chain, Coupling, Permute, Reshape, Reverse, Sigmoid, Stacked
-from probgen.core import Contextual, recipe
+from probgen.bijectors import AffineTransformer, Chain, Reshape, ShiftTransformer, Sigmoid
+from probgen.core import recipe
 from probgen.distributions import ConditionalModel, Dequantized, Transformed
-from probgen.networks import MLP
+from probgen.flows.layers import coupling_layer, flow_of_layers
+
+
+@recipe
+def nice(
+    dim: int,
+    *,
+    layers: int = 8,
+    hidden: Sequence[int] = (256, 256),
+    dropout: float = 0.0,
+    permute: bool = False,
+    unroll: int = 4,
+    context_dim: int | None = None,
+    key: Array,
+) -> Transformed | ConditionalModel:
+    """Additive couplings, which keep volumes, and one scale for each coordinate at the end.
+
+        x = a ⊙ (f₁ ∘ … ∘ f_L)(z) + b,   f_l: (z_A, z_B) ↦ (z_A, z_B + t_l(z_A)) and a permutation
+
+    Args: as `real_nvp`'s.
+
+    References: NICE: Non-linear Independent Components Estimation (Dinh, Krueger, Bengio 2015), arXiv:1410.8516 (its
+    base is logistic).
+
+    >>> import jax, jax.numpy as jnp
+    >>> nice(2, layers=4, hidden=(16,), key=jax.random.key(0)).log_prob(jnp.zeros((5, 2))).shape
+    (5,)
+    """
+    layer = coupling_layer(
+        dim, ShiftTransformer(), hidden=hidden, dropout=dropout, permute=permute, context_dim=context_dim
+    )
+    return flow_of_layers(dim, layer, layers=layers, unroll=unroll, context_dim=context_dim, key=key)
 
 
 @recipe
@@ -42,23 +71,10 @@ def real_nvp(
     >>> flow.log_prob(jnp.zeros((5, 2))).shape
     (5,)
     """
-    if dim < 2:
-        raise ValueError(f"dim: a coupling needs at least 2, got {dim}")
-    split, transformer = dim // 2, AffineTransformer()
-
-    def layer(key: Array) -> Chain:
-        net_key, order_key = jax.random.split(key)
-        out = (dim - split) * transformer.num_params
-        net = MLP(
-            split, out, hidden=hidden, activation=jax.nn.relu, dropout=dropout, context_dim=context_dim, key=net_key
-        )
-        order = Permute(jax.random.permutation(order_key, dim)) if permute else Reverse()
-        return Chain([Coupling(Contextual(net) if context_dim else net, transformer, split=split), order])
-
-    couplings = Stacked(jax.vmap(layer)(jax.random.split(key, layers)), unroll)
-    bijector = Chain([Affine(jnp.zeros(dim), jnp.zeros(dim)), couplings])
-    flow = Transformed(dist.Normal(jnp.zeros(dim), 1.0).to_event(1), bijector)
-    return ConditionalModel(flow, (context_dim,)) if context_dim else flow
+    layer = coupling_layer(
+        dim, AffineTransformer(), hidden=hidden, dropout=dropout, permute=permute, context_dim=context_dim
+    )
+    return flow_of_layers(dim, layer, layers=layers, unroll=unroll, context_dim=context_dim, key=key)
 
 
 @recipe

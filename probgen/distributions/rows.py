@@ -1,0 +1,34 @@
+"""Sums over many rows, block by block, so that memory does not grow with their number."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+_BLOCK_NUMBERS = 1 << 22  # of the largest array that a block makes: 16 MB in float32
+
+
+def block_size(numbers_per_row: int) -> int:
+    """How many rows make a block, where a function of one row makes an array of so many numbers."""
+    return max(1, _BLOCK_NUMBERS // max(1, numbers_per_row))
+
+
+def sum_over_rows(function: Callable[..., Any], rows: tuple[Array, ...], size: int) -> Any:
+    """Σ function(*block) over blocks of `size` rows and what is left of them; `function` returns sums over its rows.
+
+    >>> import jax.numpy as jnp
+    >>> sum_over_rows(lambda x: x.sum(0), (jnp.ones((10, 2)),), 4)
+    Array([10., 10.], dtype=float32)
+    """
+    count = len(rows[0])
+    whole = count // size * size
+    total = function(*(x[whole:] for x in rows)) if whole < count or not count else None
+    if not whole:
+        return total
+    blocks = tuple(x[:whole].reshape(-1, size, *x.shape[1:]) for x in rows)
+    zero = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(function, *(x[0] for x in blocks)))
+    add = lambda a, b: jax.tree.map(jnp.add, a, b)
+    summed, _ = lax.scan(lambda so_far, block: (add(so_far, function(*block)), None), zero, blocks)
+    return summed if total is None else add(summed, total)

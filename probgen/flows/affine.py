@@ -1,0 +1,28 @@
+"""The affine flow, which is the multivariate normal."""
+
+from collections.abc import Sequence
+
+from jax import Array
+
+from probgen.bijectors import Triangular
+from probgen.core import recipe
+from probgen.distributions import ConditionalModel, Transformed
+from probgen.flows.layers import moved_by_context, standard_normal
+
+
+@recipe
+def affine_flow(
+    dim: int, *, context_dim: int | None = None, hidden: Sequence[int] = (64, 64), key: Array
+) -> Transformed | ConditionalModel:
+    """A triangular matrix and a shift on a standard normal base: the multivariate normal of any mean and covariance.
+
+        x = L z + b,   x ~ Normal(b, L Lᵀ)
+
+    Args: `dim` D; with `context_dim` a `ConditionalModel`, whose mean and covariance an MLP (`hidden` widths) moves.
+
+    >>> import jax, jax.numpy as jnp
+    >>> affine_flow(2, key=jax.random.key(0)).log_prob(jnp.zeros(2)).round(4)
+    Array(-1.8379, dtype=float32)
+    """
+    flow = Transformed(standard_normal(dim), Triangular(dim))
+    return moved_by_context(flow, hidden=hidden, context_dim=context_dim, key=key)

@@ -1,0 +1,214 @@
+"""Inference for programs that can only be run: amortized posteriors from simulations."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+import optax
+from jax import Array
+from numpyro.distributions import biject_to
+from numpyro.distributions.transforms import AffineTransform, ComposeTransform, ReshapeTransform, Transform
+
+from probgen.core import Frozen, split_key
+from probgen.distributions import ConditionalModel, Transformed
+from probgen.inference.trainer import fit
+
+Simulator = Callable[[Array, Array], Array]
+
+
+class Posterior(eqx.Module):
+    """x → q(θ | x): what `npe` returns, an ordinary distribution for each x, with the support of the prior.
+
+        θ = constrain(mean + sd ⊙ y),   y ~ flow((x − mean_x) / sd_x)
+
+    The density is exact for q, and q approximates the posterior.
+
+    Args: `flow`: the trained conditional; `to_theta`: from its space to θ; `statistics`: mean and sd of x.
+
+    >>> import jax, jax.numpy as jnp, probgen
+    >>> flow = probgen.flows.real_nvp(2, layers=2, hidden=(8,), context_dim=3, key=jax.random.key(0))
+    >>> q = Posterior(flow, dist.transforms.SigmoidTransform(), Frozen((jnp.zeros(3), jnp.ones(3))))(jnp.ones((5, 3)))
+    >>> q.batch_shape, q.event_shape, q.support.base_constraint
+    ((5,), (2,), UnitInterval(lower_bound=0.0, upper_bound=1.0))
+    """
+
+    flow: ConditionalModel
+    to_theta: Transform
+    statistics: Frozen
+
+    def __call__(self, x: Array) -> Transformed:
+        """The distribution of θ given data [*batch, *context]; ValueError where they have another shape."""
+        return Transformed(self.flow(self.standardize(jnp.asarray(x))), self.to_theta)
+
+    def standardize(self, x: Array) -> Array:
+        """Data as the flow sees them: of mean 0 and sd 1 over the simulations."""
+        mean, sd = self.statistics.value
+        if x.shape[x.ndim - mean.ndim :] != mean.shape:
+            raise ValueError(f"x: expected [..., {', '.join(map(str, mean.shape))}], got {x.shape}")
+        return (x - mean) / sd
+
+
+def npe(
+    simulator: Simulator,
+    prior: dist.Distribution,
+    flow: ConditionalModel,
+    *,
+    num_simulations: int,
+    steps: int,
+    batch_size: int = 256,
+    optimizer: optax.GradientTransformation | None = None,
+    validation_fraction: float = 0.1,
+    key: Array,
+    progress: bool | str = True,
+) -> Posterior:
+    """Amortized neural posterior estimation: one flow that is the posterior of every data set.
+
+        max_φ E_{θ ~ prior, x ~ simulator(θ)} [log q_φ(θ | x)],   which is attained by q = p(θ | x)
+
+    The flow lives in the unconstrained space of the prior; there θ, and x, are standardized by the simulations' means
+    and sds. What it is worth is measured by `probgen.evaluation.sbc_ranks`.
+
+    Args:
+        simulator: `(key, theta [*event]) -> x [*context]`, mapped over simulations by `vmap`; what JAX cannot trace
+            goes through `jax.pure_callback(…, vmap_method="sequential")`.
+        prior: a numpyro distribution of a number or a vector, of batch shape () (`.to_event(1)` makes it so).
+        flow: a conditional over vectors of as many numbers as the prior has in unconstrained space (a simplex has one
+            less), whose context is x: `probgen.flows.real_nvp(D, context_dim=…, key=…)`.
+        num_simulations: how many are drawn, all before training.
+        steps, batch_size: of `fit`.
+        optimizer: an optax transformation; by default Adam whose rate falls from 1e-3 to 0 as a cosine.
+        validation_fraction: of the simulations, held out; the params that were best on them are returned.
+        key: a `jax.random.key`.
+        progress: as for `fit`.
+
+    Raises ValueError, before training, where prior, flow and simulator do not fit together, where the prior cannot be
+    drawn from, or simulations are not finite (and how many).
+
+    References: Fast ε-free Inference of Simulation Models with Bayesian Conditional Density Estimation (Papamakarios,
+    Murray 2016), arXiv:1605.06376; Automatic Posterior Transformation for Likelihood-free Inference (Greenberg,
+    Nonnenmacher, Macke 2019), arXiv:1905.07488.
+
+    >>> import jax, probgen
+    >>> prior = dist.Uniform(0.0, 1.0).expand([2]).to_event(1)
+    >>> simulator = lambda key, theta: theta + 0.1 * jax.random.normal(key, (2,))
+    >>> flow = probgen.flows.real_nvp(2, layers=2, hidden=(8,), context_dim=2, key=jax.random.key(0))
+    >>> posterior = npe(simulator, prior, flow, num_simulations=300, steps=3, key=jax.random.key(1), progress=False)
+    >>> posterior(jax.numpy.array([0.5, 0.2])).sample(jax.random.key(2), (10,)).shape
+    (10, 2)
+    """
+    if not 0 <= validation_fraction < 1:
+        raise ValueError(f"validation_fraction: expected a number in [0, 1), got {validation_fraction}")
+    simulation_key, fit_key = split_key(key, (2,))
+    constrain = _constrain(prior)
+    _check_fit(simulator, prior, flow, constrain)
+    theta, x = simulate(simulator, prior, num_simulations, key=simulation_key)
+    y = _within(constrain.inv(theta))
+    standard = _standard(y)
+    posterior = Posterior(flow, ComposeTransform([standard, constrain]), Frozen(_moments(x)))
+    rows = (standard.inv(y), posterior.standardize(x))
+    held_out = round(validation_fraction * num_simulations)
+    result = fit(
+        flow,
+        tuple(row[held_out:] for row in rows),
+        optimizer=optax.adam(optax.cosine_decay_schedule(1e-3, steps)) if optimizer is None else optimizer,
+        steps=steps,
+        batch_size=min(batch_size, num_simulations - held_out),
+        validation=tuple(row[:held_out] for row in rows) if held_out else None,
+        key=fit_key,
+        progress=progress,
+    )
+    return eqx.tree_at(lambda p: p.flow, posterior, result.model)
+
+
+def simulate(
+    simulator: Simulator, prior: dist.Distribution, num_simulations: int, *, key: Array
+) -> tuple[Array, Array]:
+    """Draws of (θ, x), θ ~ prior and x = simulator(key, θ): [N, *event] and [N, *context].
+
+    Raises ValueError where some are not finite, and says how many.
+
+    >>> import jax
+    >>> theta, x = simulate(lambda key, theta: theta + jax.random.normal(key), dist.Normal(), 5, key=jax.random.key(0))
+    >>> theta.shape, x.shape
+    ((5,), (5,))
+    """
+    if num_simulations < 1:
+        raise ValueError(f"num_simulations: expected at least 1, got {num_simulations}")
+    prior_key, simulator_key = split_key(key, (2,))
+    theta = prior.sample(prior_key, (num_simulations,))
+    _check_finite("prior", theta, theta)
+    x = jax.jit(jax.vmap(simulator))(split_key(simulator_key, (num_simulations,)), theta)
+    x = jnp.asarray(x, jnp.result_type(x, float))
+    _check_finite("simulator", x, theta)
+    return theta, x
+
+
+def _check_finite(name: str, draws: Array, theta: Array) -> None:
+    bad = ~np.isfinite(np.asarray(draws)).reshape(len(draws), -1).all(1)
+    if bad.any():
+        raise ValueError(
+            f"{name}: {bad.sum()} of {len(draws)} draws are not finite, the first at theta = {theta[bad.argmax()]}"
+        )
+
+
+def _constrain(prior: dist.Distribution) -> Transform:
+    """A vector of unconstrained numbers → θ. Raises ValueError where the prior is not of the kind that is needed."""
+    if not isinstance(prior, dist.Distribution):
+        raise ValueError(f"prior: expected a numpyro distribution, got {type(prior).__name__}")
+    name = type(prior).__name__
+    if prior.batch_shape or len(prior.event_shape) > 1:
+        raise ValueError(
+            f"prior: expected the distribution of a number or a vector, got batch shape {prior.batch_shape} and event "
+            f"shape {prior.event_shape}" + ("; .to_event(1) makes a batch an event" if prior.batch_shape else "")
+        )
+    try:
+        support: Any = prior.support
+        discrete = support is None or support.is_discrete
+        constrain = None if discrete else biject_to(support)
+        jax.eval_shape(prior.sample, jax.random.key(0))
+    except NotImplementedError:
+        raise ValueError(f"prior: {name} has no density over a known support, or cannot be drawn from") from None
+    if constrain is None:
+        raise ValueError(f"prior: expected a distribution with a density, got {name}, whose support is discrete")
+    return constrain if prior.event_shape else ComposeTransform([ReshapeTransform((), (1,)), constrain])
+
+
+def _check_fit(simulator: Simulator, prior: dist.Distribution, flow: ConditionalModel, constrain: Transform) -> None:
+    if not isinstance(flow, ConditionalModel):
+        raise ValueError(
+            f"flow: expected a ConditionalModel, such as real_nvp(…, context_dim=…), got {type(flow).__name__}"
+        )
+    wanted = constrain.inverse_shape(prior.event_shape)
+    if flow.model.event_shape != wanted:
+        raise ValueError(
+            f"flow: expected events of shape {wanted}, the prior's unconstrained numbers, got {flow.model.event_shape}"
+        )
+    theta = jax.ShapeDtypeStruct(prior.event_shape, jnp.result_type(float))
+    made = jax.eval_shape(simulator, jax.random.key(0), theta).shape
+    if made != flow.context_shape:
+        raise ValueError(
+            f"flow: expected contexts of shape {made}, which the simulator returns, got {flow.context_shape}"
+        )
+
+
+def _within(y: Array) -> Array:
+    """A draw that rounded to an end of the support, at infinity here, is put beside the outermost of the others."""
+    finite = jnp.isfinite(y)
+    low, high = jnp.min(y, 0, where=finite, initial=jnp.inf), jnp.max(y, 0, where=finite, initial=-jnp.inf)
+    return jnp.clip(y, low, high)
+
+
+def _standard(y: Array) -> AffineTransform:
+    mean, sd = y.mean(0), y.std(0)
+    if not (sd > 0).all():
+        raise ValueError(f"prior: number {int(jnp.argmin(sd > 0))} (unconstrained) is the same in all {len(y)} draws")
+    return AffineTransform(mean, sd)
+
+
+def _moments(x: Array) -> tuple[Array, Array]:
+    sd = x.std(0)
+    return x.mean(0), jnp.where(sd > 0, sd, 1.0)  # what never varies says nothing, and does no harm

@@ -1,0 +1,130 @@
+"""A masked network evaluated group by group, in the work of about one pass."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from probgen.networks.mlp import Linear
+
+CHUNK = 8  # groups whose earlier inputs are summed by one large product; only inputs within a chunk are summed singly
+
+
+class Cache(NamedTuple):
+    """What a step has seen: the numbers that enter each layer, and the sums of those of earlier chunks.
+
+    `entering[l]`: [steps · width_l]; `sums[l]`: [CHUNK, width_{l+1}].
+    """
+
+    entering: tuple[Array, ...]
+    sums: tuple[Array, ...]
+    from_context: Array | None
+
+
+class Rows(NamedTuple):
+    """A layer with its units in the places of their steps: weight [steps, width, …], bias [steps, width]."""
+
+    weight: Array
+    bias: Array
+
+
+class MaskedSteps(eqx.Module):
+    """A `MADE` as `init(context) -> cache` and `step(cache, value, i) -> (cache, raw)`.
+
+    Units are computed once, in the step at which all that they see is known. A step sums over the inputs of its own
+    chunk of steps, and the first of a chunk over all earlier ones at once for the whole chunk, as blocked triangular
+    solves do: the work is that of about one pass, and most of it in large products.
+
+    The weights of layer l are [steps, width_{l+1}, steps · width_l]: a step's units are padded to one number.
+    """
+
+    layers: tuple[Rows, ...]
+    context: Rows | None
+    parts: int = eqx.field(static=True)
+    chunk: int = eqx.field(static=True)
+    activation: Callable[[Array], Array] = eqx.field(static=True)
+
+    @classmethod
+    def arrange(
+        cls,
+        layers: Sequence[Linear],
+        masks: Sequence[np.ndarray],
+        levels: Sequence[np.ndarray],
+        parts: Sequence[int],
+        context: Linear | None,
+        activation: Callable[[Array], Array],
+    ) -> "MaskedSteps":
+        """From the layers of a `MADE` and their masks. `levels`: the steps of the units of the input and of each layer;
+        `parts`: how many matrices are stacked in each layer."""
+        groups = int(levels[-1].max()) + 1
+        chunk = min(CHUNK, groups)
+        slots = [_slots(level, -(-groups // chunk) * chunk) for level in levels]
+        arranged = []
+        for before, after, layer, mask, stacked in zip(slots[:-1], slots[1:], layers, masks, parts, strict=True):
+            weight = jnp.where(mask, layer.weight.reshape(stacked, *mask.shape), 0.0)
+            weight = jnp.pad(weight, ((0, 0), (0, 0), (0, 1)))[:, :, before.ravel()]
+            arranged.append(_rows(weight, layer.bias, after))
+        if context is None:
+            return cls(tuple(arranged), None, parts[-1], chunk, activation)
+        shift = _rows(context.weight.reshape(parts[0], len(masks[0]), -1), context.bias, slots[1])
+        return cls(tuple(arranged), shift, parts[-1], chunk, activation)
+
+    def init(self, context: Array | None = None) -> Cache:
+        """The cache before the first step."""
+        weights = [layer.weight for layer in self.layers]
+        entering = tuple(jnp.zeros(weight.shape[-1], weight.dtype) for weight in weights)
+        sums = tuple(jnp.zeros((self.chunk, weight.shape[1]), weight.dtype) for weight in weights)
+        shift = None if self.context is None or context is None else self.context.weight @ context + self.context.bias
+        return Cache(entering, sums, shift)
+
+    def step(self, cache: Cache, value: Array, i: Array) -> tuple[Cache, Array]:
+        """Raw numbers [width, num_params] of group i, told the values [width] of group i − 1 (any for i = 0)."""
+        within = i % self.chunk
+        value = jnp.where(i > 0, value, 0.0).astype(cache.entering[0].dtype)
+        entering = [_put(cache.entering[0], value, i - 1), *cache.entering[1:]]
+        sums = lax.cond(within == 0, lambda: self._sum_earlier(tuple(entering), i), lambda: cache.sums)
+        for n, layer in enumerate(self.layers):
+            out = sums[n][within] + layer.bias[i] + self._sum_within(layer.weight, entering[n], i)
+            if n == 0 and cache.from_context is not None:
+                out = out + cache.from_context[i]
+            if n < len(self.layers) - 1:
+                entering[n + 1] = _put(entering[n + 1], self.activation(out), i)
+        return Cache(tuple(entering), sums, cache.from_context), out.reshape(self.parts, -1).T
+
+    def _sum_earlier(self, entering: tuple[Array, ...], i: Array) -> tuple[Array, ...]:
+        rows = [lax.dynamic_slice_in_dim(layer.weight, i, self.chunk) for layer in self.layers]
+        return tuple(
+            (x @ w.reshape(-1, len(x)).T).reshape(self.chunk, -1) for x, w in zip(entering, rows, strict=True)
+        )
+
+    def _sum_within(self, weight: Array, x: Array, i: Array) -> Array:
+        width = len(x) // len(weight) * self.chunk
+        start = i // self.chunk * width
+        row = lax.dynamic_slice(weight, (i, 0, start), (1, weight.shape[1], width))[0]
+        return lax.dynamic_slice_in_dim(x, start, width) @ row.T
+
+
+def _put(x: Array, value: Array, i: Array) -> Array:
+    return lax.dynamic_update_slice_in_dim(x, value, i * len(value), 0)
+
+
+def _slots(levels: np.ndarray, steps: int) -> np.ndarray:
+    """[steps, width]: the numbers of the units of each level, padded by -1."""
+    groups = [np.flatnonzero(levels == level) for level in range(steps)]
+    slots = np.full((steps, max(map(len, groups))), -1)
+    for level, group in enumerate(groups):
+        slots[level, : len(group)] = group
+    return slots
+
+
+def _rows(weight: Array, bias: Array, slots: np.ndarray) -> Rows:
+    """Rows [parts, units, …] in the places of their steps, [steps, parts · width, …]; zero where a place is empty."""
+
+    def placed(full: Array) -> Array:
+        padded = jnp.pad(full, ((0, 0), (0, 1), *[(0, 0)] * (full.ndim - 2)))[:, slots]
+        return jnp.moveaxis(padded, 0, 1).reshape(len(slots), -1, *full.shape[2:])
+
+    return Rows(placed(weight), placed(bias.reshape(weight.shape[:2])))
