@@ -1,175 +1,168 @@
-"""The training step of an affine coupling flow beside its bare conditioner networks and beside flowjax.
+"""probgen's flows beside their own bare networks, flowjax, zuko and nflows: one process, everybody in turns.
 
-    python benchmarks/flows_vs_peers.py [--rounds 100] [--json FILE]
+    python benchmarks/flows_vs_peers.py [--contests step,compile,draws,finite] [--flows coupling-affine,maf,…]
+        [--dims 8,43,64] [--layers 5,32] [--peers flowjax,zuko,nflows] [--rounds 20] [--json FILE]
 
-All flows: D = 43, 5 affine couplings, conditioners 21 -> 256 -> 256 -> 44 with relu, batch 512, float32, optax.adam.
+The same architecture everywhere: conditioners of 2×256 with relu, 5 or 32 layers, 8 bins on [−3, 3], batches of 512 in
+float32, Adam with a rate of 1e-3, and a data set of 16 batches of standard normal numbers. What still differs:
+flowjax's splines learn two slopes more; flowjax shuffles between layers, where the others reverse the order or swap the
+halves; the affine scales are exponentials, softpluses or sigmoids of what the networks say.
 
-The bare networks are the very conditioners of the probgen flow (its weights, its module), each applied to 21 of the
-43 columns, with the mean square of their outputs as the loss. "loop" has five separate trees of weights, as a
-person would write who has no flow in mind; "scan" has them stacked, as the flow does. In both, every network's
-gradient goes to its weights and, as in a flow, to its input (the next network's input is the sum of the
-batch and a slice of the last output), since a flow's layers cannot run side by side either. The reference is the loop.
+- step: the training step, by maximum likelihood. The reference are the bare conditioners, trained alike. flowjax
+  appears with its own step and in probgen's; zuko eagerly and through torch.compile. Targets are judged by the faster.
+- compile: the first call of a fresh step less the second one, by depth; the caches are cleared before each.
+- draws: from a MAF, with the agreement of the numbers (`flows_sampling.py`).
+- finite: splines at wild raw numbers (`flows_finiteness.py`).
+
+Peers that are not installed are left out with a word.
 """
 
 import argparse
+import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
-import equinox as eqx
-import flowjax.distributions
-import flowjax.flows
+import flows_finiteness
+import flows_sampling
 import jax
-import jax.numpy as jnp
-import optax
-import paramax
-from flowjax.train.losses import MaximumLikelihoodLoss
-from flowjax.train.train_utils import step as flowjax_step
-from jax import Array, lax
-from pairing import Turns, compile_seconds, environment, paired, show, write_json
+from flows_architecture import KINDS, PEERS, Architecture, Contender, standard_normal_batches
+from flows_jax import networks_step, probgen_step
+from flows_outcomes import Outcome, Target, contest, show_targets
+from pairing import Turns, compile_seconds, environment, show, write_json
 
-import probgen
-
-DIM, LAYERS, HIDDEN, BATCH = 43, 5, (256, 256), 512
-OPTIMIZER = optax.adam(1e-3)
-REFERENCE = "networks alone (loop)"
+NETWORKS = "networks alone"
+MOST_OF_NETWORKS = {"coupling-affine": 1.1, "maf": 0.9}
+MOST_OF_FLOWJAX = {"coupling-spline": 0.7, "maf-spline": 0.7}
+MOST_OF_ZUKO, SHALLOW, DEEP, MOST_OF_SHALLOW = 0.5, 4, 32, 1.3
 
 
-def trainer(loss: Callable[[Any, Array], Array], params: Any, x: Array) -> Callable[[], Array]:
-    """One step of jitted, donated, hand-written training at a time; the params stay inside."""
-
-    def step(params: Any, opt_state: Any, x: Array) -> tuple[Any, Any, Array]:
-        value, grads = jax.value_and_grad(loss)(params, x)
-        updates, opt_state = OPTIMIZER.update(grads, opt_state)
-        return optax.apply_updates(params, updates), opt_state, value
-
-    compiled = jax.jit(step, donate_argnums=(0, 1))
-    state = jax.tree.map(jnp.copy, (params, OPTIMIZER.init(params)))
-
-    def call() -> Array:
-        nonlocal state
-        *state, value = compiled(*state, x)
-        return value
-
-    return call
-
-
-def probgen_trainer(flow: Any, x: Array) -> Callable[[], Array]:
-    params, rest = probgen.partition(flow)
-    return trainer(lambda params, x: -probgen.combine(params, rest).log_prob(x).mean(), params, x)
-
-
-def conditioners(flow: Any) -> Any:
-    """The stacked networks inside `real_nvp`."""
-    couplings = flow.bijector.bijectors[1].layers
-    return couplings.bijectors[0].conditioner
-
-
-def networks_trainer(flow: Any, x: Array, *, scan: bool) -> Callable[[], Array]:
-    params, rest = probgen.partition(conditioners(flow))
-    inputs = DIM // 2
-
-    def apply(h: Array, params: Any) -> tuple[Array, Array]:
-        out = jax.vmap(probgen.combine(params, rest))(h)
-        return x[:, :inputs] + out[:, :inputs], jnp.mean(out**2)
-
-    def loss(params: Any, x: Array) -> Array:
-        h = x[:, :inputs]
-        if scan:
-            return jnp.sum(lax.scan(apply, h, params)[1])
-        total = 0.0
-        for one in params:
-            h, value = apply(h, one)
-            total += value
-        return total
-
-    separate = [jax.tree.map(lambda leaf, i=i: leaf[i], params) for i in range(LAYERS)]
-    return trainer(loss, params if scan else separate, x)
-
-
-def flowjax_flow(key: Array) -> Any:
-    base = flowjax.distributions.Normal(jnp.zeros(DIM))
-    return flowjax.flows.coupling_flow(
-        key, base_dist=base, flow_layers=LAYERS, nn_width=HIDDEN[0], nn_depth=len(HIDDEN)
-    )  # its default transformer is the affine one
-
-
-def flowjax_trainer(flow: Any, x: Array) -> Callable[[], Array]:
-    """flowjax's own jitted step and loss, as `fit_to_data` calls them."""
-    frozen = lambda leaf: isinstance(leaf, paramax.NonTrainable)
-    params, static = eqx.partition(flow, eqx.is_inexact_array, is_leaf=frozen)
-    state, loss = (params, OPTIMIZER.init(params)), MaximumLikelihoodLoss()
-
-    def call() -> Array:
-        nonlocal state
-        *state, value = flowjax_step(
-            state[0], static, x, optimizer=OPTIMIZER, opt_state=state[1], loss_fn=loss, key=None
-        )
-        return value
-
-    return call
-
-
-def flowjax_hand_trainer(flow: Any, x: Array) -> Callable[[], Array]:
-    """flowjax's flow in the same hand-written step as ours, without `filter_jit` and with donation."""
-    frozen = lambda leaf: isinstance(leaf, paramax.NonTrainable)
-    params, static = eqx.partition(flow, eqx.is_inexact_array, is_leaf=frozen)
-    return trainer(lambda p, x: -paramax.unwrap(eqx.combine(p, static)).log_prob(x).mean(), params, x)
-
-
-def evaluators(flow: Any, peer: Any, x: Array, key: Array) -> dict[str, dict[str, Callable[[], Array]]]:
-    peer_params, peer_static = eqx.partition(peer, eqx.is_array)
-    log_prob = jax.jit(lambda f, x: f.log_prob(x))
-    sample = jax.jit(lambda f, key: f.sample(key, (BATCH,)))
-    peer_log_prob = jax.jit(lambda p, x: eqx.combine(p, peer_static).log_prob(x))
-    peer_sample = jax.jit(lambda p, key: eqx.combine(p, peer_static).sample(key, (BATCH,)))
-    return {
-        "log_prob": {"probgen": lambda: log_prob(flow, x), "flowjax": lambda: peer_log_prob(peer_params, x)},
-        "sample": {"probgen": lambda: sample(flow, key), "flowjax": lambda: peer_sample(peer_params, key)},
+def step_contenders(architecture: Architecture, args: argparse.Namespace) -> dict[str, Contender]:
+    batches, key = standard_normal_batches(architecture.dim), jax.random.key(0)
+    found = {
+        NETWORKS: networks_step(architecture, batches, key),
+        "probgen": probgen_step(architecture, batches, key),
     }
+    if "flowjax" in args.peers:
+        import flows_flowjax
+
+        found["flowjax"] = flows_flowjax.own_step(architecture, batches, key)
+        found["flowjax (hand-written step)"] = flows_flowjax.hand_step(architecture, batches, key)
+    if torch_peers := [peer for peer in ("zuko", "nflows") if peer in args.peers]:
+        import flows_torch
+
+        for peer in torch_peers:
+            found |= flows_torch.steps(peer, architecture, batches, compile_limit=args.compile_limit)
+    return found
+
+
+def against(turns: Turns, peer: str) -> float:
+    """The ratio of probgen's step to the peer's faster one."""
+    own = [name for name in turns.seconds if name.startswith(peer)]
+    if not own:
+        return float("nan")
+    return turns.timing("probgen", to=min(own, key=lambda name: turns.timing(name, to=name).ms)).ratio
+
+
+def step_contests(args: argparse.Namespace) -> Iterator[Outcome]:
+    for architecture in (Architecture(k, d, n) for k in args.flows for d in args.dims for n in args.layers):
+        found = step_contenders(architecture, args)
+        title = f"training step, {architecture}"
+        turns, measured = contest(title, found, reference=NETWORKS, rounds=args.rounds, steps=args.steps)
+        limits = {NETWORKS: MOST_OF_NETWORKS.get(architecture.kind)}
+        limits |= {"flowjax": MOST_OF_FLOWJAX.get(architecture.kind), "zuko": MOST_OF_ZUKO}
+        what = f"step, {architecture.kind}, D = {architecture.dim}, {architecture.layers} layers: probgen / "
+        asked = {name: limit for name, limit in limits.items() if limit and (name == NETWORKS or name in args.peers)}
+        yield Outcome(
+            title, measured, [Target(what + name, against(turns, name), limit) for name, limit in asked.items()]
+        )
+
+
+def compile_contests(args: argparse.Namespace) -> Iterator[Outcome]:
+    """Depth 4 and depth 32, at the greatest of the dimensions, in turns; each time a new flow and a new jit."""
+    builders: dict[str, Callable[..., Contender]] = {"probgen": probgen_step}
+    if "flowjax" in args.peers:
+        import flows_flowjax
+
+        builders["flowjax"] = flows_flowjax.hand_step
+    batches = standard_normal_batches(max(args.dims), number=2)
+    for kind in args.flows:
+        seconds: dict[str, list[float]] = {f"{name}, {n}": [] for name in builders for n in (SHALLOW, DEEP)}
+        for _ in range(args.compilations):
+            for name, build in builders.items():
+                for layers in (SHALLOW, DEEP):
+                    step = build(Architecture(kind, max(args.dims), layers), batches, jax.random.key(0)).call
+                    jax.clear_caches()
+                    seconds[f"{name}, {layers}"].append(compile_seconds(step) - compile_seconds(step))
+        yield compile_outcome(f"compilation of a step by depth, {kind}, D = {max(args.dims)}", kind, Turns(seconds))
+
+
+def compile_outcome(title: str, kind: str, turns: Turns) -> Outcome:
+    shallow, deep = (f"probgen, {n}" for n in (SHALLOW, DEEP))
+    timings = {name: turns.timing(name, to=shallow) for name in turns.seconds}
+    show(title, timings, shallow)
+    ratio = lambda a, b: turns.timing(a, to=b).ratio
+    targets = [Target(f"compilation, {kind}: {DEEP} layers / {SHALLOW} layers", ratio(deep, shallow), MOST_OF_SHALLOW)]
+    for n in (SHALLOW, DEEP):
+        if f"flowjax, {n}" in turns.seconds:
+            measured = ratio(f"probgen, {n}", f"flowjax, {n}")
+            targets.append(Target(f"compilation, {kind}, {n} layers: probgen / flowjax", measured, 1.0))
+    return Outcome(title, {name: timing._asdict() for name, timing in timings.items()}, targets)
+
+
+CONTESTS: dict[str, Callable[[argparse.Namespace], Iterator[Outcome]]] = {
+    "step": step_contests,
+    "compile": compile_contests,
+    "draws": lambda args: flows_sampling.contests(args.peers, rounds=args.draw_rounds),
+    "finite": lambda args: flows_finiteness.contests(args.peers),
+}
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = lambda text: [part for part in text.split(",") if part]
+    numbers = lambda text: [int(part) for part in names(text)]
+    parser.add_argument("--contests", type=names, default=list(CONTESTS))
+    parser.add_argument("--flows", type=names, default=list(KINDS))
+    parser.add_argument("--dims", type=numbers, default=[8, 43, 64])
+    parser.add_argument("--layers", type=numbers, default=[5, 32])
+    parser.add_argument("--peers", type=names, default=list(PEERS))
+    parser.add_argument("--rounds", type=int, default=20, help="of the training steps")
+    parser.add_argument("--steps", type=int, default=2, help="in a turn")
+    parser.add_argument("--draw-rounds", type=int, default=7)
+    parser.add_argument("--compilations", type=int, default=3, help="of each depth")
+    parser.add_argument("--compile-limit", type=float, default=900.0, help="seconds for torch.compile; 0: not at all")
+    parser.add_argument("--json", metavar="FILE")
+    args = parser.parse_args()
+    for given, known in ((args.contests, list(CONTESTS)), (args.flows, KINDS), (args.peers, PEERS)):
+        if unknown := set(given) - set(known):
+            parser.error(f"expected some of {', '.join(known)}; got {', '.join(sorted(unknown))}")
+    return args
+
+
+def installed(peers: list[str]) -> list[str]:
+    found = [peer for peer in peers if importlib.util.find_spec(peer)]
+    for peer in peers:
+        if peer not in found:
+            print(f"{peer} is not installed: left out")
+    return found
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=100)
-    parser.add_argument("--steps", type=int, default=2, help="steps in a turn")
-    parser.add_argument("--json", metavar="FILE")
-    args = parser.parse_args()
-    flow_key, peer_key, data_key, sample_key = jax.random.split(jax.random.key(0), 4)
-    x = jax.random.normal(data_key, (BATCH, DIM))
-    flow = probgen.flows.real_nvp(DIM, layers=LAYERS, hidden=HIDDEN, key=flow_key)
-    peer = flowjax_flow(peer_key)
-    groups: dict[str, tuple[str, dict[str, Callable[[], Array]]]] = {
-        "training step": (
-            REFERENCE,
-            {
-                REFERENCE: networks_trainer(flow, x, scan=False),
-                "networks alone (scan)": networks_trainer(flow, x, scan=True),
-                "probgen": probgen_trainer(flow, x),
-                "flowjax (its step)": flowjax_trainer(peer, x),
-                "flowjax (hand-written step)": flowjax_hand_trainer(peer, x),
-            },
-        )
-    }
-    groups |= {name: ("flowjax", calls) for name, calls in evaluators(flow, peer, x, sample_key).items()}
-    report: dict[str, Any] = {"command": " ".join(sys.argv), "environment": environment("flowjax"), "tables": {}}
-    measured: dict[str, Turns] = {}
-    print(f"{report['command']}\n{report['environment']}")
-    for title, (reference, calls) in groups.items():
-        compiling = {name: compile_seconds(call) for name, call in calls.items()}
-        turns = paired(calls, rounds=args.rounds, steps=args.steps)
-        timings = {name: turns.timing(name, to=reference) for name in calls}
-        show(f"{title}, D={DIM}, {LAYERS} layers, hidden {HIDDEN}, batch {BATCH}", timings, reference)
-        print("compile seconds: " + ", ".join(f"{name} {s:.2f}" for name, s in compiling.items()))
-        report["tables"][title] = {n: {**t._asdict(), "compile_s": compiling[n]} for n, t in timings.items()}
-        measured[title] = turns
-    step = measured["training step"]
-    report["targets"] = {
-        "probgen / networks alone (at most 1.1)": step.timing("probgen", to=REFERENCE).ratio,
-        "probgen / flowjax (at most 1)": step.timing("probgen", to="flowjax (its step)").ratio,
-    }
-    print("\n" + "\n".join(f"{name}: {value:.3f}" for name, value in report["targets"].items()))
-    write_json(args.json, report)
+    args = arguments()
+    args.peers = installed(args.peers)
+    packages = [*args.peers, *(["torch"] if {"zuko", "nflows"} & set(args.peers) else [])]
+    report: dict[str, Any] = {"command": " ".join(sys.argv), "environment": environment(*packages), "contests": {}}
+    print(f"{report['command']}\n{report['environment']}", flush=True)
+    targets: list[Target] = []
+    for name in args.contests:
+        for outcome in CONTESTS[name](args):
+            targets += outcome.targets
+            report["contests"][outcome.title] = outcome.measured
+            report["targets"] = [{**target._asdict(), "met": target.met} for target in targets]
+            write_json(args.json, report)  # after every contest: a long run may be stopped
+            sys.stdout.flush()
+    show_targets(targets)
 
 
 if __name__ == "__main__":

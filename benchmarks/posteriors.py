@@ -40,11 +40,15 @@ CONTENDERS: dict[str, tuple[MakeGuide, float]] = {
 class Training:
     """One guide on its way: its steps are taken in turns with others, `spent` seconds in all."""
 
-    def __init__(self, program: Callable, make: MakeGuide, rate: float, key: Array, particles: int = PARTICLES, objective=None):
+    def __init__(
+        self, program: Callable, make: MakeGuide, rate: float, key: Array, particles: int = PARTICLES, objective=None
+    ):
         began = time.perf_counter()
         guide_key, self.key = jax.random.split(key)
         self.program, self.guide, self.rate = program, make(program, guide_key), rate
-        optimizer = optax.inject_hyperparams(optax.adam)(learning_rate=rate)
+        optimizer = optax.chain(
+            optax.clip_by_global_norm(10.0), optax.inject_hyperparams(optax.adam)(learning_rate=rate)
+        )
         self.svi = SVI(program, self.guide, optimizer, objective or Trace_ELBO(particles, vectorize_particles=True))
         self.state = self.svi.init(self.key)
         self.advance = jax.jit(self._advance)
@@ -144,9 +148,12 @@ def compare(posterior: Posterior, seconds: float, seed: int, contenders=None) ->
 def show(name, results):
     print(f"\n{name}")
     for who, r in results.items():
-        print(f"{who:24s} elbo {r.elbo:10.3f} ± {r.elbo_se:.3f}  mean {r.mean_error:6.3f} sd {r.sd_error:6.3f}  "
-              f"khat {r.khat:5.2f}  ess {r.ess:7.0f} /s {r.ess_per_second:9.0f}  steps {r.steps:6d} "
-              f"{r.seconds:5.1f}s compile {r.compile_seconds:5.1f}", flush=True)
+        print(
+            f"{who:24s} elbo {r.elbo:10.3f} ± {r.elbo_se:.3f}  mean {r.mean_error:6.3f} sd {r.sd_error:6.3f}  "
+            f"khat {r.khat:5.2f}  ess {r.ess:7.0f} /s {r.ess_per_second:9.0f}  steps {r.steps:6d} "
+            f"{r.seconds:5.1f}s compile {r.compile_seconds:5.1f}",
+            flush=True,
+        )
 
 
 def main() -> None:

@@ -16,8 +16,9 @@ import numpyro.distributions as dist
 from numpyro.distributions import transforms
 
 from probgen import autoregressive, bijectors, distributions, flows, latent, score
+from probgen.core import Dependence
 from probgen.inference import estimators
-from probgen.networks import MLP
+from probgen.networks import MADE, MLP
 
 KEY = jax.random.key(7)
 
@@ -53,6 +54,18 @@ def _vector(*values: float) -> jax.Array:
     return jnp.array(values)
 
 
+GRAPH = ((0, 0, 0, 0), (1, 0, 0, 0), (1, 0, 0, 0), (0, 1, 1, 0))  # x₀ → x₁, x₂ → x₃
+
+
+def _masked(dependence: Any, transformer: Any, **how: Any) -> bijectors.MaskedAutoregressive:
+    net = MADE(dependence.dim, transformer.num_params, hidden=(12,), order=dependence, out_scale=0.5, key=KEY)
+    return bijectors.MaskedAutoregressive(net, transformer, dependence, **how)
+
+
+def _raw(*shape: int) -> jax.Array:
+    return jax.random.normal(KEY, shape)
+
+
 _LOWER = jnp.array([[2.0, 0.0, 0.0], [1.0, 0.5, 0.0], [3.0, -1.0, 4.0]])
 
 
@@ -68,6 +81,33 @@ BIJECTORS = [
     BijectorRow("affine", lambda: bijectors.Affine(_vector(1.0, -1.0), _vector(0.3, -0.2)), _vector(0.5, 2.0)),
     BijectorRow("sigmoid", bijectors.Sigmoid, jnp.array(0.7)),
     BijectorRow("logit", bijectors.Logit, jnp.array(0.7)),
+    BijectorRow("exp", bijectors.Exp, jnp.array(0.7)),
+    BijectorRow("softplus", bijectors.Softplus, jnp.array(-0.7)),
+    BijectorRow("tanh", bijectors.Tanh, jnp.array(0.7)),
+    BijectorRow("gaussian CDF", bijectors.GaussianCDF, jnp.array(0.7)),
+    BijectorRow("power", lambda: bijectors.Power(_vector(0.3, -0.5)), _vector(0.7, 2.0)),
+    BijectorRow("leaky relu", lambda: bijectors.LeakyReLU(_vector(0.3, -0.5)), _vector(0.7, -2.0)),
+    BijectorRow("spline", lambda: bijectors.Spline(_raw(2, 11)), _vector(0.7, -2.0)),
+    BijectorRow("spline, scalar", lambda: bijectors.Spline(_raw(11)), jnp.array(-0.7)),
+    BijectorRow(
+        "spline, bounded",
+        lambda: bijectors.Spline(_raw(2, 13), interval=(0.0, 1.0), tails=bijectors.Tails.BOUNDED),
+        _vector(0.7, 0.02),
+    ),
+    BijectorRow(
+        "spline, circular", lambda: bijectors.Spline(_raw(2, 12), tails=bijectors.Tails.CIRCULAR), _vector(0.7, -2.0)
+    ),
+    BijectorRow("mixture CDF", lambda: bijectors.MixtureCDF(*_raw(3, 2, 4)), _vector(0.7, -2.0)),
+    BijectorRow(
+        "mixture CDF, gaussian",
+        lambda: bijectors.MixtureCDF(*_raw(3, 2, 4), kernel=bijectors.GAUSSIAN),
+        _vector(0.7, -2.0),
+    ),
+    BijectorRow(
+        "mixture CDF, uniform",
+        lambda: bijectors.MixtureCDF(*_raw(3, 4), kernel=bijectors.GAUSSIAN, uniform=True),
+        jnp.array(0.7),
+    ),
     BijectorRow(
         "piecewise linear", lambda: bijectors.PiecewiseLinear(_vector(0.3, -0.2, 1.0), -1.0, 2.0), jnp.array(0.7)
     ),
@@ -123,6 +163,47 @@ BIJECTORS = [
         lambda: bijectors.Chain([bijectors.Reshape((4,), (2, 2)), distrax.Tanh(), _coupling(split=2)]),
         _vector(0.3, -0.4, 0.5, 0.2),
     ),
+    BijectorRow(
+        "coupling spline",
+        lambda: bijectors.Coupling(_net(2, 22), bijectors.SplineTransformer(4), split=2),
+        _vector(0.3, -0.4, 1.0, 2.0),
+    ),
+    BijectorRow(
+        "coupling mixture",
+        lambda: bijectors.Coupling(
+            _net(2, 22),
+            bijectors.Composed([bijectors.AffineTransformer(), bijectors.MixtureCDFTransformer(3)]),
+            split=2,
+        ),
+        _vector(0.3, -0.4, 1.0, 2.0),
+    ),
+    BijectorRow(
+        "masked autoregressive",
+        lambda: _masked(Dependence.in_order((2, 0, 3, 1)), bijectors.AffineTransformer()),
+        _vector(0.3, -0.4, 1.0, 2.0),
+    ),
+    BijectorRow(
+        "masked autoregressive, leaky relu, pass by pass",
+        lambda: _masked(Dependence.in_order(range(4)), bijectors.LeakyReLUTransformer(), invert=bijectors.pass_by_pass),
+        _vector(0.3, -0.4, 1.0, -2.0),
+    ),
+    BijectorRow(
+        "masked autoregressive, spline, two passes",
+        lambda: _masked(Dependence.in_order(range(4), passes=2), bijectors.SplineTransformer(4)),
+        _vector(0.3, -0.4, 1.0, 2.0),
+    ),
+    BijectorRow(
+        "masked autoregressive, mixture, graph, fixed point",
+        lambda: _masked(Dependence.of_graph(GRAPH), bijectors.MixtureCDFTransformer(3), invert=bijectors.fixed_point),
+        _vector(0.3, -0.4, 1.0, 2.0),
+    ),
+    BijectorRow(
+        "masked autoregressive, stacked, inverse",
+        lambda: bijectors.Inverse(
+            bijectors.stack([_masked(Dependence.in_order(range(4)), bijectors.AffineTransformer())] * 2)
+        ),
+        _vector(0.3, -0.4, 1.0, 2.0),
+    ),
     BijectorRow("inverse", lambda: bijectors.Inverse(_coupling(split=2)), _vector(0.3, -0.4, 1.0, 2.0)),
     BijectorRow(
         "stacked",
@@ -170,6 +251,12 @@ def _line(low: float, high: float, num: int = 4001) -> tuple[Callable[[], Any], 
     return lambda: jnp.linspace(low, high, num), (high - low) / (num - 1)
 
 
+def _lines(low: float, high: float, num: int = 4001) -> tuple[Callable[[], Any], float]:
+    """As `_line`, of vectors of one number."""
+    events, volume = _line(low, high, num)
+    return lambda: events()[:, None], volume
+
+
 def _plane(low: float, high: float, num: int = 201) -> tuple[Callable[[], Any], float]:
     axis = jnp.linspace(low, high, num)
     return lambda: jnp.stack(jnp.meshgrid(axis, axis), -1).reshape(-1, 2), ((high - low) / (num - 1)) ** 2
@@ -178,6 +265,7 @@ def _plane(low: float, high: float, num: int = 201) -> tuple[Callable[[], Any], 
 _NO_PARAMS = {"learnable": "it is a value: what a head returns", "score": "it has no learnable numbers"}
 _STATE = {"learnable": "its parameters are state, which only `update` changes", "score": "as above"}
 _ONE_COMPONENT = {"learnable": "the weight of the only component is 1 whatever its logit"}
+_MASKED = {"learnable": "the weights between nothing and one number are masked"}
 _BOUND = {"score": "there is no exact density to differentiate"}
 
 DISTRIBUTIONS = [
@@ -209,6 +297,25 @@ DISTRIBUTIONS = [
             flows.real_nvp(2, layers=2, hidden=(8,), key=KEY), bijectors.Affine(jnp.ones(2), jnp.zeros(2))
         ),
         *_plane(-8, 8),
+    ),
+    DistributionRow("affine_flow", lambda: flows.affine_flow(2, key=KEY), *_plane(-8, 8)),
+    DistributionRow("cdf_flow", lambda: flows.cdf_flow(bins=4, key=KEY), *_lines(-8, 8)),
+    DistributionRow(
+        "cdf_flow, uniform", lambda: flows.cdf_flow(bins=4, uniform=True, interval=(0.0, 1.0), key=KEY), *_lines(0, 1)
+    ),
+    DistributionRow("nice", lambda: flows.nice(2, layers=2, hidden=(8,), key=KEY), *_plane(-8, 8)),
+    DistributionRow("maf", lambda: flows.maf(2, layers=2, hidden=(8,), key=KEY), *_plane(-8, 8)),
+    DistributionRow("maf of one number", lambda: flows.maf(1, layers=2, hidden=(8,), key=KEY), *_lines(-8, 8), _MASKED),
+    DistributionRow("iaf", lambda: flows.iaf(2, layers=2, hidden=(8,), permute=True, key=KEY), *_plane(-8, 8)),
+    DistributionRow("nsf", lambda: flows.nsf(2, layers=2, bins=4, hidden=(8,), linear=True, key=KEY), *_plane(-8, 8)),
+    DistributionRow(
+        "nsf, autoregressive", lambda: flows.nsf(2, layers=2, bins=4, hidden=(8,), passes=None, key=KEY), *_plane(-8, 8)
+    ),
+    DistributionRow(
+        "mixture_flow", lambda: flows.mixture_flow(2, components=3, hidden=(8,), key=KEY), *_plane(-10, 10)
+    ),
+    DistributionRow(
+        "bayes_net_flow", lambda: flows.bayes_net_flow([[0, 0], [1, 0]], bins=4, hidden=(8,), key=KEY), *_plane(-8, 8)
     ),
     DistributionRow("real_nvp", lambda: flows.real_nvp(2, layers=4, hidden=(8,), key=KEY), *_plane(-8, 8)),
     DistributionRow(
@@ -306,6 +413,14 @@ CONDITIONALS = {
         _net(3, 12), distributions.DiscretizedLogisticMixtureHead(4, 2), event_shape=(2,)
     ),
     "real_nvp": lambda: flows.real_nvp(2, layers=2, hidden=(8,), context_dim=3, key=KEY),
+    "affine_flow": lambda: flows.affine_flow(2, context_dim=3, hidden=(8,), key=KEY),
+    "cdf_flow": lambda: flows.cdf_flow(bins=4, context_dim=3, hidden=(8,), key=KEY),
+    "nice": lambda: flows.nice(2, layers=2, hidden=(8,), context_dim=3, key=KEY),
+    "maf": lambda: flows.maf(2, layers=2, hidden=(8,), context_dim=3, key=KEY),
+    "iaf of one number": lambda: flows.iaf(1, layers=2, hidden=(8,), context_dim=3, key=KEY),
+    "nsf": lambda: flows.nsf(2, layers=2, bins=4, hidden=(8,), context_dim=3, key=KEY),
+    "mixture_flow": lambda: flows.mixture_flow(2, components=3, hidden=(8,), context_dim=3, key=KEY),
+    "bayes_net_flow": lambda: flows.bayes_net_flow([[0, 0], [1, 0]], bins=4, hidden=(8,), context_dim=3, key=KEY),
     "gaussian_mixture": lambda: flows.gaussian_mixture(2, components=2, hidden=(8,), context_dim=3, key=KEY),
     "real histogram": lambda: flows.histogram(
         2, low=-1.0, high=(1.0, 3.0), bins=4, hidden=(8,), context_dim=3, key=KEY

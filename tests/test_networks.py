@@ -4,8 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from registry import GRAPH
 
-from probgen.networks import MADE, MLP, CausalConvolution, GatedPixelCNN, MaskedLinear, ResidualMLP
+from probgen.core import Dependence, with_key
+from probgen.networks import MADE, MLP, CausalConvolution, GatedPixelCNN, ResidualMLP
 
 KEY = jax.random.key(3)
 
@@ -37,13 +39,82 @@ def test_made_shows_the_context_to_every_output_through_hidden_units():
 
 
 def test_masks_are_not_leaves():
-    layer = MaskedLinear((1, 2), (1, 2), key=KEY)
-    assert sorted(leaf.shape for leaf in jax.tree.leaves(layer)) == [(2,), (2, 2)]
+    net = MADE(2, 1, hidden=(3,), key=KEY)
+    assert sorted(leaf.shape for leaf in jax.tree.leaves(net)) == [(2,), (2, 3), (3,), (3, 2)]
+
+
+STRUCTURES = {
+    "order": Dependence.in_order((3, 1, 0, 2)),
+    "two passes": Dependence.in_order((3, 1, 0, 2), passes=2),
+    "graph": Dependence.of_graph(GRAPH),
+    "no edges": Dependence.of_graph(np.zeros((4, 4))),
+    "many": Dependence.in_order(range(21)),
+    "many, seven passes": Dependence.in_order(np.random.default_rng(0).permutation(21), passes=7),
+}
+
+
+@pytest.mark.parametrize("name", STRUCTURES)
+@pytest.mark.parametrize("hidden", [(), (24, 40)])
+def test_masked_networks_depend_on_parents_alone_and_their_steps_agree(name, hidden):
+    dependence = STRUCTURES[name]
+    net = MADE(dependence.dim, 2, hidden=hidden, order=dependence, context_dim=2, activation=jnp.tanh, key=KEY)
+    x, context = jax.random.normal(KEY, (dependence.dim,)), jnp.array([0.3, -1.0])
+    np.testing.assert_array_equal(_dependence(lambda x: net(x, context), x), dependence.matrix)
+    assert np.all(np.any(jax.jacobian(net, 1)(x, context) != 0, axis=(1, 2)))
+
+    steps, want = net.sequential(), net(x, context)
+    step = jax.jit(lambda *args: steps.step(*args))
+    cache, value = steps.init(context), jnp.zeros(max(map(len, dependence.groups)))
+    for i, group in enumerate(dependence.groups):
+        cache, raw = step(cache, value, i)
+        np.testing.assert_allclose(raw[: len(group)], want[np.array(group)], rtol=1e-4, atol=1e-5)
+        value = jnp.full_like(value, jnp.nan).at[: len(group)].set(x[np.array(group)])
+        value = jnp.where(jnp.isnan(value), 0.0, value)
+
+
+def test_a_graph_wants_a_unit_for_each_set_of_parents():
+    with pytest.raises(ValueError, match="one a set of parents"):
+        MADE(4, 1, hidden=(1,), order=Dependence.of_graph(GRAPH), key=KEY)
+    with pytest.raises(ValueError, match="expected 3 variables"):
+        MADE(3, 1, order=Dependence.of_graph(GRAPH), key=KEY)
+
+
+def test_steps_with_dropout_are_refused():
+    net = MADE(3, 1, hidden=(8,), dropout=0.5, key=KEY)
+    net.sequential()
+    with pytest.raises(ValueError, match="dropout"):
+        with_key(net, KEY).sequential()
+
+
+@pytest.mark.parametrize(
+    ("adjacency", "words"),
+    [
+        ([[0, 1], [1, 0]], "0 → 1 → 0"),
+        ([[1]], "0 → 0"),
+        ([[0, 0, 1], [1, 0, 0], [0, 1, 0]], "cycle"),
+        ([[0, 0, 0]], "square"),
+    ],
+)
+def test_graphs_with_cycles_are_refused(adjacency, words):
+    with pytest.raises(ValueError, match=words):
+        Dependence.of_graph(adjacency)
+
+
+def test_a_graph_is_sorted_by_longest_paths():
+    chain_and_shortcut = np.zeros((4, 4))
+    chain_and_shortcut[[0, 3, 1, 1], [2, 0, 3, 2]] = 1  # 2 → 0 → 3 → 1 and 2 → 1
+    assert Dependence.of_graph(chain_and_shortcut).groups == ((2,), (0,), (3,), (1,))
+
+
+@pytest.mark.parametrize("passes", [1, 5])
+def test_passes_between_two_and_all(passes):
+    with pytest.raises(ValueError, match="passes"):
+        Dependence.in_order(range(4), passes=passes)
 
 
 @pytest.mark.parametrize("order", [(0, 1), (0, 1, 1), (1, 2, 3)])
 def test_made_refuses_an_order_that_is_no_permutation(order):
-    with pytest.raises(ValueError, match="permutation"):
+    with pytest.raises(ValueError, match="permutation|3 variables"):
         MADE(3, 1, order=order, key=KEY)
 
 

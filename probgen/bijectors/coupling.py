@@ -16,9 +16,8 @@ class Coupling(Bijector):
 
         log|det| = Σ_{i∈B} log ∂τ/∂x_i
 
-    Args: `conditioner` h: any callable pytree, [|A|] → [|B|, num_params], or flat, [num_params · |B|], parameter by
-    parameter (first the shifts of all, say, then all log-scales); `transformer` τ: raw [|B|, num_params] → elementwise
-    bijector; A is the first `split` coordinates, or those where `mask` is True.
+    Args: `conditioner` h: any callable pytree, [|A|] → [|B| · num_params] in row-major order; `transformer` τ: raw
+    [|B|, num_params] → elementwise bijector; A is the first `split` coordinates, or those where `mask` is True.
     Raises ValueError where not exactly one of `split` and `mask` is given, where A or B is empty, or where the
     conditioner's output has another size.
 
@@ -76,14 +75,11 @@ class Coupling(Bijector):
     def _both(self, x: Array, *, inverse: bool) -> tuple[Array, Array]:
         fixed, moved = self._parts(x)
         raw, num_params = self.conditioner(fixed), self.transformer.num_params
-        if raw.ndim == 1 and raw.size == moved.size * num_params:
-            raw = raw.reshape(num_params, -1).T
-        if raw.shape != (moved.size, num_params):
+        if raw.size != moved.size * num_params:
             raise ValueError(
-                f"conditioner: expected {num_params} numbers for each of {moved.size} coordinates, "
-                f"got {raw.shape}"
+                f"conditioner: expected {num_params} numbers for each of {moved.size} coordinates, got {raw.shape}"
             )
-        tau = self.transformer(raw)
+        tau = self.transformer(raw.reshape(moved.size, num_params))
         moved, log_det = apply(tau, moved, inverse=inverse)
         return self._join(fixed, moved), log_det
 

@@ -1,15 +1,15 @@
 """Monotone rational-quadratic splines, with linear tails, on an interval, or around a circle."""
 
 import enum
-import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+import numpy as np
+from jax import Array
 from numpyro.distributions import constraints
 
 from probgen.bijectors.base import Bijector
@@ -63,9 +63,7 @@ class Spline(Bijector):
     tails: Tails = eqx.field(static=True)
     rank: int = eqx.field(static=True)
 
-    def __init__(
-        self, raw: Array, *, interval: tuple[float, float] = (-3.0, 3.0), tails: Tails = Tails.LINEAR
-    ):
+    def __init__(self, raw: Array, *, interval: tuple[float, float] = (-3.0, 3.0), tails: Tails = Tails.LINEAR):
         low, high = (float(end) for end in interval)
         if not low < high:
             raise ValueError(f"interval: expected low < high, got {interval}")
@@ -114,70 +112,77 @@ def _on_interval(function: Callable[..., tuple[Array, Array]], x: Array, spline:
     raw = jnp.broadcast_to(spline.raw, (*x.shape, spline.raw.shape[-1]))
     inside = (x >= low) & (x <= high)
     u = jnp.where(inside, (x - low) / (high - low), 0.5)
-    y, log_slope = function(u, _unstack(raw), spline.tails)
+    y, log_slope = function(u, raw, spline.tails)
     return jnp.where(inside, low + (high - low) * y, x), jnp.where(inside, log_slope, 0.0)
 
 
-def _unstack(raw: Array) -> list[Array]:
-    # its transpose is one concatenation, where that of indexing pads every number to the full size
-    return [part[..., 0] for part in lax.split(raw, [1] * raw.shape[-1], axis=raw.ndim - 1)]
+# -- The spline on [0, 1]: u [...] and raw numbers [..., P]. What is summed or looked up lies on the last axis.
 
 
-# -- The spline on [0, 1]. Bins are unrolled and never an axis of an array, so that the compiler makes one loop over the
-# numbers of all of it.
-
-
-def _bins(raw: Sequence[Array], tails: Tails) -> tuple[Sequence[Array], Sequence[Array], list[Array | None]]:
-    """Raw widths, heights and the bins + 1 slopes; None where a slope is 1."""
-    bins = (len(raw) - tails.num_slopes(0)) // 3
-    slopes: list[Array | None] = list(raw[2 * bins :])
+def _slope_places(tails: Tails, bins: int, bin_: Array) -> tuple[np.ndarray, Array]:
+    """The ends of bins at which slopes are learned, and the end that follows each number's bin."""
     if tails is Tails.LINEAR:
-        slopes = [None, *slopes, None]
-    elif tails is Tails.CIRCULAR:
-        slopes = [*slopes, slopes[0]]
-    return raw[:bins], raw[bins : 2 * bins], slopes
+        return np.arange(1, bins), bin_ + 1
+    if tails is Tails.BOUNDED:
+        return np.arange(bins + 1), bin_ + 1
+    return np.arange(bins), jnp.where(bin_ == bins - 1, 0, bin_ + 1)
 
 
-def _sizes(raw: Sequence[Array]) -> tuple[list[Array], list[Array]]:
-    """The softmax p of raw numbers, and the sizes of bins made of it."""
-    largest = raw[0]
-    for r in raw[1:]:
-        largest = jnp.maximum(largest, r)
-    powers = [jnp.exp(r - largest) for r in raw]
-    scale = 1.0 / sum(powers[1:], powers[0])
-    p = [power * scale for power in powers]
-    return p, [MIN_BIN + (1.0 - MIN_BIN * len(raw)) * one for one in p]
+class _Bin(NamedTuple):
+    """The bin of each number: which, its (x_k, w, y_k, h, d₀, d₁), and the softmaxes of all widths and heights."""
+
+    index: Array
+    knots: tuple[Array, ...]
+    widths: Array
+    heights: Array
 
 
-def _choose(at: Sequence[Array], values: Sequence[Array]) -> Array:
-    """values[k] at the k of the bin, where at[k] says that the bin is k + 1 or later."""
-    chosen = values[0]
-    for later, value in zip(at, values[1:], strict=True):
-        chosen = jnp.where(later, value, chosen)
-    return chosen
+def _find(u: Array, raw: Array, tails: Tails, *, by_height: bool) -> _Bin:
+    bins = (raw.shape[-1] - tails.num_slopes(0)) // 3
+    softmaxes = [_softmax(raw[..., :bins]), _softmax(raw[..., bins : 2 * bins])]
+    scale = 1.0 - MIN_BIN * bins
+    before = scale * np.triu(np.ones((bins, bins), raw.dtype), 1)
+    starts = [p @ before + MIN_BIN * np.arange(bins, dtype=raw.dtype) for p in softmaxes]
+    index = jnp.sum(u[..., None] >= starts[by_height][..., 1:], -1)
+    places = []
+    for start, p in zip(starts, softmaxes, strict=True):
+        places += [_take(start, index), MIN_BIN + scale * _take(p, index)]
+    raw_slopes = raw[..., 2 * bins :]
+    if tails is Tails.LINEAR:
+        raw_slopes = jnp.pad(raw_slopes, [(0, 0)] * (raw.ndim - 1) + [(1, 1)])
+    _, following = _slope_places(tails, bins, index)
+    slopes = [MIN_SLOPE + jax.nn.softplus(_take(raw_slopes, i) + _RAW_OF_SLOPE_1) for i in (index, following)]
+    return _Bin(index, (*places, *slopes), *softmaxes)
 
 
-def _starts(sizes: Sequence[Array]) -> list[Array]:
-    starts = [jnp.zeros_like(sizes[0])]
-    for size in sizes[:-1]:
-        starts.append(starts[-1] + size)
-    return starts
+def _softmax(raw: Array) -> Array:
+    powers = jnp.exp(raw - jnp.max(raw, -1, keepdims=True))
+    return powers / jnp.sum(powers, -1, keepdims=True)
 
 
-def _raw_slopes(at: Sequence[Array], slopes: Sequence[Array | None], fill: Array) -> tuple[Array, Array]:
-    filled = [fill if slope is None else slope for slope in slopes]
-    return _choose(at, filled[:-1]), _choose(at, filled[1:])
+def _take(values: Array, index: Array) -> Array:
+    return jnp.take_along_axis(values, index[..., None], -1, mode="promise_in_bounds")[..., 0]
 
 
-def _find(u: Array, raw: Sequence[Array], tails: Tails, *, by_height: bool) -> tuple[list[Array], tuple[Array, ...]]:
-    """Which bin u is in (as `_choose` takes it), and that bin's (x_k, w, y_k, h, d₀, d₁)."""
-    raw_widths, raw_heights, raw_slopes = _bins(raw, tails)
-    widths, heights = _sizes(raw_widths)[1], _sizes(raw_heights)[1]
-    lefts, bottoms = _starts(widths), _starts(heights)
-    at = [u >= start for start in (bottoms if by_height else lefts)[1:]]
-    slopes = _raw_slopes(at, raw_slopes, jnp.zeros_like(u))
-    d0, d1 = (MIN_SLOPE + jax.nn.softplus(slope + _RAW_OF_SLOPE_1) for slope in slopes)
-    return at, (_choose(at, lefts), _choose(at, widths), _choose(at, bottoms), _choose(at, heights), d0, d1)
+def _pull_back(found: _Bin, cotangents: Sequence[Array], tails: Tails) -> Array:
+    """Cotangents of the bin's (x_k, w, y_k, h, d₀, d₁) as those of the raw numbers, [..., P]."""
+    bins = found.widths.shape[-1]
+    scale, ks, index = 1.0 - MIN_BIN * bins, np.arange(bins), found.index[..., None]
+
+    def of_softmax(p: Array, start: Array, size: Array, to_start: Array, to_size: Array) -> Array:
+        mean = to_start * (start - MIN_BIN * found.index) + to_size * (size - MIN_BIN)
+        to_p = jnp.where(ks < index, to_start[..., None], jnp.where(ks == index, to_size[..., None], 0.0))
+        return p * (scale * to_p - mean[..., None])
+
+    x, w, y, h, d0, d1 = found.knots
+    to_x, to_w, to_y, to_h, to_d0, to_d1 = cotangents
+    places, following = _slope_places(tails, bins, found.index)
+    # the derivative of the softplus, from its value
+    to_d0, to_d1 = (to * -jnp.expm1(MIN_SLOPE - d) for to, d in ((to_d0, d0), (to_d1, d1)))
+    to_slopes = jnp.where(places == index, to_d0[..., None], 0.0)
+    to_slopes = to_slopes + jnp.where(places == following[..., None], to_d1[..., None], 0.0)
+    parts = [of_softmax(found.widths, x, w, to_x, to_w), of_softmax(found.heights, y, h, to_y, to_h), to_slopes]
+    return jnp.concatenate(parts, -1)
 
 
 def _rational(x: Array, left: Array, w: Array, bottom: Array, h: Array, d0: Array, d1: Array) -> tuple[Array, Array]:
@@ -191,7 +196,7 @@ def _rational(x: Array, left: Array, w: Array, bottom: Array, h: Array, d0: Arra
 
 
 def _solve(y: Array, left: Array, w: Array, bottom: Array, h: Array, d0: Array, d1: Array) -> Array:
-    """x with `_rational(x)[0]` = y: the root of a quadratic in z, in the form without cancellation, and a Newton step."""
+    """x with `_rational(x)[0]` = y: the root of a quadratic in z, without cancellation, and one Newton step."""
     v, s = jnp.clip(y - bottom, 0.0, h), h / w
     bend = v * (d0 + d1 - 2.0 * s)
     a, b, c = h * (s - d0) + bend, h * d0 - bend, -s * v
@@ -203,57 +208,47 @@ def _solve(y: Array, left: Array, w: Array, bottom: Array, h: Array, d0: Array, 
     return jnp.clip(x - (got - y) * jnp.exp(-log_slope), left, left + w)
 
 
-def _tangents(
-    at: Sequence[Array], raw: Sequence[Array], raw_dot: Sequence[Array], tails: Tails
-) -> tuple[Array, Array, Array, Array, Array, Array]:
-    """The change of the bin's (x_k, w, y_k, h, d₀, d₁) with the raw numbers."""
-    raw_widths, raw_heights, raw_slopes = _bins(raw, tails)
-    widths_dot, heights_dot, slopes_dot = _bins(raw_dot, tails)
-
-    def sizes_dot(raw: Sequence[Array], dot: Sequence[Array]) -> tuple[Array, Array]:
-        p, _ = _sizes(raw)
-        weighted = [one * d for one, d in zip(p, dot, strict=True)]
-        mean = sum(weighted[1:], weighted[0])
-        scale = 1.0 - MIN_BIN * len(raw)
-        change = [scale * (one - q * mean) for one, q in zip(weighted, p, strict=True)]
-        return _choose(at, _starts(change)), _choose(at, change)
-
-    zero = jnp.zeros_like(raw[0])
-    d_dot = [
-        dot * jax.nn.sigmoid(slope + _RAW_OF_SLOPE_1)
-        for dot, slope in zip(_raw_slopes(at, slopes_dot, zero), _raw_slopes(at, raw_slopes, zero), strict=True)
-    ]
-    return (*sizes_dot(raw_widths, widths_dot), *sizes_dot(raw_heights, heights_dot), d_dot[0], d_dot[1])
-
-
-@functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
-def _forward(u: Array, raw: list[Array], tails: Tails) -> tuple[Array, Array]:
+def _forward_plain(u: Array, raw: Array, tails: Tails) -> tuple[Array, Array]:
     """(y, log dy/du) of u in [0, 1]."""
-    return _rational(u, *_find(u, raw, tails, by_height=False)[1])
+    return _rational(u, *_find(u, raw, tails, by_height=False).knots)
 
 
-@_forward.defjvp
-def _forward_jvp(tails: Tails, primals: Any, tangents: Any) -> Any:
-    (u, raw), (u_dot, raw_dot) = primals, tangents
-    at, knots = _find(u, raw, tails, by_height=False)
-    return jax.jvp(_rational, (u, *knots), (u_dot, *_tangents(at, raw, raw_dot, tails)))
-
-
-@functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
-def _inverse(v: Array, raw: list[Array], tails: Tails) -> tuple[Array, Array]:
+def _inverse_plain(v: Array, raw: Array, tails: Tails) -> tuple[Array, Array]:
     """(u, log du/dv) of v in [0, 1]."""
-    knots = _find(v, raw, tails, by_height=True)[1]
+    knots = _find(v, raw, tails, by_height=True).knots
     u = _solve(v, *knots)
     return u, -_rational(u, *knots)[1]
 
 
-@_inverse.defjvp
-def _inverse_jvp(tails: Tails, primals: Any, tangents: Any) -> Any:
-    (v, raw), (v_dot, raw_dot) = primals, tangents
-    at, knots = _find(v, raw, tails, by_height=True)
-    u = _solve(v, *knots)
-    along, still = _tangents(at, raw, raw_dot, tails), [jnp.zeros_like(u)] * 6
-    (_, log_slope), (f_dot, log_slope_dot) = jax.jvp(_rational, (u, *knots), (jnp.zeros_like(u), *along))
-    _, (slope, bend) = jax.jvp(_rational, (u, *knots), (jnp.ones_like(u), *still))
-    u_dot = (v_dot - f_dot) / slope  # f(u, θ) = v, so that f_u u̇ + f_θ θ̇ = v̇
-    return (u, -log_slope), (u_dot, -(log_slope_dot + bend * u_dot))
+# Reverse mode is written out: it keeps u and the raw numbers and nothing else, which is twice as fast as what autodiff
+# makes of the above, and leaves out the derivatives of looking up. Hessians (forward over reverse) go through it;
+# forward mode alone does not.
+
+
+def _forward_bwd(tails: Tails, residuals: Any, cotangents: Any) -> Any:
+    u, raw = residuals
+    found = _find(u, raw, tails, by_height=False)
+    to_u, *to_knots = jax.vjp(_rational, u, *found.knots)[1](cotangents)
+    return to_u, _pull_back(found, to_knots, tails)
+
+
+def _inverse_bwd(tails: Tails, residuals: Any, cotangents: Any) -> Any:
+    v, raw = residuals
+    found = _find(v, raw, tails, by_height=True)
+    u, (to_u, to_log) = _solve(v, *found.knots), cotangents
+    (_, log_slope), vjp = jax.vjp(_rational, u, *found.knots)
+    # f(u, θ) = v: what reaches u, directly and by the slope, is handed on to v and θ through f
+    along_u, *_ = vjp((jnp.zeros_like(u), -to_log))
+    to_v = (to_u + along_u) * jnp.exp(-log_slope)
+    _, *to_knots = vjp((-to_v, -to_log))
+    return to_v, _pull_back(found, to_knots, tails)
+
+
+def _reversible(plain: Callable[..., Any], pull_back: Callable[..., Any]) -> Callable[..., tuple[Array, Array]]:
+    function = jax.custom_vjp(plain, nondiff_argnums=(2,))
+    function.defvjp(lambda u, raw, tails: (plain(u, raw, tails), (u, raw)), pull_back)
+    return function
+
+
+_forward = _reversible(_forward_plain, _forward_bwd)
+_inverse = _reversible(_inverse_plain, _inverse_bwd)

@@ -1,4 +1,4 @@
-"""What a model is as a pytree: kinds of leaves, params, programs, recipes, files, dependence. Imports nothing of probgen."""
+"""What a model is as a pytree: kinds of leaves, params, programs, recipes, files. Imports nothing of probgen."""
 
 from probgen.core.binding import Contextual, bind, has_update, is_random, with_key
 from probgen.core.dependence import Dependence

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 from jax import Array
 
 from probgen.bijectors import (
@@ -176,7 +175,9 @@ def bayes_net_flow(
     """
     dependence = Dependence.of_graph(adjacency)
     transformer = Composed([AffineTransformer(), SplineTransformer(bins, interval), AffineTransformer()])
-    layer = masked_layer(dependence, transformer, hidden=hidden, dropout=dropout, context_dim=context_dim, out_scale=0.1)
+    layer = masked_layer(
+        dependence, transformer, hidden=hidden, dropout=dropout, context_dim=context_dim, out_scale=0.1
+    )
     bijector = Chain([ActNorm(dependence.dim), Inverse(layer(key))])
     flow = Transformed(standard_normal(dependence.dim), bijector)
     return ConditionalModel(flow, (context_dim,)) if context_dim else flow

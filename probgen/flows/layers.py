@@ -68,9 +68,11 @@ def coupling_layer(
     dropout: float = 0.0,
     permute: bool = False,
     linear: bool = False,
+    inverse: bool = False,
     context_dim: int | None = None,
 ) -> Layer:
-    """A coupling of two halves by an MLP, and what reorders them. Raises ValueError where D < 2."""
+    """A coupling of two halves by an MLP, and what reorders them; `inverse` gives the density τ itself, where τ⁻¹ costs
+    more. Raises ValueError where D < 2."""
     if dim < 2:
         raise ValueError(f"dim: a coupling needs at least 2, got {dim}")
     split = dim // 2
@@ -82,7 +84,8 @@ def coupling_layer(
             split, out, hidden=hidden, activation=jax.nn.relu, dropout=dropout, context_dim=context_dim, key=net_key
         )
         coupling = Coupling(Contextual(net) if context_dim else net, transformer, split=split)
-        return Chain([coupling, reorder(dim, permute=permute, linear=linear, key=order_key)])
+        between = reorder(dim, permute=permute, linear=linear, key=order_key)
+        return Chain([Inverse(coupling) if inverse else coupling, between])
 
     return layer
 

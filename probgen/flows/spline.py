@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import Array
 
-from probgen.bijectors import ActNorm, Affine, Chain, Composed, AffineTransformer, Spline, SplineTransformer, Tails
+from probgen.bijectors import ActNorm, Chain, Spline, SplineTransformer, Tails
 from probgen.core import recipe
 from probgen.distributions import ConditionalModel, Transformed
 from probgen.flows.layers import (
@@ -59,6 +58,7 @@ def nsf(
             dropout=dropout,
             permute=permute,
             linear=linear,
+            inverse=True,
             context_dim=context_dim,
         )
     else:

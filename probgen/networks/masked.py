@@ -1,6 +1,7 @@
 """Masked dense networks: an output sees only the inputs that it may depend on."""
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -16,7 +17,7 @@ from probgen.networks.dropout import Dropout
 from probgen.networks.masked_steps import MaskedSteps
 from probgen.networks.mlp import Linear
 
-BLOCK = 64  # rows of a masked matrix that are multiplied at once, by the columns that any of them sees
+BLOCK = 256  # rows of a masked matrix that are multiplied at once, by the columns that any sees; less does not pay
 
 
 class Units(NamedTuple):
@@ -90,60 +91,55 @@ class MADE(eqx.Module):
     def units(self) -> Units:
         """Who sees what."""
         hidden = tuple(layer.bias.shape[-1] for layer in self.layers[:-1])
-        return _units(self.dependence, hidden, self.context is not None)
-
-    def _parts(self, layer: int) -> int:
-        """The rows of the last layer lie parameter by parameter, which is how the transformers read them."""
-        return self.num_params if layer == len(self.layers) - 1 else 1
+        return _units(self.dependence, hidden, self.num_params, self.context is not None)
 
     def sequential(self) -> MaskedSteps:
         """The network as steps, group by group, each unit computed once: what an inverse or a draw asks for."""
         if self.dropout.key is not None and self.dropout.is_random:
             raise ValueError("dropout: a network with a key bound drops other units at each pass, and has no steps")
-        parts = tuple(self._parts(i) for i in range(len(self.layers)))
         levels = [self.dependence.levels[list(units)] for units in self.units.variables]
-        return MaskedSteps.arrange(self.layers, self.units.masks, levels, parts, self.context, self.activation)
+        return MaskedSteps.arrange(
+            self.layers, self.units.masks, levels, self.context, self.activation, self.num_params
+        )
 
     def __call__(self, x: Array, context: Array | None = None) -> Array:
         """Apply the network to a vector, and to a context where it was built with `context_dim`."""
         x, last = _reordered(x, self.dependence.order), len(self.layers) - 1
         for i, (layer, mask) in enumerate(zip(self.layers, self.units.masks, strict=True)):
-            x = _product(layer, mask, self._parts(i), x)
+            x = _product(layer, mask, x)
             if i == 0 and self.context is not None and context is not None:
-                x = x + self.context(context).reshape(x.shape)
-            x = x if i == last else self.dropout(self.activation(x[0]))
-        return _reordered(x, np.argsort(self.dependence.order)).T
+                x = x + self.context(context)
+            x = x if i == last else self.dropout(self.activation(x))
+        return _reordered(x.reshape(-1, self.num_params), np.argsort(self.dependence.order))
 
 
 def _reordered(x: Array, order: Sequence[int] | np.ndarray) -> Array:
     order = np.asarray(order)
-    return x if (order == np.arange(len(order))).all() else x[..., order]
+    return x if (order == np.arange(len(order))).all() else x[order]
 
 
-def _product(layer: Linear, mask: np.ndarray, parts: int, x: Array) -> Array:
-    """(W ⊙ M) x + b of `parts` stacked matrices, without the columns that no row of a block sees: [parts, rows]."""
+def _product(layer: Linear, mask: np.ndarray, x: Array) -> Array:
+    """(W ⊙ M) x + b, block by block of rows, without the columns that no row of a block sees."""
     rows, products = len(mask), []
-    weight, bias = layer.weight.reshape(parts, *mask.shape), layer.bias.reshape(parts, rows)
-    ends = np.linspace(0, rows, max(1, min(4, rows * parts // BLOCK)) + 1).astype(int)
-    for start, end in zip(ends[:-1], ends[1:], strict=True):
+    ends = np.linspace(0, rows, max(1, min(4, rows // BLOCK)) + 1).astype(int)
+    for start, end in itertools.pairwise(ends):
         block = mask[start:end]
         seen = int(np.flatnonzero(block.any(0))[-1]) + 1 if block.any() else 0
-        w = jnp.where(block[:, :seen], weight[:, start:end, :seen], 0.0)
-        product = x[:seen] @ w.reshape(parts * (end - start), seen).T
-        products.append(product.reshape(parts, end - start) + bias[:, start:end])
-    return jnp.concatenate(products, -1)
+        products.append(x[:seen] @ jnp.where(block[:, :seen], layer.weight[start:end, :seen], 0.0).T)
+    return (products[0] if len(products) == 1 else jnp.concatenate(products)) + layer.bias
 
 
 @functools.lru_cache(maxsize=256)
-def _units(dependence: Dependence, hidden: tuple[int, ...], has_context: bool) -> Units:
+def _units(dependence: Dependence, hidden: tuple[int, ...], num_params: int, has_context: bool) -> Units:
     matrix, order = dependence.matrix, list(dependence.order)
+    outputs = [variable for variable in order for _ in range(num_params)]
     owners = tuple(_owners(matrix[order], order, size, has_context, dependence.parents is None) for size in hidden)
-    sees = [np.eye(dependence.dim, dtype=bool)[order], *(matrix[list(layer)] for layer in owners), matrix[order]]
+    sees = [np.eye(dependence.dim, dtype=bool)[order], *(matrix[list(layer)] for layer in owners), matrix[outputs]]
     masks = [sees[1][:, order]]
-    for before, after in zip(sees[1:-1], sees[2:], strict=True):
+    for before, after in itertools.pairwise(sees[1:]):
         missing = before.astype(np.float32) @ (~after).T.astype(np.float32)  # how much of `before` it must not see
         masks.append(missing.T == 0)
-    return Units((tuple(order), *owners, tuple(order)), tuple(masks))
+    return Units((tuple(order), *owners, tuple(outputs)), tuple(masks))
 
 
 def _owners(sorted_rows: np.ndarray, order: list[int], size: int, has_context: bool, nested: bool) -> tuple[int, ...]:

@@ -43,9 +43,9 @@ class MaskedSteps(eqx.Module):
 
     layers: tuple[Rows, ...]
     context: Rows | None
-    parts: int = eqx.field(static=True)
-    chunk: int = eqx.field(static=True)
     activation: Callable[[Array], Array] = eqx.field(static=True)
+    num_params: int = eqx.field(static=True)
+    chunk: int = eqx.field(static=True)
 
     @classmethod
     def arrange(
@@ -53,24 +53,22 @@ class MaskedSteps(eqx.Module):
         layers: Sequence[Linear],
         masks: Sequence[np.ndarray],
         levels: Sequence[np.ndarray],
-        parts: Sequence[int],
         context: Linear | None,
         activation: Callable[[Array], Array],
+        num_params: int,
     ) -> "MaskedSteps":
-        """From the layers of a `MADE` and their masks. `levels`: the steps of the units of the input and of each layer;
-        `parts`: how many matrices are stacked in each layer."""
+        """From the layers of a `MADE`, their masks, and the steps of the units of the input and of each layer."""
         groups = int(levels[-1].max()) + 1
         chunk = min(CHUNK, groups)
         slots = [_slots(level, -(-groups // chunk) * chunk) for level in levels]
         arranged = []
-        for before, after, layer, mask, stacked in zip(slots[:-1], slots[1:], layers, masks, parts, strict=True):
-            weight = jnp.where(mask, layer.weight.reshape(stacked, *mask.shape), 0.0)
-            weight = jnp.pad(weight, ((0, 0), (0, 0), (0, 1)))[:, :, before.ravel()]
-            arranged.append(_rows(weight, layer.bias, after))
-        if context is None:
-            return cls(tuple(arranged), None, parts[-1], chunk, activation)
-        shift = _rows(context.weight.reshape(parts[0], len(masks[0]), -1), context.bias, slots[1])
-        return cls(tuple(arranged), shift, parts[-1], chunk, activation)
+        for before, after, layer, mask in zip(slots[:-1], slots[1:], layers, masks, strict=True):
+            weight = jnp.pad(jnp.where(mask, layer.weight, 0.0), ((0, 0), (0, 1)))[:, before.ravel()]
+            arranged.append(Rows(_placed(weight, after), _placed(layer.bias, after)))
+        shift = None
+        if context is not None:
+            shift = Rows(_placed(context.weight, slots[1]), _placed(context.bias, slots[1]))
+        return cls(tuple(arranged), shift, activation, num_params, chunk)
 
     def init(self, context: Array | None = None) -> Cache:
         """The cache before the first step."""
@@ -92,13 +90,11 @@ class MaskedSteps(eqx.Module):
                 out = out + cache.from_context[i]
             if n < len(self.layers) - 1:
                 entering[n + 1] = _put(entering[n + 1], self.activation(out), i)
-        return Cache(tuple(entering), sums, cache.from_context), out.reshape(self.parts, -1).T
+        return Cache(tuple(entering), sums, cache.from_context), out.reshape(-1, self.num_params)
 
     def _sum_earlier(self, entering: tuple[Array, ...], i: Array) -> tuple[Array, ...]:
         rows = [lax.dynamic_slice_in_dim(layer.weight, i, self.chunk) for layer in self.layers]
-        return tuple(
-            (x @ w.reshape(-1, len(x)).T).reshape(self.chunk, -1) for x, w in zip(entering, rows, strict=True)
-        )
+        return tuple((x @ w.reshape(-1, len(x)).T).reshape(self.chunk, -1) for x, w in zip(entering, rows, strict=True))
 
     def _sum_within(self, weight: Array, x: Array, i: Array) -> Array:
         width = len(x) // len(weight) * self.chunk
@@ -120,11 +116,6 @@ def _slots(levels: np.ndarray, steps: int) -> np.ndarray:
     return slots
 
 
-def _rows(weight: Array, bias: Array, slots: np.ndarray) -> Rows:
-    """Rows [parts, units, …] in the places of their steps, [steps, parts · width, …]; zero where a place is empty."""
-
-    def placed(full: Array) -> Array:
-        padded = jnp.pad(full, ((0, 0), (0, 1), *[(0, 0)] * (full.ndim - 2)))[:, slots]
-        return jnp.moveaxis(padded, 0, 1).reshape(len(slots), -1, *full.shape[2:])
-
-    return Rows(placed(weight), placed(bias.reshape(weight.shape[:2])))
+def _placed(rows: Array, slots: np.ndarray) -> Array:
+    """Rows [units, …] in the places of their steps, [steps, width, …]; zero where a place is empty."""
+    return jnp.pad(rows, ((0, 1), *[(0, 0)] * (rows.ndim - 1)))[slots]

@@ -2,14 +2,20 @@
 
 from probgen.plotting.calibration import rank_histogram
 from probgen.plotting.curves import learning_curve
+from probgen.plotting.densities import density, samples
 from probgen.plotting.gradients import learning_bands, variance_against_cost, variance_along
+from probgen.plotting.graphs import graph, jacobian_zeros
 from probgen.plotting.images import image_grid
 
 __all__ = [
+    "density",
+    "graph",
     "image_grid",
+    "jacobian_zeros",
     "learning_bands",
     "learning_curve",
     "rank_histogram",
+    "samples",
     "variance_against_cost",
     "variance_along",
 ]

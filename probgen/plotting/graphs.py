@@ -1,0 +1,103 @@
+"""Pictures of what depends on what: a graph, and the zeros of a Jacobian."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from probgen.core import Dependence
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def graph(adjacency: ArrayLike, *, names: Sequence[str] | None = None, ax: "Axes | None" = None) -> "Axes":
+    """Draw a directed acyclic graph, parents above children: each variable stands at the length of its longest path.
+
+    Args: `adjacency` [D, D]: true at (i, j) where j is a parent of i; `names` of the variables, their numbers by
+    default. Raises ValueError where the graph has a cycle, or where there are not D names.
+
+    >>> graph([[0, 0, 0], [1, 0, 0], [1, 1, 0]], names="ABC").get_title()
+    '3 edges'
+    """
+    import matplotlib.pyplot as plt
+
+    ax = plt.gca() if ax is None else ax
+    dependence = Dependence.of_graph(adjacency)
+    labels, places = _names(names, dependence.dim), _places(dependence)
+    for child, parent in np.argwhere(dependence.matrix):
+        # bent, so that an edge does not run through what stands in line between its ends
+        style = {"arrowstyle": "-|>", "color": "0.5", "shrinkA": 13, "shrinkB": 13, "connectionstyle": "arc3,rad=0.12"}
+        ax.annotate("", places[child], places[parent], arrowprops=style)
+    circle = {"boxstyle": "circle,pad=0.3", "facecolor": "white", "edgecolor": "C0"}
+    for label, (x, y) in zip(labels, places, strict=True):
+        ax.text(x, y, label, ha="center", va="center", fontsize="small", bbox=circle)
+    ax.set(xlim=(-1.2, 1.2), ylim=(places[:, 1].min() - 0.5, 0.5), title=f"{int(dependence.matrix.sum())} edges")
+    ax.set_axis_off()
+    return ax
+
+
+def jacobian_zeros(
+    jacobian: ArrayLike,
+    *,
+    adjacency: ArrayLike | None = None,
+    names: Sequence[str] | None = None,
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """Draw where a Jacobian is zero: white cells; the others are the darker the larger, on a logarithmic scale.
+
+    Args: `jacobian` [D, D] of ∂z_i/∂x_j, or [N, D, D] of several points, of which the largest absolute values count;
+    `adjacency` [D, D]: a frame is drawn around each edge (i, j) from the parent j to i and around the diagonal, and
+    the title says how many numbers outside of the frames are not zero; `names` of the variables. Raises ValueError
+    where the shapes differ, or where there are not D names.
+
+    >>> import numpy as np
+    >>> ax = jacobian_zeros(np.tril(np.ones((3, 3))), adjacency=[[0, 0, 0], [1, 0, 0], [0, 1, 0]])
+    >>> ax.get_title()
+    '6 of 9 are not zero, 1 outside of the graph'
+    """
+    import matplotlib.pyplot as plt
+
+    size = np.abs(np.asarray(jacobian, float))
+    if size.ndim == 3:
+        size = size.max(0)
+    if size.ndim != 2 or size.shape[0] != size.shape[1]:
+        raise ValueError(f"jacobian: expected [D, D] or [N, D, D], got shape {np.shape(jacobian)}")
+    labels, ax = _names(names, len(size)), plt.gca() if ax is None else ax
+    logs = np.log10(np.where(size > 0, size, np.nan))
+    top = np.nanmax(logs, initial=-1.0)
+    ax.imshow(logs, cmap="Blues", vmin=top - 4, vmax=top)
+    ax.set_xticks(range(len(size)), labels, rotation=90, fontsize="small")
+    ax.set_yticks(range(len(size)), labels, fontsize="small")
+    ax.set(xlabel="x", ylabel="z", title=f"{int((size > 0).sum())} of {size.size} are not zero")
+    if adjacency is not None:
+        _frame(ax, size, np.asarray(adjacency, bool))
+    return ax
+
+
+def _frame(ax: "Axes", size: np.ndarray, adjacency: np.ndarray) -> None:
+    if adjacency.shape != size.shape:
+        raise ValueError(f"adjacency: expected the jacobian's shape {size.shape}, got {adjacency.shape}")
+    from matplotlib.patches import Rectangle
+
+    inside = adjacency | np.eye(len(size), dtype=bool)
+    for i, j in np.argwhere(inside):
+        ax.add_patch(Rectangle((j - 0.46, i - 0.46), 0.92, 0.92, fill=False, edgecolor="C3", lw=0.8))
+    ax.set_title(f"{ax.get_title()}, {int((size[~inside] > 0).sum())} outside of the graph")
+
+
+def _places(dependence: Dependence) -> np.ndarray:
+    """Where each variable stands, [D, 2]: its level from the top, and evenly spaced in it, the levels shifted."""
+    places = np.zeros((dependence.dim, 2))
+    for level, group in enumerate(dependence.groups):
+        across = np.linspace(-1.0, 1.0, len(group) + 2)[1:-1] if len(group) < 3 else np.linspace(-0.9, 0.9, len(group))
+        places[list(group)] = np.stack([across + 0.12 * (-1) ** level, np.full(len(group), -float(level))], 1)
+    return places
+
+
+def _names(names: Sequence[str] | None, dim: int) -> list[str]:
+    labels = list(map(str, range(dim))) if names is None else list(names)
+    if len(labels) != dim:
+        raise ValueError(f"names: expected {dim}, got {len(labels)}")
+    return labels
