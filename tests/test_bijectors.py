@@ -17,8 +17,10 @@ from probgen.bijectors import (
     Constant,
     Coupling,
     Inverse,
+    LeakyReLU,
     Logit,
     Permute,
+    Power,
     Reshape,
     Sigmoid,
     stack,
@@ -165,6 +167,17 @@ def test_support_is_the_image_of_the_base(base, bijector, expected):
         assert hasattr(support, name) == hasattr(expected, name)
         if hasattr(expected, name):
             np.testing.assert_allclose(getattr(support, name), getattr(expected, name))
+
+
+@pytest.mark.parametrize("make", [lambda v: Affine(v, 0 * v), lambda v: LeakyReLU(v), lambda v: Power(v)])
+def test_elementwise_bijectors_of_vectors_move_scalar_ends(make):
+    bijector = make(jnp.array([1.0, 2.0]))
+    for base in (dist.HalfNormal(jnp.ones(2)), dist.Uniform(jnp.ones(2), 2.0)):
+        flow = Transformed(base.to_event(1), bijector)
+        x = flow.sample(KEY, (50,))
+        assert flow.support.event_dim == 1 and flow.support(x).all()
+        assert not flow.support(bijector.forward(jnp.array([-0.1, 1.5]))).any() or isinstance(bijector, Power)
+        assert Transformed(flow, Inverse(bijector)).support(bijector.inverse(x)).all()
 
 
 def test_blocks_map_supports_number_by_number():

@@ -36,7 +36,7 @@ def step_by_step(bijector: "MaskedAutoregressive", y: Array) -> tuple[Array, Arr
         return (cache, value), (value, jnp.where(real, log_det, 0.0))
 
     start = (steps.init(), jnp.zeros(places.shape[1], y.dtype))
-    _, (values, log_dets) = lax.scan(one, start, (jnp.arange(len(groups)), y[places], places >= 0))
+    _, (values, log_dets) = lax.scan(one, start, (jnp.arange(len(groups)), y[places], jnp.array(places >= 0)))
     order = np.flatnonzero(places.ravel() >= 0)
     return values.ravel()[order[np.argsort(places.ravel()[order])]], jnp.sum(log_dets)
 
@@ -104,7 +104,7 @@ class MaskedAutoregressive(Bijector):
     True
     """
 
-    conditioner: Callable[[Array], Array]
+    conditioner: Any
     transformer: Transformer
     dependence: Dependence = eqx.field(static=True)
     invert: Inversion = eqx.field(static=True, default=step_by_step)

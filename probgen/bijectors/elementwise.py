@@ -48,10 +48,10 @@ class Affine(Bijector):
         return (y - self.shift) * jnp.exp(-self.log_scale), -jnp.sum(self.log_scale)
 
     def image(self, support: constraints.Constraint) -> constraints.Constraint:
-        return _move_ends(self.forward, support) or super().image(support)
+        return _move_ends(lambda x: self.forward_event(x)[0], support) or super().image(support)
 
     def preimage(self, support: constraints.Constraint) -> constraints.Constraint:
-        return _move_ends(self.inverse, support) or super().preimage(support)
+        return _move_ends(lambda y: self.inverse_event(y)[0], support) or super().preimage(support)
 
 
 def _move_ends(increasing: Callable[[Array], Array], support: constraints.Constraint) -> constraints.Constraint | None:
@@ -231,10 +231,10 @@ class Power(Bijector):
         return constraints.positive
 
     def image(self, support: constraints.Constraint) -> constraints.Constraint:
-        return _positive(self.forward, support) or super().image(support)
+        return _positive(lambda x: self.forward_event(x)[0], support) or super().image(support)
 
     def preimage(self, support: constraints.Constraint) -> constraints.Constraint:
-        return _positive(self.inverse, support) or super().preimage(support)
+        return _positive(lambda y: self.inverse_event(y)[0], support) or super().preimage(support)
 
     def forward_event(self, x: Array) -> tuple[Array, Array]:
         return _power(x, self.log_power)
@@ -250,9 +250,10 @@ def _power(x: Array, log_power: Array) -> tuple[Array, Array]:
 
 def _positive(increasing: Callable[[Array], Array], support: constraints.Constraint) -> constraints.Constraint | None:
     interval = as_interval(support)
-    if interval is None or interval.lower is None or not reaches(interval.lower, 0.0):
+    if interval is None or interval.lower is None:
         return None
-    return interval._replace(upper=move_end(increasing, interval.upper)).constraint()
+    lower = 0.0 if reaches(interval.lower, 0.0) else move_end(increasing, interval.lower)
+    return interval._replace(lower=lower, upper=move_end(increasing, interval.upper)).constraint()
 
 
 class LeakyReLU(Bijector):
@@ -279,10 +280,10 @@ class LeakyReLU(Bijector):
         return self.rank
 
     def image(self, support: constraints.Constraint) -> constraints.Constraint:
-        return _move_ends(self.forward, support) or super().image(support)
+        return _move_ends(lambda x: self.forward_event(x)[0], support) or super().image(support)
 
     def preimage(self, support: constraints.Constraint) -> constraints.Constraint:
-        return _move_ends(self.inverse, support) or super().preimage(support)
+        return _move_ends(lambda y: self.inverse_event(y)[0], support) or super().preimage(support)
 
     def forward_event(self, x: Array) -> tuple[Array, Array]:
         log_slope = jnp.where(x < 0, self.log_slope, 0.0)

@@ -1,6 +1,7 @@
 """Inverses that have no closed form: safeguarded Newton steps, with the gradient of the equation that they solve."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -32,11 +33,11 @@ def invert_increasing(function: Callable[[Array], Array], y: Array, lower: Array
 def _newton(f: Callable[[Array], Array], lower: Array, upper: Array) -> Array:
     eps = jnp.finfo(lower.dtype).eps
 
-    def more(state: tuple[Array, ...]) -> Array:
+    def more(state: Any) -> Array:
         step, *_, moving = state
         return jnp.any(moving) & (step < MAX_STEPS)
 
-    def one(state: tuple[Array, ...]) -> tuple[Array, ...]:
+    def one(state: Any) -> Any:
         step, x, lower, upper, moving = state
         value, slope = jax.jvp(f, (x,), (jnp.ones_like(x),))
         lower, upper = jnp.where(value <= 0, x, lower), jnp.where(value >= 0, x, upper)
@@ -47,4 +48,5 @@ def _newton(f: Callable[[Array], Array], lower: Array, upper: Array) -> Array:
         return step + 1, jnp.where(moving & (value != 0), new, x), lower, upper, still
 
     start = (jnp.array(0), 0.5 * (lower + upper), lower, upper, jnp.ones(lower.shape, bool))
-    return lax.while_loop(more, one, start)[1]
+    x: Array = lax.while_loop(more, one, start)[1]
+    return x

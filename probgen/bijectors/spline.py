@@ -131,7 +131,7 @@ def _slope_places(tails: Tails, bins: int, bin_: Array) -> tuple[np.ndarray, Arr
 class _Bin(NamedTuple):
     """The bin of each number: which, its (x_k, w, y_k, h, d₀, d₁), and the softmaxes of all widths and heights."""
 
-    index: Array
+    number: Array
     knots: tuple[Array, ...]
     widths: Array
     heights: Array
@@ -167,16 +167,16 @@ def _take(values: Array, index: Array) -> Array:
 def _pull_back(found: _Bin, cotangents: Sequence[Array], tails: Tails) -> Array:
     """Cotangents of the bin's (x_k, w, y_k, h, d₀, d₁) as those of the raw numbers, [..., P]."""
     bins = found.widths.shape[-1]
-    scale, ks, index = 1.0 - MIN_BIN * bins, np.arange(bins), found.index[..., None]
+    scale, ks, index = 1.0 - MIN_BIN * bins, np.arange(bins), found.number[..., None]
 
     def of_softmax(p: Array, start: Array, size: Array, to_start: Array, to_size: Array) -> Array:
-        mean = to_start * (start - MIN_BIN * found.index) + to_size * (size - MIN_BIN)
+        mean = to_start * (start - MIN_BIN * found.number) + to_size * (size - MIN_BIN)
         to_p = jnp.where(ks < index, to_start[..., None], jnp.where(ks == index, to_size[..., None], 0.0))
         return p * (scale * to_p - mean[..., None])
 
     x, w, y, h, d0, d1 = found.knots
     to_x, to_w, to_y, to_h, to_d0, to_d1 = cotangents
-    places, following = _slope_places(tails, bins, found.index)
+    places, following = _slope_places(tails, bins, found.number)
     # the derivative of the softplus, from its value
     to_d0, to_d1 = (to * -jnp.expm1(MIN_SLOPE - d) for to, d in ((to_d0, d0), (to_d1, d1)))
     to_slopes = jnp.where(places == index, to_d0[..., None], 0.0)
