@@ -264,8 +264,8 @@ class LeakyReLU(Bijector):
     Args: `log_slope`, an array of the event's shape, learned.
 
     >>> import jax.numpy as jnp
-    >>> LeakyReLU(jnp.log(jnp.array([0.1, 0.1]))).forward(jnp.array([-1.0, 1.0]))
-    Array([-0.1,  1. ], dtype=float32)
+    >>> LeakyReLU(jnp.log(jnp.array([0.5, 0.5]))).forward(jnp.array([-1.0, 1.0])).tolist()
+    [-0.5, 1.0]
     """
 
     log_slope: Array

@@ -21,7 +21,7 @@ def invert_increasing(function: Callable[[Array], Array], y: Array, lower: Array
 
     >>> import jax, jax.numpy as jnp
     >>> cube_root = lambda a, y: invert_increasing(lambda x: a * x**3, y, jnp.zeros_like(y), jnp.ones_like(y) + y)
-    >>> float(jax.grad(cube_root)(1.0, jnp.array(8.0)).round(4))  # x = (y/a)^⅓, dx/da = −x / 3a
+    >>> round(float(jax.grad(cube_root)(1.0, jnp.array(8.0))), 4)  # x = (y/a)^⅓, dx/da = −x / 3a
     -0.6667
     """
     lower, upper = lax.stop_gradient((lower, upper))
