@@ -1,6 +1,7 @@
 """Flows on other supports: draws lie there, densities integrate to 1, and NUTS finds nothing new to stumble over."""
 
 import functools
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -51,7 +52,7 @@ SUPPORTS = [
 ]
 
 
-@pytest.mark.parametrize(("constraint", "shape"), SUPPORTS, ids=lambda x: repr(x)[:40])
+@pytest.mark.parametrize(("constraint", "shape"), SUPPORTS, ids=lambda x: "" if inspect.isfunction(x) else repr(x)[:40])
 def test_draws_lie_in_the_support_that_is_reported(constraint, shape):
     model = on_support(flow(3), constraint)
     assert model.event_shape == shape and model.batch_shape == ()
@@ -113,7 +114,7 @@ def correlations(cells):
         (constraints.ordered_vector, 2, lambda: inside(constraints.ordered_vector, plane(-10, 15, 601))),
         (constraints.positive_ordered_vector, 1, lambda: line(0, 30)),
     ],
-    ids=lambda x: repr(x)[:40],
+    ids=lambda x: "" if inspect.isfunction(x) else repr(x)[:40],
 )
 def test_densities_integrate_to_one(constraint, dim, cells):
     events, volume = cells()
