@@ -38,7 +38,8 @@ def contest(
     """Time the contenders in turns and print two tables: times, and what was timed.
 
     Everyone's turn follows a pause of 2 ms, in which the threads of the one before, which wait in a busy loop for more
-    work, fall asleep.
+    work, fall asleep. The last value is a step's loss, or a mean of draws or densities: a sign of life, since not all
+    stand at the same batch.
     """
     first = {name: compile_seconds(contender.call) for name, contender in contenders.items()}
     calls: dict[str, Any] = {}

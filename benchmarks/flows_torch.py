@@ -7,8 +7,10 @@ its default. zuko runs eagerly and through `torch.compile`; nflows, whose spline
 import contextlib
 import functools
 import itertools
+import math
 import os
 import signal
+import statistics
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +19,6 @@ from typing import Any
 import numpy as np
 import torch
 from flows_architecture import BATCH, BINS, BOUND, HIDDEN, RATE, Architecture, Contender
-from pairing import paired
 
 Call = Callable[[], Any]
 
@@ -103,13 +104,28 @@ def _on_threads(call: Call, threads: int) -> Call:
 
 
 def at_best_threads(call: Call, *, rounds: int = 5) -> tuple[Call, str]:
-    """The call with 1 or 2 threads (or as many as there are cores), whichever is faster in a few rounds; in words."""
+    """The call with 1 or 2 threads (or as many as there are cores), whichever is faster in a short trial; in words.
+
+    A number of threads with which a call takes three times as long as with fewer is given up at once.
+    """
     cores = os.cpu_count() or 1
-    runs = {str(n): _on_threads(call, n) for n in sorted({1, min(2, cores), cores})}
-    turns = paired(runs, rounds=rounds, steps=1, warmup=1)
-    best = min(runs, key=lambda n: turns.timing(n, to="1").ms)
-    tried = ", ".join(f"{n}: {turns.timing(n, to='1').ms:.1f} ms" for n in runs)
-    return runs[best], f"{best} thread{'s' * (best != '1')} ({tried})"
+    runs = {n: _on_threads(call, n) for n in sorted({1, min(2, cores), cores})}
+    medians: dict[int, float] = {}
+    for n, run in runs.items():
+        run()  # what is compiled, is compiled for each number of threads
+        times = [_seconds(run)]
+        while len(times) < rounds and times[0] < 3 * min(medians.values(), default=math.inf):
+            times.append(_seconds(run))
+        medians[n] = statistics.median(times)
+    best = min(medians, key=lambda n: medians[n])
+    tried = ", ".join(f"{n}: {1e3 * seconds:.1f} ms" for n, seconds in medians.items())
+    return runs[best], f"{best} thread{'s' * (best != 1)} ({tried})"
+
+
+def _seconds(call: Call) -> float:
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
 
 
 @contextlib.contextmanager

@@ -113,7 +113,7 @@ def compile_outcome(title: str, kind: str, turns: Turns) -> Outcome:
 CONTESTS: dict[str, Callable[[argparse.Namespace], Iterator[Outcome]]] = {
     "step": step_contests,
     "compile": compile_contests,
-    "draws": lambda args: flows_sampling.contests(args.peers, rounds=args.draw_rounds),
+    "draws": lambda args: flows_sampling.contests(args.peers, args.draws, rounds=args.draw_rounds),
     "finite": lambda args: flows_finiteness.contests(args.peers),
 }
 
@@ -122,6 +122,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = lambda text: [part for part in text.split(",") if part]
     numbers = lambda text: [int(part) for part in names(text)]
+    pairs = lambda text: [tuple(map(int, part.split("x"))) for part in names(text)]
     parser.add_argument("--contests", type=names, default=list(CONTESTS))
     parser.add_argument("--flows", type=names, default=list(KINDS))
     parser.add_argument("--dims", type=numbers, default=[8, 43, 64])
@@ -129,6 +130,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--peers", type=names, default=list(PEERS))
     parser.add_argument("--rounds", type=int, default=20, help="of the training steps")
     parser.add_argument("--steps", type=int, default=2, help="in a turn")
+    parser.add_argument("--draws", type=pairs, default=flows_sampling.CASES, help="dimensions×draws: 64x512,64x1")
     parser.add_argument("--draw-rounds", type=int, default=7)
     parser.add_argument("--compilations", type=int, default=3, help="of each depth")
     parser.add_argument("--compile-limit", type=float, default=900.0, help="seconds for torch.compile; 0: not at all")
