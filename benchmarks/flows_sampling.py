@@ -75,7 +75,9 @@ def _stirred(flow: Any, key: Array, *, sd: float = 0.05) -> Any:
     """
     numbers, rest = jax.tree.flatten(flow)
     keys = jax.random.split(key, len(numbers))
-    return rest.unflatten([a + sd * jax.random.normal(k, a.shape) for a, k in zip(numbers, keys, strict=True)])
+    return jax.tree.unflatten(
+        rest, [a + sd * jax.random.normal(k, a.shape) for a, k in zip(numbers, keys, strict=True)]
+    )
 
 
 def agreement(architecture: Architecture) -> Outcome:
