@@ -13,6 +13,8 @@ learning rate falls to 0 over as many steps as fit into `--minutes`. The tables 
 the second; what is left gets uniform noise as wide as its rounding, and is standardized; a tenth are test rows, and a
 tenth of the others validation rows. Of the Sachs proteins the logarithms are taken, 5 % of noise is added (many
 numbers lie on the detector's least), and they are standardized. Of every training the best on validation rows counts.
+Flows are then put to the test at 500 test rows: log|det| beside the determinant of the whole Jacobian, and the way from
+data to noise and back.
 """
 
 import argparse
@@ -161,6 +163,20 @@ def log_likelihoods(model: Any, x: np.ndarray) -> np.ndarray:
     return np.asarray(jax.jit(lambda model, x: lax.map(model.log_prob, x, batch_size=2048))(model, x), float)
 
 
+def check(flow: Any, x: Array) -> str:
+    """The claim at rows x: how far log|det| is from autodiff's whole Jacobian, and x from its image's image; a median
+    and the worst."""
+
+    def one(x: Array) -> tuple[Array, Array]:
+        z, log_det = flow.bijector.inverse_and_log_det(x)
+        whole = jnp.linalg.slogdet(jax.jacobian(flow.bijector.inverse)(x))[1]
+        return jnp.abs(log_det - whole), jnp.abs(flow.bijector.forward(z) - x).max()
+
+    say = lambda gaps: f"{float(jnp.median(gaps)):.0e} to {float(jnp.max(gaps)):.0e}"
+    of_det, of_round_trip = jax.jit(lambda x: lax.map(one, x))(x)
+    return f"log|det| off by {say(of_det)}, round trip by {say(of_round_trip)}"
+
+
 def report(name: str, data: str, trained: Trained, nats: np.ndarray, reference: np.ndarray) -> dict[str, Any]:
     """Print a line, with the difference to the Gaussian paired row by row; and the same for JSON."""
     mean_and_error = lambda x: (float(x.mean()), float(2 * x.std(ddof=1) / np.sqrt(len(x))))
@@ -238,6 +254,8 @@ def main() -> None:
         trained = trainings[name]()
         nats = log_likelihoods(trained.model, rows.test)
         reference = nats if reference is None else reference
+        if trained.steps and isinstance(trained.model, distributions.Transformed):
+            trained = trained._replace(note=f"{trained.note}; {check(trained.model, jnp.asarray(rows.test[:500]))}")
         found[name], models[name] = report(name, args.data, trained, nats, reference), trained.model
     if args.picture:
         draw_sachs(args.picture, {name: models[name] for name in ("bayes_net", "maf") if name in models}, rows.test)

@@ -42,12 +42,14 @@ Make = Callable[[Array, Array], Any]
 RECIPES: dict[str, Make] = {
     "histogram": lambda x, key: flows.histogram(2, low=-BOX, high=BOX, bins=200, data=x),
     "affine_flow": lambda x, key: flows.affine_flow(2, key=key),
+    "cdf_flow": lambda x, key: flows.cdf_flow(2, key=key),
     "gaussian_mixture": lambda x, key: flows.gaussian_mixture(2, components=32, data=x, key=key),
     "nice": lambda x, key: flows.nice(2, layers=8, **NETS, key=key),
     "real_nvp": lambda x, key: flows.real_nvp(2, layers=8, **NETS, key=key),
     "maf": lambda x, key: flows.maf(2, layers=8, **NETS, key=key),
     "iaf": lambda x, key: flows.iaf(2, layers=8, **NETS, key=key),
     "mixture_flow": lambda x, key: flows.mixture_flow(2, layers=2, components=16, **NETS, key=key),
+    "bayes_net_flow": lambda x, key: flows.bayes_net_flow([[0, 0], [1, 0]], bins=16, **NETS, key=key),
     "nsf, couplings": lambda x, key: flows.nsf(2, layers=6, bins=16, **NETS, key=key),
     "nsf, autoregressive": lambda x, key: flows.nsf(2, layers=3, bins=16, passes=None, **NETS, key=key),
 }
@@ -97,7 +99,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--json", metavar="FILE")
     args = parser.parse_args()
-    figure, axes = plt.subplots(2 * len(TOYS), 1 + len(RECIPES), figsize=(15, 8.6), layout="constrained")
+    figure, axes = plt.subplots(2 * len(TOYS), 1 + len(RECIPES), figsize=(17, 8.2), layout="constrained")
     found = []
     for row, (toy, (draw, box)) in enumerate(TOYS.items()):
         plotting.samples(draw(jax.random.key(1), 3000), **box, ax=axes[2 * row, 0]).set_title(toy, fontsize="small")

@@ -1,6 +1,7 @@
 """What learns, what does not, and what survives jit, stacking, programs and files."""
 
 import dataclasses
+import json
 import os
 import pickle
 import subprocess
@@ -22,7 +23,7 @@ from registry import KEY
 import probgen
 from probgen import combine, from_params, load, module, partition, random_module, save, with_key
 from probgen.bijectors import Affine, AffineTransformer, Chain, Constant, Coupling, Permute, Rotation, stack
-from probgen.core import Contextual, Frozen, Kind, bind, given, has_update, leaves, log1mexp, state, vectorize
+from probgen.core import Contextual, Frozen, Kind, Recipe, bind, given, has_update, leaves, log1mexp, state, vectorize
 from probgen.distributions import EM, ConditionalModel, Dequantized, Transformed, mixture
 from probgen.networks import MLP, Dropout
 
@@ -185,6 +186,9 @@ def test_save_and_load(tmp_path):
         lambda: probgen.flows.real_nvp(2, layers=2, hidden=(8,), key=KEY),
         lambda: probgen.flows.real_nvp(2, layers=2, hidden=(8,), context_dim=3, key=KEY),
         lambda: probgen.flows.discrete_real_nvp((2, 2), 5, layers=2, hidden=(8,), key=KEY),
+        lambda: probgen.flows.maf(2, layers=2, hidden=(8,), activation=jnp.tanh, key=KEY),
+        lambda: probgen.flows.bayes_net_flow(np.array([[0, 0], [1, 0]]), hidden=(8,), key=KEY),
+        lambda: probgen.flows.bayes_net_flow(jnp.array([[0, 0], [1, 0]]), hidden=(8,), key=KEY),
         lambda: mixture((2,), 3, components=2, key=KEY),
     ],
 )
@@ -377,15 +381,24 @@ def test_only_the_model_itself_is_updated_and_a_stateful_part_alone_is_refused()
         has_update(ConditionalModel(em, (3,)))
 
 
-def test_a_recipe_with_a_function_needs_like(tmp_path):
+def test_a_recipe_with_a_function_of_ones_own_needs_like(tmp_path):
     @probgen.recipe
     def custom(activation, *, key):
         return Transformed(dist.Normal(jnp.zeros(2), 1.0).to_event(1), Affine(activation(jnp.zeros(2)), jnp.zeros(2)))
 
-    save(tmp_path / "m", custom(jax.nn.relu, key=KEY))
+    def relu(x):
+        return jax.nn.relu(x)
+
+    save(tmp_path / "m", custom(relu, key=KEY))
     with pytest.raises(ValueError, match="no recipe"):
         load(tmp_path / "m")
-    assert load(tmp_path / "m", like=custom(jax.nn.relu, key=KEY)).event_shape == (2,)
+    assert load(tmp_path / "m", like=custom(relu, key=KEY)).event_shape == (2,)
+
+
+@pytest.mark.parametrize("name", ["os.system", "jax.nn._private", "jax.nn.nothing", "jax.numpy.pi"])
+def test_a_file_names_no_function_but_those_of_jax(name):
+    with pytest.raises(ValueError, match=r"a function of jax\.nn or jax\.numpy"):
+        Recipe("flows.maf", json.dumps({"dim": 2, "activation": {"function": name}})).build(key=KEY)
 
 
 def test_log1mexp_is_accurate_at_both_ends():

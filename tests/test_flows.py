@@ -277,7 +277,9 @@ def test_affine_flow_is_the_multivariate_normal():
 
 
 def test_maf_and_iaf_are_one_bijector_and_its_inverse():
-    maf, iaf = (stirred(recipe(3, layers=1, hidden=(8,), key=KEY)) for recipe in (flows.maf, flows.iaf))
+    maf, iaf = (
+        stirred(recipe(3, layers=1, hidden=(8,), activation=jnp.tanh, key=KEY)) for recipe in (flows.maf, flows.iaf)
+    )
     pick = lambda flow: jax.tree.map(lambda leaf: leaf[0], flow.bijector.bijectors[1].layers).bijectors[0]
     x = jnp.array([0.3, -0.4, 1.0])
     np.testing.assert_allclose(pick(maf).inverse(x), pick(iaf).forward(x), rtol=1e-5)
@@ -307,14 +309,15 @@ def test_bayes_net_flow_makes_a_node_independent_of_all_but_its_parents():
     zeros = ~(np.array(GRAPH, bool) | np.eye(4, dtype=bool))
     jacobian = np.asarray(jax.jit(jax.vmap(jax.jacobian(flow.bijector.inverse)))(x))
     assert (jacobian[:, zeros] == 0).all() and (np.abs(jacobian[:, ~zeros]) > 0).any(0).all()
-    moved = flow.log_prob(x.at[:, 0].add(0.5)) - flow.log_prob(
-        x
-    )  # does not depend on the grandchild, given its parents
+    # does not depend on the grandchild, given its parents
+    moved = flow.log_prob(x.at[:, 0].add(0.5)) - flow.log_prob(x)
     again = flow.log_prob(x.at[:, 0].add(0.5).at[:, 3].add(1.0)) - flow.log_prob(x.at[:, 3].add(1.0))
     np.testing.assert_allclose(moved, again, atol=2e-3)
 
 
-@pytest.mark.parametrize("recipe", [flows.maf, partial(flows.nsf, bins=4), partial(flows.nsf, bins=4, passes=None)])
+@pytest.mark.parametrize(
+    "recipe", [flows.real_nvp, flows.maf, partial(flows.nsf, bins=4), partial(flows.nsf, bins=4, passes=None)]
+)
 def test_compiled_size_does_not_grow_with_the_number_of_layers(recipe):
     def size(layers):
         flow = recipe(3, layers=layers, hidden=(8,), key=KEY)

@@ -9,9 +9,11 @@ from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 F = TypeVar("F", bound=Callable[..., Any])
+_FUNCTIONS = {"jax.nn": jax.nn, "jax.numpy": jnp}
 _RECIPES: dict[str, Callable[..., Any]] = {}
 
 
@@ -27,7 +29,7 @@ class Recipe(NamedTuple):
             raise ValueError(f"the recipe {self.name!r} is not known here: import the module that defines it first")
         function = _RECIPES[self.name]
         keyed = {"key": key} if "key" in inspect.signature(function).parameters else {}
-        return function(**_tuples(json.loads(self.arguments)), **keyed)
+        return function(**_tuples(json.loads(self.arguments, object_hook=_functions)), **keyed)
 
     def makes(self, model: Any) -> bool:
         """Whether the recipe still builds a model of this static structure and these shapes, whatever their values."""
@@ -45,6 +47,27 @@ class Recipe(NamedTuple):
             return jax.eval_shape(build, jax.random.key(0))
         except jax.errors.JAXTypeError:  # it looks at numbers while it builds
             return jax.eval_shape(lambda m: m, build(jax.random.key(0)))
+
+
+def _as_json(x: Any) -> Any:
+    """Arrays as lists, and public functions of `jax.nn` and `jax.numpy` (activations) by name; else TypeError."""
+    if isinstance(x, np.ndarray | jax.Array):
+        return x.tolist()
+    name = getattr(x, "__name__", "")
+    for module, functions in _FUNCTIONS.items():
+        if not name.startswith("_") and getattr(functions, name, None) is x:
+            return {"function": f"{module}.{name}"}
+    raise TypeError(f"JSON cannot hold {x}")
+
+
+def _functions(x: dict[str, Any]) -> Any:
+    """The function that `_as_json` named."""
+    if x.keys() != {"function"}:
+        return x
+    module, _, name = x["function"].rpartition(".")
+    if module not in _FUNCTIONS or name.startswith("_") or not callable(getattr(_FUNCTIONS[module], name, None)):
+        raise ValueError(f"recipe: expected a function of {' or '.join(_FUNCTIONS)}, got {x['function']!r}")
+    return getattr(_FUNCTIONS[module], name)
 
 
 def _tuples(x: Any) -> Any:
@@ -75,9 +98,10 @@ def recipe(function: F) -> F:
 
     Its model must have a (static) field `recipe`, as every probgen distribution and `ConditionalModel` does. The
     arguments `key` and `data` are not kept: they choose the model's numbers, which are in the file. A call
-    with an argument that JSON cannot hold (a function, a model) is not remembered; `load` then needs `like=`. It also
-    does where the model's static structure is not what the recipe builds again: because it was changed since, or
-    because the recipe makes a function anew at every call (a `lambda` for an activation).
+    with an argument that JSON cannot hold (a model, a function other than those of `jax.nn` and `jax.numpy`) is not
+    remembered; `load` then needs `like=`. It also does where the model's static structure is not what the recipe builds
+    again: because it was changed since, or because the recipe makes a function anew at every call (a `lambda` for an
+    activation).
     """
     module = function.__module__.split(".")
     name = f"{module[1] if module[0] == 'probgen' and len(module) > 1 else function.__module__}.{function.__name__}"
@@ -91,7 +115,7 @@ def recipe(function: F) -> F:
         for name_of_numbers in ("key", "data"):
             arguments.pop(name_of_numbers, None)
         try:
-            return _remember(model, Recipe(name, json.dumps(arguments, sort_keys=True)))
+            return _remember(model, Recipe(name, json.dumps(arguments, sort_keys=True, default=_as_json)))
         except TypeError:
             return model
 

@@ -1,8 +1,9 @@
 """Autoregressive flows: MAF, IAF, mixtures of densities, and Bayes nets."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 from jax import Array
 
 from probgen.bijectors import (
@@ -16,7 +17,7 @@ from probgen.bijectors import (
 )
 from probgen.core import Dependence, recipe
 from probgen.distributions import ConditionalModel, Transformed
-from probgen.flows.layers import autoregressive_layer, flow_of_layers, masked_layer, standard_normal
+from probgen.flows.layers import Nets, autoregressive_layer, flow_of_layers, masked_layer, standard_normal
 
 
 @recipe
@@ -27,9 +28,9 @@ def maf(
     hidden: Sequence[int] = (256, 256),
     passes: int | None = None,
     dropout: float = 0.0,
+    activation: Callable[[Array], Array] = jax.nn.relu,
     permute: bool = False,
     linear: bool = False,
-    unroll: int = 1,
     context_dim: int | None = None,
     key: Array,
 ) -> Transformed | ConditionalModel:
@@ -39,9 +40,9 @@ def maf(
 
     Draws take D steps in the work of about one pass (`bijectors.step_by_step`).
 
-    Args: `dim` D; `layers`; `hidden` widths of the masked networks, and their `dropout`; `passes`: sequential steps
-    of a layer, from 2 (a coupling) to D (the default); `permute` shuffles the order between layers, `linear` puts an
-    LU matrix there; `unroll` of the layers' scan; with `context_dim` a `ConditionalModel`.
+    Args: `dim` D; `layers`; `hidden` widths of the masked networks, their `dropout` and `activation`; `passes`:
+    sequential steps of a layer, from 2 (a coupling) to D (the default); `permute` shuffles the order between layers,
+    `linear` puts an LU matrix there; with `context_dim` a `ConditionalModel`.
 
     References: Masked Autoregressive Flow for Density Estimation (Papamakarios, Pavlakou, Murray 2017),
     arXiv:1705.07057.
@@ -50,17 +51,9 @@ def maf(
     >>> maf(3, layers=2, hidden=(16,), key=jax.random.key(0)).log_prob(jnp.zeros((5, 3))).shape
     (5,)
     """
-    layer = autoregressive_layer(
-        dim,
-        AffineTransformer(),
-        hidden=hidden,
-        passes=passes,
-        dropout=dropout,
-        permute=permute,
-        linear=linear,
-        context_dim=context_dim,
-    )
-    return flow_of_layers(dim, layer, layers=layers, unroll=unroll, context_dim=context_dim, key=key)
+    nets = Nets(hidden, dropout, activation, context_dim)
+    layer = autoregressive_layer(dim, AffineTransformer(), nets, passes=passes, permute=permute, linear=linear)
+    return flow_of_layers(dim, layer, layers=layers, context_dim=context_dim, key=key)
 
 
 @recipe
@@ -71,8 +64,8 @@ def iaf(
     hidden: Sequence[int] = (256, 256),
     passes: int | None = None,
     dropout: float = 0.0,
+    activation: Callable[[Array], Array] = jax.nn.silu,
     permute: bool = False,
-    unroll: int = 1,
     context_dim: int | None = None,
     key: Array,
 ) -> Transformed | ConditionalModel:
@@ -82,7 +75,7 @@ def iaf(
 
     For guides, which only score what they drew; the density of other points takes D steps.
 
-    Args: as `maf`'s.
+    Args: as `maf`'s; the default `activation` is smooth, as posteriors are.
 
     References: Improved Variational Inference with Inverse Autoregressive Flow (Kingma, Salimans, Jozefowicz, Chen,
     Sutskever, Welling 2016), arXiv:1606.04934.
@@ -92,17 +85,9 @@ def iaf(
     >>> x.shape, log_prob.shape
     ((5, 3), (5,))
     """
-    layer = autoregressive_layer(
-        dim,
-        AffineTransformer(),
-        hidden=hidden,
-        passes=passes,
-        inverse=False,
-        dropout=dropout,
-        permute=permute,
-        context_dim=context_dim,
-    )
-    return flow_of_layers(dim, layer, layers=layers, unroll=unroll, context_dim=context_dim, key=key)
+    nets = Nets(hidden, dropout, activation, context_dim)
+    layer = autoregressive_layer(dim, AffineTransformer(), nets, passes=passes, inverse=False, permute=permute)
+    return flow_of_layers(dim, layer, layers=layers, context_dim=context_dim, key=key)
 
 
 @recipe
@@ -114,7 +99,7 @@ def mixture_flow(
     hidden: Sequence[int] = (256, 256),
     passes: int | None = None,
     dropout: float = 0.0,
-    unroll: int = 1,
+    activation: Callable[[Array], Array] = jax.nn.relu,
     context_dim: int | None = None,
     key: Array,
 ) -> Transformed | ConditionalModel:
@@ -134,10 +119,8 @@ def mixture_flow(
     (5,)
     """
     transformer = Composed([AffineTransformer(), MixtureCDFTransformer(components)])
-    layer = autoregressive_layer(
-        dim, transformer, hidden=hidden, passes=passes, dropout=dropout, context_dim=context_dim
-    )
-    return flow_of_layers(dim, layer, layers=layers, unroll=unroll, context_dim=context_dim, key=key)
+    layer = autoregressive_layer(dim, transformer, Nets(hidden, dropout, activation, context_dim), passes=passes)
+    return flow_of_layers(dim, layer, layers=layers, context_dim=context_dim, key=key)
 
 
 @recipe
@@ -148,6 +131,7 @@ def bayes_net_flow(
     interval: tuple[float, float] = (-4.0, 4.0),
     hidden: Sequence[int] = (256, 256),
     dropout: float = 0.0,
+    activation: Callable[[Array], Array] = jax.nn.relu,
     context_dim: int | None = None,
     key: Array,
 ) -> Transformed | ConditionalModel:
@@ -175,9 +159,7 @@ def bayes_net_flow(
     """
     dependence = Dependence.of_graph(adjacency)
     transformer = Composed([AffineTransformer(), SplineTransformer(bins, interval), AffineTransformer()])
-    layer = masked_layer(
-        dependence, transformer, hidden=hidden, dropout=dropout, context_dim=context_dim, out_scale=0.1
-    )
+    layer = masked_layer(dependence, transformer, Nets(hidden, dropout, activation, context_dim), out_scale=0.1)
     bijector = Chain([ActNorm(dependence.dim), Inverse(layer(key))])
     flow = Transformed(standard_normal(dependence.dim), bijector)
     return ConditionalModel(flow, (context_dim,)) if context_dim else flow

@@ -1,16 +1,17 @@
 """Coupling flows: NICE, RealNVP, and RealNVP for discrete images."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import distrax
+import jax
 import jax.numpy as jnp
 from jax import Array
 
 from probgen.bijectors import AffineTransformer, Chain, Reshape, ShiftTransformer, Sigmoid
 from probgen.core import recipe
 from probgen.distributions import ConditionalModel, Dequantized, Transformed
-from probgen.flows.layers import coupling_layer, flow_of_layers
+from probgen.flows.layers import Nets, coupling_layer, flow_of_layers
 
 
 @recipe
@@ -20,8 +21,8 @@ def nice(
     layers: int = 8,
     hidden: Sequence[int] = (256, 256),
     dropout: float = 0.0,
+    activation: Callable[[Array], Array] = jax.nn.relu,
     permute: bool = False,
-    unroll: int = 4,
     context_dim: int | None = None,
     key: Array,
 ) -> Transformed | ConditionalModel:
@@ -38,10 +39,9 @@ def nice(
     >>> nice(2, layers=4, hidden=(16,), key=jax.random.key(0)).log_prob(jnp.zeros((5, 2))).shape
     (5,)
     """
-    layer = coupling_layer(
-        dim, ShiftTransformer(), hidden=hidden, dropout=dropout, permute=permute, context_dim=context_dim
-    )
-    return flow_of_layers(dim, layer, layers=layers, unroll=unroll, context_dim=context_dim, key=key)
+    nets = Nets(hidden, dropout, activation, context_dim)
+    layer = coupling_layer(dim, ShiftTransformer(), nets, permute=permute)
+    return flow_of_layers(dim, layer, layers=layers, context_dim=context_dim, key=key)
 
 
 @recipe
@@ -51,8 +51,8 @@ def real_nvp(
     layers: int = 8,
     hidden: Sequence[int] = (256, 256),
     dropout: float = 0.0,
+    activation: Callable[[Array], Array] = jax.nn.relu,
     permute: bool = False,
-    unroll: int = 4,
     context_dim: int | None = None,
     key: Array,
 ) -> Transformed | ConditionalModel:
@@ -60,9 +60,9 @@ def real_nvp(
 
         x = a ⊙ (f₁ ∘ … ∘ f_L)(z) + b,   f_l = coupling ∘ permutation,   z ~ Normal(0, I)
 
-    Args: `dim` D ≥ 2; `layers` L, run as one scan that unrolls `unroll` of them at a time (compilation grows with that
-    number and not with L); `hidden` widths of the conditioners, and their `dropout`; with
-    `context_dim` a `ConditionalModel`. Raises ValueError where D < 2 (there is nothing to couple).
+    Args: `dim` D ≥ 2; `layers` L, run as one scan, so that compilation does not grow with L; `hidden` widths of the
+    conditioners, their `dropout` and `activation`; with `context_dim` a `ConditionalModel`. Raises ValueError where
+    D < 2 (there is nothing to couple).
 
     References: Density estimation using Real NVP (Dinh, Sohl-Dickstein, Bengio 2017), arXiv:1605.08803.
 
@@ -71,10 +71,9 @@ def real_nvp(
     >>> flow.log_prob(jnp.zeros((5, 2))).shape
     (5,)
     """
-    layer = coupling_layer(
-        dim, AffineTransformer(), hidden=hidden, dropout=dropout, permute=permute, context_dim=context_dim
-    )
-    return flow_of_layers(dim, layer, layers=layers, unroll=unroll, context_dim=context_dim, key=key)
+    nets = Nets(hidden, dropout, activation, context_dim)
+    layer = coupling_layer(dim, AffineTransformer(), nets, permute=permute)
+    return flow_of_layers(dim, layer, layers=layers, context_dim=context_dim, key=key)
 
 
 @recipe
@@ -85,6 +84,7 @@ def discrete_real_nvp(
     layers: int = 8,
     hidden: Sequence[int] = (256, 256),
     dropout: float = 0.0,
+    activation: Callable[[Array], Array] = jax.nn.relu,
     permute: bool = True,
     key: Array,
 ) -> Dequantized:
@@ -102,7 +102,9 @@ def discrete_real_nvp(
     (3,)
     """
     dim = int(jnp.zeros(event_shape).size)
-    flow: Any = real_nvp(dim, layers=layers, hidden=hidden, dropout=dropout, permute=permute, key=key)
+    flow: Any = real_nvp(
+        dim, layers=layers, hidden=hidden, dropout=dropout, activation=activation, permute=permute, key=key
+    )
     scale = distrax.ScalarAffine(shift=0.0, scale=float(levels))
     to_levels = Chain([Reshape((dim,), tuple(event_shape)), scale, Sigmoid(), flow.bijector])
     return Dequantized(Transformed(flow.base, to_levels), levels)

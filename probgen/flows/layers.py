@@ -1,6 +1,7 @@
 """What flows are stacked from: one layer as a function of a key, and the stack of them on a normal base."""
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,18 +28,31 @@ from probgen.networks import MADE, MLP
 Layer = Callable[[Array], Bijector]
 
 
+class Nets(NamedTuple):
+    """How the networks of all layers are built."""
+
+    hidden: Sequence[int]
+    dropout: float
+    activation: Callable[[Array], Array]
+    context_dim: int | None
+
+    def bound(self, net: Callable) -> Callable:
+        """The network of a bijector, which takes a context where there is one."""
+        return Contextual(net) if self.context_dim else net
+
+
 def standard_normal(dim: int) -> dist.Distribution:
     """Normal(0, I) of vectors."""
     return dist.Normal(jnp.zeros(dim), 1.0).to_event(1)
 
 
 def flow_of_layers(
-    dim: int, layer: Layer, *, layers: int, unroll: int, context_dim: int | None, key: Array
+    dim: int, layer: Layer, *, layers: int, context_dim: int | None, key: Array
 ) -> Transformed | ConditionalModel:
     """`layers` of a kind on a normal base, run as one scan, and an `ActNorm` at the data's end."""
     if layers < 1:
         raise ValueError(f"layers: expected at least 1, got {layers}")
-    stacked = Stacked(jax.vmap(layer)(jax.random.split(key, layers)), unroll)
+    stacked = Stacked(jax.vmap(layer)(jax.random.split(key, layers)))
     flow = Transformed(standard_normal(dim), Chain([ActNorm(dim), stacked]))
     return ConditionalModel(flow, (context_dim,)) if context_dim else flow
 
@@ -63,13 +77,11 @@ def reorder(dim: int, *, permute: bool, linear: bool = False, key: Array) -> Bij
 def coupling_layer(
     dim: int,
     transformer: Transformer,
+    nets: Nets,
     *,
-    hidden: Sequence[int],
-    dropout: float = 0.0,
     permute: bool = False,
     linear: bool = False,
     inverse: bool = False,
-    context_dim: int | None = None,
 ) -> Layer:
     """A coupling of two halves by an MLP, and what reorders them; `inverse` gives the density τ itself, where τ⁻¹ costs
     more. Raises ValueError where D < 2."""
@@ -79,11 +91,8 @@ def coupling_layer(
 
     def layer(key: Array) -> Bijector:
         net_key, order_key = jax.random.split(key)
-        out = (dim - split) * transformer.num_params
-        net = MLP(
-            split, out, hidden=hidden, activation=jax.nn.relu, dropout=dropout, context_dim=context_dim, key=net_key
-        )
-        coupling = Coupling(Contextual(net) if context_dim else net, transformer, split=split)
+        net = MLP(split, (dim - split) * transformer.num_params, **nets._asdict(), key=net_key)
+        coupling = Coupling(nets.bound(net), transformer, split=split)
         between = reorder(dim, permute=permute, linear=linear, key=order_key)
         return Chain([Inverse(coupling) if inverse else coupling, between])
 
@@ -91,29 +100,14 @@ def coupling_layer(
 
 
 def masked_layer(
-    dependence: Dependence,
-    transformer: Transformer,
-    *,
-    hidden: Sequence[int],
-    dropout: float = 0.0,
-    context_dim: int | None = None,
-    out_scale: float = 0.01,
+    dependence: Dependence, transformer: Transformer, nets: Nets, *, out_scale: float = 0.01
 ) -> Callable[[Array], MaskedAutoregressive]:
     """A masked autoregressive bijector by a `MADE`, fast in `forward`."""
 
     def layer(key: Array) -> MaskedAutoregressive:
-        net = MADE(
-            dependence.dim,
-            transformer.num_params,
-            hidden=hidden,
-            order=dependence,
-            context_dim=context_dim,
-            activation=jax.nn.relu,
-            dropout=dropout,
-            out_scale=out_scale,
-            key=key,
-        )
-        return MaskedAutoregressive(Contextual(net) if context_dim else net, transformer, dependence)
+        sizes = dependence.dim, transformer.num_params
+        net = MADE(*sizes, order=dependence, out_scale=out_scale, **nets._asdict(), key=key)
+        return MaskedAutoregressive(nets.bound(net), transformer, dependence)
 
     return layer
 
@@ -121,18 +115,15 @@ def masked_layer(
 def autoregressive_layer(
     dim: int,
     transformer: Transformer,
+    nets: Nets,
     *,
-    hidden: Sequence[int],
     passes: int | None = None,
     inverse: bool = True,
-    dropout: float = 0.0,
     permute: bool = False,
     linear: bool = False,
-    context_dim: int | None = None,
 ) -> Layer:
     """A `masked_layer` in D steps (or `passes`), and what reorders them; `inverse`: fast in density, as in a MAF."""
-    dependence = Dependence.in_order(range(dim), passes=passes)
-    masked = masked_layer(dependence, transformer, hidden=hidden, dropout=dropout, context_dim=context_dim)
+    masked = masked_layer(Dependence.in_order(range(dim), passes=passes), transformer, nets)
 
     def layer(key: Array) -> Bijector:
         net_key, order_key = jax.random.split(key)

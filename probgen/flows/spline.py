@@ -1,7 +1,8 @@
 """Flows of splines: for vectors, and for one number, whose distribution function they learn."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import Array
@@ -10,6 +11,7 @@ from probgen.bijectors import ActNorm, Chain, Spline, SplineTransformer, Tails
 from probgen.core import recipe
 from probgen.distributions import ConditionalModel, Transformed
 from probgen.flows.layers import (
+    Nets,
     autoregressive_layer,
     coupling_layer,
     flow_of_layers,
@@ -28,9 +30,9 @@ def nsf(
     hidden: Sequence[int] = (256, 256),
     passes: int | None = 2,
     dropout: float = 0.0,
+    activation: Callable[[Array], Array] = jax.nn.relu,
     permute: bool = False,
     linear: bool = False,
-    unroll: int = 1,
     context_dim: int | None = None,
     key: Array,
 ) -> Transformed | ConditionalModel:
@@ -39,9 +41,9 @@ def nsf(
         z_i = Spline(x_i; h_i(x_<i))   in each layer,   z ~ Normal(0, I)
 
     Args: `dim` D; `layers`; `bins` and `interval` of the splines, which are the identity outside; `passes`: 2 are
-    couplings (fast both ways), D, or None, fully autoregressive (fast in density); `hidden` widths, `dropout`;
-    `permute` shuffles the order between layers, `linear` puts an LU matrix there; `unroll` of the layers' scan; with
-    `context_dim` a `ConditionalModel`. Raises ValueError where D < 2 in couplings.
+    couplings (fast both ways), D, or None, fully autoregressive (fast in density); `hidden` widths, `dropout`
+    and `activation` of the networks; `permute` shuffles the order between layers, `linear` puts an LU matrix there;
+    with `context_dim` a `ConditionalModel`. Raises ValueError where D < 2 in couplings.
 
     References: Neural Spline Flows (Durkan, Bekasov, Murray, Papamakarios 2019), arXiv:1906.04032.
 
@@ -50,29 +52,13 @@ def nsf(
     (5,)
     """
     transformer = SplineTransformer(bins, interval)
+    nets = Nets(hidden, dropout, activation, context_dim)
+    between = {"permute": permute, "linear": linear}
     if passes == 2:
-        layer = coupling_layer(
-            dim,
-            transformer,
-            hidden=hidden,
-            dropout=dropout,
-            permute=permute,
-            linear=linear,
-            inverse=True,
-            context_dim=context_dim,
-        )
+        layer = coupling_layer(dim, transformer, nets, inverse=True, **between)
     else:
-        layer = autoregressive_layer(
-            dim,
-            transformer,
-            hidden=hidden,
-            passes=passes,
-            dropout=dropout,
-            permute=permute,
-            linear=linear,
-            context_dim=context_dim,
-        )
-    return flow_of_layers(dim, layer, layers=layers, unroll=unroll, context_dim=context_dim, key=key)
+        layer = autoregressive_layer(dim, transformer, nets, passes=passes, **between)
+    return flow_of_layers(dim, layer, layers=layers, context_dim=context_dim, key=key)
 
 
 @recipe

@@ -26,13 +26,14 @@ def graph(adjacency: ArrayLike, *, names: Sequence[str] | None = None, ax: "Axes
     ax = plt.gca() if ax is None else ax
     dependence = Dependence.of_graph(adjacency)
     labels, places = _names(names, dependence.dim), _places(dependence)
+    box = {"boxstyle": "round,pad=0.4", "facecolor": "white", "edgecolor": "C0"}
+    texts = [ax.text(x, y, label, ha="center", va="center", fontsize="small", bbox=box)
+             for label, (x, y) in zip(labels, places, strict=True)]  # fmt: skip
+    # bent, so that an edge does not run through what stands in line between its ends
+    style = {"arrowstyle": "-|>", "color": "0.5", "shrinkA": 0, "shrinkB": 1, "connectionstyle": "arc3,rad=0.12"}
     for child, parent in np.argwhere(dependence.matrix):
-        # bent, so that an edge does not run through what stands in line between its ends
-        style = {"arrowstyle": "-|>", "color": "0.5", "shrinkA": 13, "shrinkB": 13, "connectionstyle": "arc3,rad=0.12"}
-        ax.annotate("", places[child], places[parent], arrowprops=style)
-    circle = {"boxstyle": "circle,pad=0.3", "facecolor": "white", "edgecolor": "C0"}
-    for label, (x, y) in zip(labels, places, strict=True):
-        ax.text(x, y, label, ha="center", va="center", fontsize="small", bbox=circle)
+        ends = {"patchA": texts[parent].get_bbox_patch(), "patchB": texts[child].get_bbox_patch()}
+        ax.annotate("", places[child], places[parent], arrowprops={**style, **ends})
     ax.set(xlim=(-1.2, 1.2), ylim=(places[:, 1].min() - 0.5, 0.5), title=f"{int(dependence.matrix.sum())} edges")
     ax.set_axis_off()
     return ax
@@ -88,11 +89,11 @@ def _frame(ax: "Axes", size: np.ndarray, adjacency: np.ndarray) -> None:
 
 
 def _places(dependence: Dependence) -> np.ndarray:
-    """Where each variable stands, [D, 2]: its level from the top, and evenly spaced in it, the levels shifted."""
+    """Where each variable stands, [D, 2]: its level from the top, evenly spaced in it; who is alone, left or right."""
     places = np.zeros((dependence.dim, 2))
     for level, group in enumerate(dependence.groups):
-        across = np.linspace(-1.0, 1.0, len(group) + 2)[1:-1] if len(group) < 3 else np.linspace(-0.9, 0.9, len(group))
-        places[list(group)] = np.stack([across + 0.12 * (-1) ** level, np.full(len(group), -float(level))], 1)
+        across = np.linspace(-0.9, 0.9, len(group)) if len(group) > 1 else 0.4 * (-1) ** level
+        places[list(group), 0], places[list(group), 1] = across, -level
     return places
 
 
