@@ -407,6 +407,13 @@ def test_log1mexp_is_accurate_at_both_ends():
     assert np.isfinite(jax.vmap(jax.grad(log1mexp))(x)).all()
 
 
+def test_a_conditional_model_says_that_it_wants_a_context():
+    conditional = probgen.flows.real_nvp(2, layers=2, hidden=(8,), context_dim=3, key=KEY)
+    with pytest.raises(AttributeError, match=r"'log_prob': call it with a context first"):
+        conditional.log_prob(jnp.zeros(2))
+    assert not hasattr(conditional, "nothing")
+
+
 def test_conditional_models_are_pytrees():
     conditional = probgen.flows.real_nvp(2, layers=2, hidden=(8,), context_dim=3, key=KEY)
     assert isinstance(jax.jit(lambda m: m)(conditional), ConditionalModel)

@@ -44,11 +44,15 @@ class Dependence:
     def of_graph(cls, adjacency: Any) -> "Dependence":
         """The parents of variable i are the j with `adjacency[i, j]` true; its level is the longest path to it.
 
-        Raises ValueError where `adjacency` is not square or has a cycle, which is named.
+        Where [i, j] means i → j, as in networkx's `to_numpy_array`, give the transpose. Raises ValueError where
+        `adjacency` is not square, holds NaN, or has a cycle, which is named.
         """
-        matrix = np.asarray(adjacency).astype(bool)
-        if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
-            raise ValueError(f"adjacency: expected a square matrix [D, D], got shape {matrix.shape}")
+        numbers = np.asarray(adjacency)
+        if numbers.ndim != 2 or numbers.shape[0] != numbers.shape[1] or not len(numbers):
+            raise ValueError(f"adjacency: expected a square matrix [D, D], got shape {numbers.shape}")
+        if (numbers != numbers).any():
+            raise ValueError("adjacency: expected true or false, got NaN")
+        matrix = numbers.astype(bool)
         level = np.zeros(len(matrix), int)
         for _ in range(len(matrix)):  # longest paths, which without a cycle settle within D rounds
             settled = level

@@ -53,11 +53,20 @@ class ConditionalModel(eqx.Module):
     Args: `model`: a probgen distribution; `context_shape`: the shape of one context. A context of another shape is
     refused with ValueError.
 
-    >>> import jax, jax.numpy as jnp, probgen
+    >>> import jax, jax.numpy as jnp, numpyro, probgen
     >>> conditional = probgen.flows.real_nvp(2, layers=2, hidden=(8,), context_dim=3, key=jax.random.key(0))
     >>> d = conditional(jnp.ones((5, 3)))
     >>> d.batch_shape, d.log_prob(jnp.zeros(2)).shape
     ((5,), (5,))
+
+    By hand, a `Contextual` network takes the context beside its input:
+
+    >>> from probgen.bijectors import AffineTransformer, Coupling
+    >>> net = probgen.networks.MLP(1, 2, hidden=(8,), context_dim=3, key=jax.random.key(0))
+    >>> coupling = Coupling(probgen.core.Contextual(net), AffineTransformer(), split=1)
+    >>> base = numpyro.distributions.Normal(jnp.zeros(2), 1.0)
+    >>> ConditionalModel(probgen.distributions.Transformed(base, coupling), (3,))(jnp.ones((5, 3))).batch_shape
+    (5,)
     """
 
     model: Distribution
@@ -71,6 +80,11 @@ class ConditionalModel(eqx.Module):
         if context.ndim < ndims or context.shape[context.ndim - ndims :] != self.context_shape:
             raise ValueError(f"context: expected [..., {', '.join(map(str, self.context_shape))}], got {context.shape}")
         return Given(self.model, context, ndims)
+
+    def __getattr__(self, name: str) -> Any:
+        if hasattr(Distribution, name):
+            raise AttributeError(f"a ConditionalModel has no {name!r}: call it with a context first, model(context)")
+        raise AttributeError(f"'ConditionalModel' object has no attribute {name!r}")
 
 
 class Given(Distribution):

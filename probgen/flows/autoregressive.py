@@ -17,7 +17,14 @@ from probgen.bijectors import (
 )
 from probgen.core import Dependence, recipe
 from probgen.distributions import ConditionalModel, Transformed
-from probgen.flows.layers import Nets, autoregressive_layer, flow_of_layers, masked_layer, standard_normal
+from probgen.flows.layers import (
+    Nets,
+    autoregressive_layer,
+    check_context,
+    flow_of_layers,
+    masked_layer,
+    standard_normal,
+)
 
 
 @recipe
@@ -142,9 +149,9 @@ def bayes_net_flow(
     One layer, since the parents of two would be the ancestors; its transformers are a spline between affine maps. The
     longest path of the graph is the number of steps that a draw takes.
 
-    Args: `adjacency` [D, D]: true at (i, j) where j is a parent of i; `bins` and `interval` of the splines; the rest
-    as `maf`'s. Raises ValueError where the graph has a cycle, which is named, or `hidden` fewer units than it has sets
-    of parents.
+    Args: `adjacency` [D, D]: true at (i, j) where j is a parent of i (of a networkx graph `to_numpy_array(G).T`);
+    `bins` and `interval` of the splines; the rest as `maf`'s. Raises ValueError where the graph has a cycle, which is
+    named, or `hidden` fewer units than it has sets of parents.
 
     References: Graphical Normalizing Flows (Wehenkel, Louppe 2021), arXiv:2006.02548; Probabilistic Graphical Models
     (Koller, Friedman 2009).
@@ -157,6 +164,7 @@ def bayes_net_flow(
            [ True,  True, False],
            [False,  True,  True]], dtype=bool)
     """
+    check_context(context_dim)
     dependence = Dependence.of_graph(adjacency)
     transformer = Composed([AffineTransformer(), SplineTransformer(bins, interval), AffineTransformer()])
     layer = masked_layer(dependence, transformer, Nets(hidden, dropout, activation, context_dim), out_scale=0.1)

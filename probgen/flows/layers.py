@@ -46,10 +46,17 @@ def standard_normal(dim: int) -> dist.Distribution:
     return dist.Normal(jnp.zeros(dim), 1.0).to_event(1)
 
 
+def check_context(context_dim: int | None) -> None:
+    """Raise ValueError where there are no vectors of that length."""
+    if context_dim is not None and context_dim < 1:
+        raise ValueError(f"context_dim: expected at least 1, or None without a context, got {context_dim}")
+
+
 def flow_of_layers(
     dim: int, layer: Layer, *, layers: int, context_dim: int | None, key: Array
 ) -> Transformed | ConditionalModel:
     """`layers` of a kind on a normal base, run as one scan, and an `ActNorm` at the data's end."""
+    check_context(context_dim)
     if layers < 1:
         raise ValueError(f"layers: expected at least 1, got {layers}")
     stacked = Stacked(jax.vmap(layer)(jax.random.split(key, layers)))
@@ -61,6 +68,7 @@ def moved_by_context(
     flow: Transformed, *, hidden: Sequence[int], context_dim: int | None, key: Array
 ) -> Transformed | ConditionalModel:
     """The flow, or with a context one whose learned numbers an MLP of the context moves."""
+    check_context(context_dim)
     if not context_dim:
         return flow
     network = MLP(context_dim, count_parameters(flow), hidden=hidden, key=key)
