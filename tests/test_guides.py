@@ -143,7 +143,7 @@ def test_predictive_of_the_model_draws_from_the_posterior(trained):
 def test_neutra_samples_the_posterior(trained):
     guide, params = trained
     neutra = NeuTraReparam(guide, params)
-    mcmc = MCMC(NUTS(neutra.reparam(regression)), num_warmup=200, num_samples=1500, progress_bar=False)
+    mcmc = MCMC(NUTS(neutra.reparam(regression)), num_warmup=200, num_samples=6000, progress_bar=False)
     mcmc.run(KEY, X, Y)
     latent = mcmc.get_samples()["auto_shared_latent"]
     np.testing.assert_allclose(jnp.cov(latent.T), jnp.eye(3), atol=0.2)  # what the flow is there for
