@@ -20,7 +20,7 @@ Did It Work?: Evaluating Variational Inference (Yao, Vehtari, Simpson, Gelman 20
 
 import argparse
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -28,12 +28,13 @@ import arviz
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro
 import numpyro.distributions as dist
 import optax
 from jax import Array, lax
+from numpyro import handlers
 from numpyro.infer import SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoBNAFNormal, AutoGuide, AutoIAFNormal, AutoMultivariateNormal, AutoNormal
+from numpyro.infer.util import log_density
 from pairing import environment, write_json
 from posterior_programs import NAMES, Posterior, as_columns, load
 
@@ -120,19 +121,10 @@ class Training:
 
 def log_weight(program: Callable, guide: Callable, params: Any, key: Array) -> tuple[dict[str, Array], Array]:
     """One draw from a guide: the program's latent and deterministic sites, and log p − log q."""
-    with numpyro.handlers.seed(rng_seed=key), numpyro.handlers.trace() as q, numpyro.handlers.substitute(data=params):
-        guide()
-    with numpyro.handlers.seed(rng_seed=key), numpyro.handlers.trace() as p, numpyro.handlers.replay(trace=q):
-        program()
-    latent = {name: site["value"] for name, site in p.items() if not site.get("is_observed", False)}
-    return latent, log_density(p) - log_density(q)
-
-
-def log_density(trace: Mapping[str, Any]) -> Array:
-    """The sum over sites; where a transformed distribution was drawn from, without inverting it."""
-    sites = [site for site in trace.values() if site["type"] == "sample"]
-    arguments = lambda site: (site["value"], *([site["intermediates"]] if site["intermediates"] else []))
-    return sum((jnp.sum(site["fn"].log_prob(*arguments(site))) for site in sites), start=jnp.zeros(()))
+    log_q, drawn = log_density(handlers.seed(guide, key), (), {}, params)
+    log_p, trace = log_density(handlers.replay(handlers.seed(program, key), drawn), (), {}, {})
+    latent = {name: site["value"] for name, site in trace.items() if not site.get("is_observed", False)}
+    return latent, log_p - log_q
 
 
 class Result(NamedTuple):
