@@ -401,6 +401,25 @@ def test_a_file_names_no_function_but_those_of_jax(name):
         Recipe("flows.maf", json.dumps({"dim": 2, "activation": {"function": name}})).build(key=KEY)
 
 
+@pytest.mark.parametrize("context_dim", [0, -1])
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        lambda **c: probgen.flows.nsf(2, **c, key=KEY),
+        lambda **c: probgen.flows.cdf_flow(2, **c, key=KEY),
+        lambda **c: probgen.flows.bayes_net_flow([[0]], **c, key=KEY),
+        lambda **c: probgen.flows.gaussian_mixture(2, components=2, **c, key=KEY),
+        lambda **c: probgen.flows.histogram(2, low=0.0, high=1.0, **c, key=KEY),
+        lambda **c: probgen.autoregressive.made((2, 2), 3, **c, key=KEY),
+        lambda **c: probgen.latent.vae((2, 2), 3, **c, key=KEY),
+        lambda **c: probgen.score.vp_score((2,), **c, key=KEY),
+    ],
+)
+def test_no_recipe_takes_a_context_of_no_numbers_for_none(recipe, context_dim):
+    with pytest.raises(ValueError, match="context_dim: expected at least 1"):
+        recipe(context_dim=context_dim)
+
+
 def test_log1mexp_is_accurate_at_both_ends():
     x = jnp.array([1e-30, 1e-8, 0.1, 0.7, 5.0, 80.0])
     np.testing.assert_allclose(log1mexp(x), np.log(-np.expm1(-np.asarray(x, np.float64))), rtol=2e-6, atol=1e-30)

@@ -96,6 +96,8 @@ def _remember(model: Any, made_by: Recipe) -> Any:
 def recipe(function: F) -> F:
     """Mark a function that returns a model as a recipe: `save` then keeps its name and arguments.
 
+    `context_dim`, where it takes one, is None or at least 1: others are refused with ValueError.
+
     Its model must have a (static) field `recipe`, as every probgen distribution and `ConditionalModel` does. The
     arguments `key` and `data` are not kept: they choose the model's numbers, which are in the file. A call
     with an argument that JSON cannot hold (a model, a function other than those of `jax.nn` and `jax.numpy`) is not
@@ -110,6 +112,8 @@ def recipe(function: F) -> F:
     @functools.wraps(function)
     def build(*args: Any, **kwargs: Any) -> Any:
         args, kwargs = _plain(args), _plain(kwargs)
+        if (width := kwargs.get("context_dim")) is not None and width < 1:
+            raise ValueError(f"context_dim: expected at least 1, or None without a context, got {width}")
         model = function(*args, **kwargs)
         arguments = dict(signature.bind(*args, **kwargs).arguments)
         for name_of_numbers in ("key", "data"):

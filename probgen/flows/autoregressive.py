@@ -20,7 +20,6 @@ from probgen.distributions import ConditionalModel, Transformed
 from probgen.flows.layers import (
     Nets,
     autoregressive_layer,
-    check_context,
     flow_of_layers,
     masked_layer,
     standard_normal,
@@ -164,7 +163,6 @@ def bayes_net_flow(
            [ True,  True, False],
            [False,  True,  True]], dtype=bool)
     """
-    check_context(context_dim)
     dependence = Dependence.of_graph(adjacency)
     transformer = Composed([AffineTransformer(), SplineTransformer(bins, interval), AffineTransformer()])
     layer = masked_layer(dependence, transformer, Nets(hidden, dropout, activation, context_dim), out_scale=0.1)

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from probgen.core import count_parameters, recipe
-from probgen.distributions import ConditionalModel, FromContext, GaussianMixture, kmeans
-from probgen.networks import MLP
+from probgen.core import recipe
+from probgen.distributions import ConditionalModel, GaussianMixture, kmeans
+from probgen.flows.layers import moved_by_context
 
 
 @recipe
@@ -48,10 +48,7 @@ def gaussian_mixture(
         mixture = _apart(dim, components, diagonal, start_key)
     else:
         mixture = _clustered(dim, components, data, diagonal, start_key)
-    if not context_dim:
-        return mixture
-    network = MLP(context_dim, count_parameters(mixture), hidden=hidden, key=network_key)
-    return ConditionalModel(FromContext(mixture, network), (context_dim,))
+    return moved_by_context(mixture, hidden=hidden, context_dim=context_dim, key=network_key)
 
 
 def _apart(dim: int, components: int, diagonal: bool, key: Array) -> GaussianMixture:

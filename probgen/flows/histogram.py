@@ -7,9 +7,9 @@ import numpyro.distributions as dist
 from jax import Array
 
 from probgen.bijectors import PiecewiseLinear
-from probgen.core import count_parameters, recipe
-from probgen.distributions import ConditionalModel, FromContext, Transformed
-from probgen.networks import MLP
+from probgen.core import recipe
+from probgen.distributions import ConditionalModel, Transformed
+from probgen.flows.layers import moved_by_context
 
 
 @recipe
@@ -49,9 +49,4 @@ def histogram(
     if data is not None:
         quantile = quantile.counted(data, smoothing)
     flow = Transformed(dist.Uniform(jnp.zeros(dim), 1.0).to_event(1), quantile)
-    if not context_dim:
-        return flow
-    if key is None:
-        raise ValueError("key: expected a jax.random.key for the network of the context, got None")
-    network = MLP(context_dim, count_parameters(flow), hidden=hidden, key=key)
-    return ConditionalModel(FromContext(flow, network), (context_dim,))
+    return moved_by_context(flow, hidden=hidden, context_dim=context_dim, key=key)

@@ -1,7 +1,7 @@
 """What flows are stacked from: one layer as a function of a key, and the stack of them on a normal base."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -22,10 +22,11 @@ from probgen.bijectors import (
 )
 from probgen.bijectors.transformers import Transformer
 from probgen.core import Contextual, Dependence, count_parameters
-from probgen.distributions import ConditionalModel, FromContext, Transformed
+from probgen.distributions import ConditionalModel, Distribution, FromContext, Transformed
 from probgen.networks import MADE, MLP
 
 Layer = Callable[[Array], Bijector]
+M = TypeVar("M", bound=Distribution)
 
 
 class Nets(NamedTuple):
@@ -46,17 +47,10 @@ def standard_normal(dim: int) -> dist.Distribution:
     return dist.Normal(jnp.zeros(dim), 1.0).to_event(1)
 
 
-def check_context(context_dim: int | None) -> None:
-    """Raise ValueError where there are no vectors of that length."""
-    if context_dim is not None and context_dim < 1:
-        raise ValueError(f"context_dim: expected at least 1, or None without a context, got {context_dim}")
-
-
 def flow_of_layers(
     dim: int, layer: Layer, *, layers: int, context_dim: int | None, key: Array
 ) -> Transformed | ConditionalModel:
     """`layers` of a kind on a normal base, run as one scan, and an `ActNorm` at the data's end."""
-    check_context(context_dim)
     if layers < 1:
         raise ValueError(f"layers: expected at least 1, got {layers}")
     stacked = Stacked(jax.vmap(layer)(jax.random.split(key, layers)))
@@ -65,12 +59,13 @@ def flow_of_layers(
 
 
 def moved_by_context(
-    flow: Transformed, *, hidden: Sequence[int], context_dim: int | None, key: Array
-) -> Transformed | ConditionalModel:
-    """The flow, or with a context one whose learned numbers an MLP of the context moves."""
-    check_context(context_dim)
+    flow: M, *, hidden: Sequence[int], context_dim: int | None, key: Array | None
+) -> M | ConditionalModel:
+    """The model, or with a context one whose learned numbers an MLP of the context moves."""
     if not context_dim:
         return flow
+    if key is None:
+        raise ValueError("key: expected a jax.random.key for the network of the context, got None")
     network = MLP(context_dim, count_parameters(flow), hidden=hidden, key=key)
     return ConditionalModel(FromContext(flow, network), (context_dim,))
 
