@@ -11,6 +11,7 @@ from registry import BIJECTORS, KEY
 
 from probgen import partition, testing
 from probgen.bijectors import (
+    ActNorm,
     Affine,
     AffineTransformer,
     Chain,
@@ -262,3 +263,23 @@ def test_support_that_is_not_known_is_refused():
 def test_mistakes_are_named(make, words):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+@pytest.mark.parametrize("row", BIJECTORS, ids=lambda row: row.name)
+def test_events_that_the_parameters_do_not_fit_are_refused(row):
+    """Parameters of one number would broadcast over an event of three, and count their log-scale once."""
+    bijector = row.make()
+    own = bijector.event_shape
+    if not own:
+        return
+    wrong = jnp.zeros((*own[:-1], own[-1] + 1))
+    for use in (bijector.forward_and_log_det, bijector.inverse_and_log_det, lambda x: bijector.forward_shape(x.shape)):
+        with pytest.raises(ValueError, match="takes events of shape"):
+            use(wrong)
+
+
+def test_a_wrong_size_is_found_when_the_flow_is_built():
+    base = dist.Normal(jnp.zeros(3), 1.0).to_event(1)
+    for part in (Affine(jnp.zeros(1), jnp.ones(1)), Chain([Sigmoid(), ActNorm(1)])):
+        with pytest.raises(ValueError, match=r"takes events of shape \(1,\), got shape \(3,\)"):
+            Transformed(base, part)

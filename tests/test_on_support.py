@@ -14,7 +14,7 @@ from numpyro.infer import MCMC, NUTS
 from numpyro.infer.util import initialize_model
 from registry import KEY
 
-from probgen import on_support, partition, testing
+from probgen import fit, on_support, partition, testing
 from probgen.bijectors import Affine, AffineTransformer, Chain, Coupling, Sigmoid, Triangular
 from probgen.bijectors.support import widen
 from probgen.core import Contextual, combine
@@ -199,3 +199,15 @@ def test_it_goes_through_jit_with_equal_structure():
 def test_mistakes_are_named(make, words):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+@pytest.mark.parametrize(
+    ("constraint", "dim", "edge"),
+    [(constraints.simplex, 2, [0.0, 0.5, 0.5]), (constraints.unit_interval, 2, [0.3, 1.0])],
+)
+def test_fit_names_the_row_on_the_edge_of_the_support(constraint, dim, edge):
+    model = on_support(flow(dim), constraint)
+    data = np.array([np.full(len(edge), 1 / len(edge)), edge], np.float32)
+    with pytest.raises(ValueError, match="data: row 1 lies on the edge of"):
+        fit(model, data, key=KEY, steps=1)
+    fit(model, data[:1], key=KEY, steps=1)

@@ -114,9 +114,11 @@ class MaskedAutoregressive(Bijector):
         if own != self.dependence:
             raise ValueError(f"dependence: expected the conditioner's, {own}, got {self.dependence}")
 
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        return (self.dependence.dim,)
+
     def _raw(self, x: Array) -> Array:
-        if x.shape[0] != self.dependence.dim:
-            raise ValueError(f"expected events of {self.dependence.dim} numbers, got shape {x.shape}")
         raw, num_params = self.conditioner(x), self.transformer.num_params
         if raw.shape != (len(x), num_params):
             raise ValueError(f"conditioner: expected an output of shape {(len(x), num_params)}, got {raw.shape}")
@@ -126,8 +128,6 @@ class MaskedAutoregressive(Bijector):
         return apply(self.transformer(self._raw(x)), x)
 
     def inverse_event(self, y: Array) -> tuple[Array, Array]:
-        if y.shape[0] != self.dependence.dim:
-            raise ValueError(f"expected events of {self.dependence.dim} numbers, got shape {y.shape}")
         return self.invert(self, y)
 
     def undo(self, x: Array, y: Array) -> tuple[Array, Array]:

@@ -74,6 +74,11 @@ class Bijector(eqx.Module, distrax.Bijector):
         hold a batched distrax bijector or numpyro transform."""
         return ()
 
+    @property
+    def event_shape(self) -> tuple[int, ...] | None:
+        """The shape of its events, where its parameters are made for one and it keeps it; None where any will do."""
+        return None
+
     def forward_event(self, x: Array) -> tuple[Array, Array]:
         """(f(x), log|det ∂f/∂x|) of one event."""
         raise NotImplementedError(f"{type(self).__name__} has no forward direction")
@@ -84,18 +89,27 @@ class Bijector(eqx.Module, distrax.Bijector):
 
     def forward_and_log_det(self, x: Array) -> tuple[Array, Array]:
         """(y, log_det) for x with any leading axes."""
+        self._require(jnp.shape(x))
         return vectorize(self.forward_event, self.event_ndims_in)(x)
 
     def inverse_and_log_det(self, y: Array) -> tuple[Array, Array]:
         """(x, log_det) for y with any leading axes."""
+        self._require(jnp.shape(y))
         return vectorize(self.inverse_event, self.event_ndims_out)(y)
 
     def forward_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Shape of an event after `forward`, from its shape before."""
-        return shape
+        """Shape of an event after `forward`, from its shape before. Raises ValueError where it takes no such events."""
+        return self._require(shape)
 
     def inverse_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Shape of an event before `forward`, from its shape after."""
+        """Shape of an event before `forward`, from its shape after. Raises ValueError where it takes no such events."""
+        return self._require(shape)
+
+    def _require(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        # parameters of another size might broadcast, and one log-scale would count once for three numbers
+        own = self.event_shape
+        if own is not None and len(shape) >= len(own) and shape[len(shape) - len(own) :] != own:
+            raise ValueError(f"{type(self).__name__} takes events of shape {own}, got shape {shape}")
         return shape
 
     def image(self, support: constraints.Constraint) -> constraints.Constraint:

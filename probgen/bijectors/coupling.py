@@ -55,13 +55,15 @@ class Coupling(Bijector):
         self.split = None if split is None else int(split)
         self.mask = None if mask is None else tuple(bool(m) for m in mask)
 
+    @property
+    def event_shape(self) -> tuple[int, ...] | None:
+        return None if self.mask is None else (len(self.mask),)
+
     def _parts(self, x: Array) -> tuple[Array, Array]:
         if self.mask is None:
             if self.split is None or x.shape[0] <= self.split:
                 raise ValueError(f"split={self.split} leaves nothing to transform in events of shape {x.shape}")
             return x[: self.split], x[self.split :]
-        if x.shape[0] != len(self.mask):
-            raise ValueError(f"mask has {len(self.mask)} entries, but events have shape {x.shape}")
         mask = np.array(self.mask)
         return x[np.flatnonzero(mask)], x[np.flatnonzero(~mask)]
 

@@ -38,6 +38,10 @@ class Affine(Bijector):
         return self.rank
 
     @property
+    def event_shape(self) -> tuple[int, ...]:
+        return self.shift.shape
+
+    @property
     def is_constant_jacobian(self) -> bool:
         return True
 
@@ -223,6 +227,10 @@ class Power(Bijector):
         return self.rank
 
     @property
+    def event_shape(self) -> tuple[int, ...]:
+        return self.log_power.shape
+
+    @property
     def domain(self) -> constraints.Constraint:
         return constraints.positive
 
@@ -278,6 +286,10 @@ class LeakyReLU(Bijector):
     @property
     def event_ndims_in(self) -> int:
         return self.rank
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        return self.log_slope.shape
 
     def image(self, support: constraints.Constraint) -> constraints.Constraint:
         return _move_ends(lambda x: self.forward_event(x)[0], support) or super().image(support)

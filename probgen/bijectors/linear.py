@@ -46,9 +46,15 @@ class ActNorm(Affine):
 
 
 class _Linear(Bijector):
+    shift: eqx.AbstractVar[Array]
+
     @property
     def is_constant_jacobian(self) -> bool:
         return True
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        return self.shift.shape
 
 
 class Triangular(_Linear):

@@ -103,6 +103,10 @@ class MixtureCDF(Bijector):
         return self.rank
 
     @property
+    def event_shape(self) -> tuple[int, ...]:
+        return self.logits.shape[:-1]
+
+    @property
     def codomain(self) -> constraints.Constraint:
         return constraints.unit_interval if self.uniform else constraints.real
 

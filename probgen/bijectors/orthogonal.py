@@ -45,6 +45,10 @@ class Rotation(_Orthogonal):
     def __init__(self, dim: int, *, key: Array):
         self.matrix = Frozen(random_orthogonal(dim, key))
 
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        return self.matrix.value.shape[-1:]
+
     def _apply(self, x: Array, *, transpose: bool) -> Array:
         matrix = self.matrix.value
         return jnp.matmul(matrix.T if transpose else matrix, x, precision=EXACT)
@@ -84,6 +88,10 @@ class Householder(_Orthogonal):
         if dim < 1 or count < 1:
             raise ValueError(f"dim and reflections: expected at least 1, got {dim} and {count}")
         self.vectors = jax.random.normal(key, (count, dim))
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        return self.vectors.shape[-1:]
 
     def _apply(self, x: Array, *, transpose: bool) -> Array:
         return reflect(self.vectors, x, transpose=transpose)

@@ -66,6 +66,10 @@ class PiecewiseLinear(Bijector):
         return self.rank
 
     @property
+    def event_shape(self) -> tuple[int, ...]:
+        return self.logits.shape[:-1]
+
+    @property
     def bins(self) -> int:
         """How many there are, of each coordinate."""
         return self.logits.shape[-1]

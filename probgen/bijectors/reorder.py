@@ -41,6 +41,10 @@ class Permute(_VolumePreserving):
         self.permutation = None if is_static else jnp.asarray(permutation, jnp.int32)
 
     @property
+    def event_shape(self) -> tuple[int, ...]:
+        return (len(self.order),) if self.order is not None else jnp.shape(self.permutation)
+
+    @property
     def _indices(self) -> Array:
         return jnp.asarray(self.order) if self.permutation is None else self.permutation
 

@@ -83,6 +83,10 @@ class Spline(Bijector):
         return self.rank
 
     @property
+    def event_shape(self) -> tuple[int, ...]:
+        return self.raw.shape[:-1]
+
+    @property
     def domain(self) -> constraints.Constraint:
         return constraints.real if self.tails is Tails.LINEAR else constraints.interval(*self.interval)
 

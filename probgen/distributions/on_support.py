@@ -5,6 +5,8 @@ from typing import TypeVar, cast
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
+from jax import Array
 from numpyro.distributions import biject_to, constraints
 
 from probgen.bijectors import Constant
@@ -23,6 +25,8 @@ def on_support(flow: Flow, constraint: constraints.Constraint) -> Flow:
 
     The event takes the constraint's shape: D numbers give D positive ones, a simplex of D + 1, the Cholesky factor of
     a correlation matrix n×n where D = n(n−1)/2. NUTS, which moves in biject_to's coordinates, sees the flow's own.
+    Where an edge of a closed support (a proportion of 0) is the image of no number, the density is NaN, and `fit`
+    refuses such rows.
 
     Args: `flow`: a distribution on ℝᴰ, or a conditional of one; `constraint`: positive, unit_interval, interval(a, b),
     simplex, ordered_vector, positive_ordered_vector, corr_cholesky, lower_cholesky, l1_ball, independent(…), or any
@@ -49,6 +53,14 @@ def on_support(flow: Flow, constraint: constraints.Constraint) -> Flow:
         raise ValueError(
             f"constraint: {constraint} does not fit a flow of event shape {flow.event_shape}: {error}"
         ) from None
+
+
+def on_edge(model: Distribution, x: Array) -> Array:
+    """Which of the events x [N, *event] lie on the edge of a closed support: bool [N]. numpyro's bijections send them
+    to no number, though the support counts them in."""
+    if not (isinstance(model, Transformed) and isinstance(model.bijector, Constant)):
+        return jnp.zeros(len(x), bool)
+    return ~jnp.isfinite(model.bijector.inverse(x)).reshape(len(x), -1).all(1)
 
 
 def _onto(constraint: constraints.Constraint) -> Constant:

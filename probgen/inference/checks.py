@@ -10,6 +10,7 @@ import numpyro
 import numpyro.distributions as dist
 
 from probgen.distributions import Distribution
+from probgen.distributions.on_support import on_edge
 from probgen.inference.estimators.provenance import traced
 from probgen.inference.estimators.sites import describe
 from probgen.inference.origins import Marks
@@ -48,7 +49,7 @@ def _as_array(name: str, x: Any) -> jax.Array:
 
 
 def check_events(name: str, model: Distribution, x: jax.Array) -> None:
-    """Raise ValueError where rows x are no events of the model: shape, dtype or support."""
+    """Raise ValueError where rows x are no events of the model: shape, dtype, support or its edge."""
     if x.shape[1:] != model.event_shape:
         raise ValueError(f"{name}: expected rows of shape {model.event_shape}, got {x.shape[1:]}")
     support = model.support
@@ -61,6 +62,9 @@ def check_events(name: str, model: Distribution, x: jax.Array) -> None:
     if not inside.all():
         row = int(np.argwhere(~inside)[0][0])
         raise ValueError(f"{name}: row {row} lies outside the model's support {support}")
+    if (edge := np.asarray(on_edge(model, x))).any():
+        row = int(np.argwhere(edge)[0][0])
+        raise ValueError(f"{name}: row {row} lies on the edge of {support}, where the model has no density")
 
 
 def check_observed(name: str, program: Callable, data: tuple[tuple, dict], size: int) -> None:

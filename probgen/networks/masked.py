@@ -15,7 +15,7 @@ from jax import Array
 from probgen.core import Dependence
 from probgen.networks.dropout import Dropout
 from probgen.networks.masked_steps import MaskedSteps
-from probgen.networks.mlp import Linear
+from probgen.networks.mlp import Linear, check_hidden
 
 BLOCK = 256  # rows of a masked matrix that are multiplied at once, by the columns that any sees; less does not pay
 
@@ -73,6 +73,9 @@ class MADE(eqx.Module):
         out_scale: float = 0.1,
         key: Array,
     ):
+        check_hidden(hidden, activation)
+        if dim < 1:
+            raise ValueError(f"dim: expected at least 1, got {dim}")
         if not isinstance(order, Dependence):
             order = Dependence.in_order(range(dim) if order is None else order)
         if order.dim != dim:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from probgen.networks.dropout import Dropout
@@ -38,13 +39,23 @@ def _normal(key: Array, shape: tuple[int, int]) -> Array:
     return jax.random.normal(key, (1 << (size - 1).bit_length(),))[:size].reshape(shape)
 
 
+def check_hidden(hidden: Sequence[int], activation: Callable[[Array], Array]) -> None:
+    """Raise ValueError where `hidden` holds no widths or `activation` is no function."""
+    widths = hidden if isinstance(hidden, Sequence) and not isinstance(hidden, str) else [0]
+    if not all(isinstance(width, int | np.integer) and width >= 1 for width in widths):
+        raise ValueError(f"hidden: expected a sequence of widths, such as (256, 256), got {hidden!r}")
+    if not callable(activation):
+        raise ValueError(f"activation: expected a function of arrays, such as jax.nn.relu, got {activation!r}")
+
+
 class MLP(eqx.Module):
     """Linear layers with an activation between them; a context is appended to the input.
 
     The last layer starts small (`out_scale`), so that a flow starts near the identity.
 
     Args: `in_dim`, `out_dim`; `hidden` widths; `activation`; `context_dim` of a context vector, if it takes one;
-    `dropout` rate after each hidden layer; `out_scale` of the last layer's weights.
+    `dropout` rate after each hidden layer; `out_scale` of the last layer's weights. Raises ValueError where `hidden` or
+    `activation` is something else.
 
     >>> import jax, jax.numpy as jnp
     >>> MLP(3, 2, hidden=(16,), context_dim=4, key=jax.random.key(0))(jnp.ones(3), jnp.ones(4)).shape
@@ -67,6 +78,7 @@ class MLP(eqx.Module):
         out_scale: float = 0.01,
         key: Array,
     ):
+        check_hidden(hidden, activation)
         sizes = (in_dim + (context_dim or 0), *hidden, out_dim)
         keys = jax.random.split(key, len(sizes) - 1)
         scales = [math.sqrt(2.0)] * len(hidden) + [out_scale]
