@@ -42,7 +42,7 @@ class Permute(_VolumePreserving):
 
     @property
     def event_shape(self) -> tuple[int, ...]:
-        return (len(self.order),) if self.order is not None else jnp.shape(self.permutation)
+        return self._indices.shape
 
     @property
     def _indices(self) -> Array:

@@ -33,6 +33,8 @@ class Dependence:
         References: zuko (Rozet et al. 2022) has this dial.
         """
         order = tuple(int(i) for i in order)
+        if not order:
+            raise ValueError("order: expected at least one variable, got none")
         if sorted(order) != list(range(len(order))):
             raise ValueError(f"order: expected a permutation of 0..{len(order) - 1}, got {order}")
         passes = len(order) if passes is None else int(passes)

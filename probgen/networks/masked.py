@@ -74,8 +74,6 @@ class MADE(eqx.Module):
         key: Array,
     ):
         check_hidden(hidden, activation)
-        if dim < 1:
-            raise ValueError(f"dim: expected at least 1, got {dim}")
         if not isinstance(order, Dependence):
             order = Dependence.in_order(range(dim) if order is None else order)
         if order.dim != dim:
