@@ -128,6 +128,32 @@ def check_samples(model: Any, *, key: Array, num: int = 4096, z: float = 4.5) ->
     _require("samples agree with the density", worst <= z, f"a score has z = {worst:.1f}")
 
 
+def influence(model: Any, x: Array) -> np.ndarray:
+    """Which numbers move which conditionals of an autoregressive model, [D, D] of booleans: [i, j] is True where
+    changing number j moves the conditional of number i. Each number is changed in turn, to the least or the largest of
+    x; positions are flat. A row is the receptive field of a position, and what it misses a blind spot.
+
+    >>> import jax, jax.numpy as jnp, probgen
+    >>> model = probgen.autoregressive.made((3,), 4, hidden=(8,), key=jax.random.key(0))
+    >>> influence(model, jnp.array([0, 3, 1])).astype(int)
+    array([[0, 0, 0],
+           [1, 0, 0],
+           [1, 1, 0]])
+    """
+    x = jnp.asarray(x)
+
+    @jax.jit
+    def raw(model: Any, events: Array) -> Array:
+        return jax.vmap(lambda x: model.raw(x).reshape(x.size, -1))(events)
+
+    eye = jnp.eye(x.size, dtype=bool).reshape(x.size, *x.shape)
+    other = jnp.where(x == jnp.max(x), jnp.min(x), jnp.max(x)) if jnp.ptp(x) > 0 else x + 1
+    changed, same = np.asarray(raw(model, jnp.where(eye, other, x))), np.asarray(raw(model, x[None]))
+    # (rounding depends on the batch's size)
+    moved: np.ndarray = np.any(np.abs(changed - same) > 1e-5 * (1 + np.abs(same)), axis=-1).T
+    return moved
+
+
 def check_causal(model: Any, x: Array) -> None:
     """The conditionals of an autoregressive model depend only on what comes before, by perturbing each position.
 
@@ -138,17 +164,7 @@ def check_causal(model: Any, x: Array) -> None:
     >>> model = probgen.autoregressive.made((3,), 4, hidden=(8,), key=jax.random.key(0))
     >>> check_causal(model, jnp.array([0, 3, 1]))
     """
-    x = jnp.asarray(x)
-    order = np.asarray(model.order)
-
-    @jax.jit
-    def raw(model: Any, events: Array) -> Array:
-        return jax.vmap(lambda x: model.raw(x).reshape(x.size, -1))(events)
-
-    eye = jnp.eye(x.size, dtype=bool).reshape(x.size, *x.shape)
-    other = jnp.where(x == jnp.max(x), jnp.min(x), jnp.max(x)) if jnp.ptp(x) > 0 else x + 1
-    changed, same = np.asarray(raw(model, jnp.where(eye, other, x))), np.asarray(raw(model, x[None]))
-    moved = np.any(np.abs(changed - same) > 1e-5 * (1 + np.abs(same)), axis=-1)  # rounding depends on the batch's size
+    order, moved = np.asarray(model.order), influence(model, x)
     for place, position in enumerate(order):
-        before = [int(p) for p in order[: place + 1] if moved[position, p]]
+        before = [int(p) for p in order[: place + 1] if moved[p, position]]
         _require("causality", not before, f"changing position {position} moves the conditionals at {before}")

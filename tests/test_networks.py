@@ -8,6 +8,7 @@ from registry import GRAPH
 
 from probgen.core import Dependence, with_key
 from probgen.networks import MADE, MLP, CausalConvolution, GatedPixelCNN, ResidualMLP
+from probgen.networks.convolution import box
 
 KEY = jax.random.key(3)
 
@@ -119,7 +120,7 @@ def test_made_refuses_an_order_that_is_no_permutation(order):
 
 
 def test_causal_convolution_is_the_convolution():
-    layer = CausalConvolution(2, 3, rows=(0, 1), columns=(-1, 0, 1), key=KEY)
+    layer = CausalConvolution(2, 3, box((0, 1), (-1, 0, 1)), key=KEY)
     x = jax.random.normal(KEY, (5, 4, 2))
     # taps are listed from the position itself upwards and from right to left: a kernel, read backwards
     kernel = layer.linear.weight.T.reshape(2, 3, 2, 3)[::-1, ::-1]
@@ -139,7 +140,7 @@ def test_gated_pixel_cnn_has_no_blind_spot():
 def test_gated_pixel_cnn_sees_the_context_everywhere():
     net = GatedPixelCNN((3, 3, 1), 2, channels=4, blocks=1, context_dim=2, key=KEY)
     jacobian = jax.jacobian(net, 1)(jnp.ones((3, 3, 1)), jnp.ones(2))
-    assert np.all(np.any(np.asarray(jacobian) != 0, axis=(2, 3)))
+    assert np.all(np.any(np.asarray(jacobian) != 0, axis=(3, 4)))
 
 
 def test_a_network_without_convolutions_in_its_program_runs_in_a_loop():
@@ -155,4 +156,4 @@ def test_sizes_may_be_numpy_integers():
     assert MADE(four, two, hidden=(np.int32(8),), key=KEY)(jnp.ones(4)).shape == (4, 2)
     assert ResidualMLP(four, two, context_dim=two, width=four, key=KEY)(jnp.ones(4), jnp.ones(2)).shape == (2,)
     net = GatedPixelCNN((two, two, np.int64(1)), two, channels=four, blocks=two, key=KEY)
-    assert net(jnp.ones((2, 2, 1))).shape == (2, 2, 2)
+    assert net(jnp.ones((2, 2, 1))).shape == (2, 2, 1, 2)

@@ -1,7 +1,28 @@
 """Autoregressive models: products of conditional distributions in an order; recipes."""
 
 from probgen.autoregressive.autoregressive import Autoregressive
+from probgen.autoregressive.generation import generate
 from probgen.autoregressive.made import made
-from probgen.autoregressive.pixel_cnn import gated_pixel_cnn
+from probgen.autoregressive.orders import Order
+from probgen.autoregressive.partial import Completion, Ragged
+from probgen.autoregressive.pixel_cnn import gated_pixel_cnn, pixel_cnn, pixel_cnn_pp
+from probgen.autoregressive.sampling import fixed_point, pass_by_pass, step_by_step
+from probgen.autoregressive.sequences import char_rnn, transformer, wavenet
 
-__all__ = ["Autoregressive", "gated_pixel_cnn", "made"]
+__all__ = [
+    "Autoregressive",
+    "Completion",
+    "Order",
+    "Ragged",
+    "char_rnn",
+    "fixed_point",
+    "gated_pixel_cnn",
+    "generate",
+    "made",
+    "pass_by_pass",
+    "pixel_cnn",
+    "pixel_cnn_pp",
+    "step_by_step",
+    "transformer",
+    "wavenet",
+]

@@ -1,34 +1,43 @@
-"""The autoregressive distribution: one causal network, one head."""
+"""The autoregressive distribution: one causal network, one head, one order."""
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
-from jax import Array, lax
+from jax import Array
 from numpyro.distributions import constraints
 
-from probgen.core import vectorize
-from probgen.distributions import Model
+from probgen.autoregressive.orders import Order
+from probgen.autoregressive.partial import Completion
+from probgen.autoregressive.sampling import Draw, Drawn, Prefix, step_by_step
+from probgen.core import Contextual, vectorize
+from probgen.distributions import ConditionalModel, Model
 from probgen.distributions.heads import Head
 
 
 class Autoregressive(Model):
     """A product of conditionals, p(x) = Π_i p(x_{o_i} | x_{o_1}, …, x_{o_{i−1}}), in an order o.
 
-    A density takes one pass of the network, a draw one pass for each number.
+    The network sees the event rearranged, its first number at the first place in raster order, so that any network that
+    is causal in raster order serves any order. A density takes one pass of it; how a draw is made is `draw`.
 
     Args:
         network: any callable pytree, one event → raw numbers [*event_shape, head.num_params] (or of that size), those
-        at a
-            position depending only on the positions before it. What is not causal has no right likelihood:
-            `probgen.testing.check_causal` finds out.
+            at a place depending only on the places before it. What is not causal has no right likelihood:
+            `probgen.testing.check_causal` finds out. With a method `sequential()` (`probgen.core.sequential`) it is
+            evaluated step by step.
         head: raw numbers [..., num_params] → distribution of scalars.
         event_shape: of one x.
-        order: the flat positions, the first to be drawn first; raster order by default. The network's must be the same.
+        order: the flat positions, the first to be drawn first; raster order by default (`Order`).
+        draw: `step_by_step`, `pass_by_pass` or `fixed_point`: the same draws from the same key, at other costs.
+            `model.replace(draw=…)` changes it.
 
-    Raises ValueError where `order` is no permutation or the network's output has another size.
+    Raises ValueError where `order` is no permutation, the network's output has another size, or a value that is known
+    (not traced) lies outside the support.
 
     References: MADE (Germain et al. 2015), arXiv:1502.03509; Pixel Recurrent Neural Networks (van den Oord,
     Kalchbrenner, Kavukcuoglu 2016), arXiv:1601.06759.
@@ -42,23 +51,24 @@ class Autoregressive(Model):
     """
 
     pytree_data_fields = ("network",)
-    pytree_aux_fields = ("head", "order")
+    pytree_aux_fields = ("head", "order", "draw")
     fused = True
 
     def __init__(
         self,
         network: Callable[[Array], Array],
         head: Head,
-        event_shape: tuple[int, ...],
+        event_shape: Sequence[int],
         *,
         order: Sequence[int] | None = None,
+        draw: Draw = step_by_step,
         validate_args: bool | None = None,
     ):
         size = math.prod(event_shape)
-        self.network, self.head = network, head
-        self.order = tuple(range(size)) if order is None else tuple(int(i) for i in order)
-        if sorted(self.order) != list(range(size)):
-            raise ValueError(f"order: expected a permutation of 0..{size - 1}, got {self.order}")
+        self.network, self.head, self.draw = network, head, draw
+        self.order = Order(range(size) if order is None else order)
+        if len(self.order) != size:
+            raise ValueError(f"order: expected a permutation of 0..{size - 1}, got one of {len(self.order)} positions")
         super().__init__(tuple(event_shape), validate_args=validate_args)
 
     @property
@@ -70,43 +80,107 @@ class Autoregressive(Model):
     def conditionals(self, x: Array) -> dist.Distribution:
         """The distribution of every position given those before it in x [..., *event_shape]; its batch shape is x's.
 
+        Their entropies are a map of what the model is unsure of, their `log_prob(x)` what each number cost.
+
         >>> import jax, jax.numpy as jnp, probgen
         >>> model = probgen.autoregressive.made((3,), 2, key=jax.random.key(0))
         >>> model.conditionals(jnp.zeros((5, 3), int)).batch_shape
         (5, 3)
         """
-        return self.head(vectorize(self.raw, self.event_dim)(x))
+        return self.head(vectorize(self.raw, self.event_dim)(self._as_events(x)))
+
+    def given(self, x: Array, mask: Any) -> Completion:
+        """The distribution of whole events of which those numbers of x are known where `mask` is True.
+
+        It is exact, and so only where the known positions come first in the model's order.
+
+        Args: `x` [..., *event_shape]; `mask` [*event_shape] of booleans. Raises ValueError where some other position
+        comes before a known one: such conditionals take an order-agnostic model, trained over many orders.
+
+        >>> import jax, jax.numpy as jnp, probgen
+        >>> model = probgen.autoregressive.made((3,), 2, key=jax.random.key(0))
+        >>> rest = model.given(jnp.array([1, 0, 0]), jnp.array([True, False, False]))
+        >>> rest.sample(jax.random.key(1), (4,))[:, 0]
+        Array([1, 1, 1, 1], dtype=int32)
+        """
+        known = np.asarray(mask)
+        if known.dtype != bool or known.shape != self.event_shape:
+            raise ValueError(f"mask: expected booleans of shape {self.event_shape}, got {known.dtype}{known.shape}")
+        known = known.ravel()[list(self.order)]
+        count = int(known.sum())
+        if not known[:count].all():
+            first, late = self.order[int(np.argmin(known))], self.order[int(np.flatnonzero(known)[-1])]
+            raise ValueError(
+                f"mask: position {first} is unknown but comes before the known position {late} in the model's order, "
+                "so the conditional is no product of this model's; it takes an order-agnostic one, trained over orders"
+            )
+        return Completion(self, self._as_events(x), count)
+
+    # -- one event
 
     def log_prob_event(self, x: Array) -> Array:
         """The sum of the conditionals' log-probabilities."""
-        return jnp.sum(self.conditionals(x).log_prob(x))
+        return jnp.sum(self.log_probs_in_order(x))
 
     def sample_event(self, key: Array) -> Array:
-        """Position by position."""
-        return self._draw_event(key)[0]
+        """One draw."""
+        return self.draw_event(key)[0]
 
     def raw(self, x: Array) -> Array:
-        """The network's output for one event, [*event_shape, head.num_params]."""
-        raw, shape = self.network(x), (*self.event_shape, self.head.num_params)
+        """The raw numbers of every position of one event, [*event_shape, head.num_params]."""
+        raw = self.raw_in_order(self.in_order(x))
+        return self._by_position(raw).reshape(*self.event_shape, self.head.num_params)
+
+    def in_order(self, x: Array) -> Array:
+        """The numbers of one event as they are drawn, [D]."""
+        flat = x.reshape(-1)
+        return flat if self.order.is_raster else flat[np.asarray(self.order)]
+
+    def raw_in_order(self, values: Array) -> Array:
+        """The raw numbers [D, head.num_params] of the places of the order, from the values there, [D]."""
+        raw, shape = self.network(values.reshape(self.event_shape)), (*self.event_shape, self.head.num_params)
         if raw.size != math.prod(shape):
             raise ValueError(f"network: expected an output of shape {shape}, got {raw.shape}")
-        return raw.reshape(shape)
+        return raw.reshape(values.size, -1)
 
-    def _draw_event(self, key: Array) -> tuple[Array, Array]:
-        def step(i: Array, so_far: tuple[Array, Array]) -> tuple[Array, Array]:
-            x, log_prob = so_far
-            position = order[i]
-            raw = self.raw(x.reshape(self.event_shape)).reshape(x.size, -1)
-            here = self.head(raw[position])
-            value = here.sample(jax.random.fold_in(key, i))
-            return x.at[position].set(value), log_prob + here.log_prob(value)
+    def log_probs_in_order(self, x: Array) -> Array:
+        """What each number of one event costs, [D], as they are drawn."""
+        values = self.in_order(x)
+        return self.head(self.raw_in_order(values)).log_prob(values)
 
-        order = jnp.array(self.order, int)
-        one = jax.eval_shape(lambda: self.head(jnp.zeros(self.head.num_params)).sample(jax.random.key(0)))
-        start = jnp.zeros(order.size, one.dtype), jnp.zeros(())
-        x, log_prob = lax.fori_loop(0, order.size, step, start)
-        return x.reshape(self.event_shape), log_prob
+    def draw_event(self, key: Array, x: Array | None = None, count: int = 0) -> tuple[Array, Array]:
+        """(one event, the log-probability of what was drawn), the first `count` places taken from x."""
+        one = lambda: self.head(jnp.zeros(self.head.num_params)).sample(jax.random.key(0))
+        values = jnp.zeros(len(self.order), jax.eval_shape(one).dtype)
+        drawn: Drawn = self.draw(
+            self, key, Prefix(values if x is None else self.in_order(x).astype(values.dtype), count)
+        )
+        return self._by_position(drawn.values).reshape(self.event_shape), jnp.sum(drawn.log_probs[count:])
+
+    def _by_position(self, values: Array) -> Array:
+        return values if self.order.is_raster else values[self.order.places]
+
+    def _as_events(self, value: Array) -> Array:
+        value = super()._as_events(value)
+        inside = self.support(value)
+        if not isinstance(inside, jax.core.Tracer) and not inside.all():
+            raise ValueError(f"value: expected numbers in {self.support.base_constraint}, got some outside")
+        return value
 
     def _sample_and_log_prob(self, key: Array, sample_shape: tuple[int, ...]) -> tuple[Array, Array]:
         keys = jax.random.split(key, sample_shape) if sample_shape else key
-        return vectorize(self._draw_event, 0)(keys)
+        return vectorize(self.draw_event, 0)(keys)
+
+
+def model_of(
+    network: Callable[..., Array],
+    head: Head,
+    event_shape: Sequence[int],
+    *,
+    order: Sequence[int] | None,
+    context_dim: int | None,
+) -> Autoregressive | ConditionalModel:
+    """The model of a network, which takes a context beside the event where there is a `context_dim`."""
+    if not context_dim:
+        return Autoregressive(network, head, event_shape, order=order)
+    return ConditionalModel(Autoregressive(Contextual(network), head, event_shape, order=order), (context_dim,))

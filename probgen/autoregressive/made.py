@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from jax import Array
 
-from probgen.autoregressive.autoregressive import Autoregressive
-from probgen.core import Contextual, recipe
+from probgen.autoregressive.autoregressive import Autoregressive, model_of
+from probgen.core import recipe
 from probgen.distributions import ConditionalModel, integer_head
 from probgen.networks import MADE, Pixels
 
@@ -26,8 +26,8 @@ def made(
 
         p(x) = Π_d Categorical(x_d; logits_d(x_{<d}))      (Bernoulli where levels = 2)
 
-    Args: `event_shape`; `levels`; `hidden` widths; `order` of the flat positions (raster by default); `dropout`; with
-    `context_dim` a `ConditionalModel`.
+    Args: `event_shape`; `levels`; `hidden` widths; `order` of the flat positions (raster by default; see `Order`);
+    `dropout`; with `context_dim` a `ConditionalModel`.
 
     References: MADE: Masked Autoencoder for Distribution Estimation (Germain, Gregor, Murray, Larochelle 2015),
     arXiv:1502.03509.
@@ -36,10 +36,7 @@ def made(
     >>> made((2, 2), 3, hidden=(16,), key=jax.random.key(0)).log_prob(jnp.zeros((5, 2, 2), int)).shape
     (5,)
     """
-    event_shape = tuple(event_shape)
     dim = math.prod(event_shape)
     head = integer_head(levels)
-    masked = MADE(dim, head.num_params, hidden=hidden, order=order, dropout=dropout, context_dim=context_dim, key=key)
-    network = Pixels(masked, levels, (dim,))
-    model = Autoregressive(Contextual(network) if context_dim else network, head, event_shape, order=order)
-    return ConditionalModel(model, (context_dim,)) if context_dim else model
+    masked = MADE(dim, head.num_params, hidden=hidden, dropout=dropout, context_dim=context_dim, key=key)
+    return model_of(Pixels(masked, levels, (dim,)), head, event_shape, order=order, context_dim=context_dim)

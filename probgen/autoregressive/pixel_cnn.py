@@ -1,33 +1,84 @@
-"""PixelCNNs."""
+"""PixelCNNs: with a blind spot, gated, and with the ordinal head of PixelCNN++."""
+
+from collections.abc import Callable, Sequence
 
 from jax import Array
 
-from probgen.autoregressive.autoregressive import Autoregressive
-from probgen.core import Contextual, recipe
+from probgen.autoregressive.autoregressive import Autoregressive, model_of
+from probgen.core import recipe
 from probgen.distributions import ConditionalModel, integer_head
-from probgen.networks import GatedPixelCNN, Pixels
+from probgen.networks import GatedPixelCNN, PixelCNN, Pixels
+
+
+@recipe
+def pixel_cnn(
+    event_shape: Sequence[int],
+    levels: int,
+    *,
+    channels: int = 64,
+    blocks: int = 5,
+    first_reach: int = 3,
+    reach: int = 1,
+    components: int = 0,
+    order: Sequence[int] | None = None,
+    dropout: float = 0.0,
+    context_dim: int | None = None,
+    key: Array,
+) -> Autoregressive | ConditionalModel:
+    """A PixelCNN of images with integers 0..levels−1: one stack of causal convolutions, which has a blind spot.
+
+        p(x) = Π_{r,c} p(x_rc | what the stack sees of the rows above and of the pixels to the left)
+
+    Args: `event_shape` (H, W), or (H, W, C) with the channels of a pixel one after another; `levels`; `channels`,
+    `blocks`, `first_reach`, `reach` and `dropout` of the network (`networks.PixelCNN`); `components` of a mixture of
+    discretized logistics for a number, a categorical where it is 0; `order`, in which the network sees the image; with
+    `context_dim` a `ConditionalModel`. Raises ValueError where `event_shape` has other axes.
+
+    References: Pixel Recurrent Neural Networks (van den Oord, Kalchbrenner, Kavukcuoglu 2016), arXiv:1601.06759.
+
+    >>> import jax, jax.numpy as jnp
+    >>> model = pixel_cnn((4, 4), 3, channels=8, blocks=1, key=jax.random.key(0))
+    >>> model.log_prob(jnp.zeros((5, 4, 4), int)).shape
+    (5,)
+    """
+
+    def network(image_shape: tuple[int, int, int], num_params: int) -> PixelCNN:
+        return PixelCNN(
+            image_shape,
+            num_params,
+            channels=channels,
+            blocks=blocks,
+            first_reach=first_reach,
+            reach=reach,
+            dropout=dropout,
+            context_dim=context_dim,
+            key=key,
+        )
+
+    return _of_images(event_shape, levels, network, components=components, order=order, context_dim=context_dim)
 
 
 @recipe
 def gated_pixel_cnn(
-    event_shape: tuple[int, ...],
+    event_shape: Sequence[int],
     levels: int,
     *,
     channels: int = 32,
     blocks: int = 5,
     reach: int = 1,
+    shortcuts: bool = False,
     components: int = 0,
+    order: Sequence[int] | None = None,
     dropout: float = 0.0,
     context_dim: int | None = None,
     key: Array,
 ) -> Autoregressive | ConditionalModel:
-    """A gated PixelCNN of images [H, W] with integers 0..levels−1, in raster order.
+    """A gated PixelCNN of images with integers 0..levels−1: two stacks, which together see all that comes before.
 
         p(x) = Π_{r,c} p(x_rc | the rows above and the pixels to the left)
 
-    Args: `event_shape` (H, W); `levels`; `channels`, `blocks`, `reach` and `dropout` of the network (`GatedPixelCNN`);
-    `components` of a mixture of discretized logistics for a pixel, a categorical where it is 0; with `context_dim` a
-    `ConditionalModel`. Raises ValueError where `event_shape` has no two axes.
+    Args: `channels`, `blocks`, `reach`, `shortcuts` and `dropout` of the network (`networks.GatedPixelCNN`); the rest
+    as `pixel_cnn`'s.
 
     References: Conditional Image Generation with PixelCNN Decoders (van den Oord et al. 2016), arXiv:1606.05328.
 
@@ -36,20 +87,81 @@ def gated_pixel_cnn(
     >>> model.log_prob(jnp.zeros((5, 4, 4), int)).shape
     (5,)
     """
-    if len(event_shape) != 2:
-        raise ValueError(f"event_shape: expected (height, width), got {tuple(event_shape)}")
-    height, width = event_shape
-    head = integer_head(levels, components=components)
-    convolutions = GatedPixelCNN(
-        (height, width, 1),
-        head.num_params,
+
+    def network(image_shape: tuple[int, int, int], num_params: int) -> GatedPixelCNN:
+        return GatedPixelCNN(
+            image_shape,
+            num_params,
+            channels=channels,
+            blocks=blocks,
+            reach=reach,
+            shortcuts=shortcuts,
+            dropout=dropout,
+            context_dim=context_dim,
+            key=key,
+        )
+
+    return _of_images(event_shape, levels, network, components=components, order=order, context_dim=context_dim)
+
+
+@recipe
+def pixel_cnn_pp(
+    event_shape: Sequence[int],
+    levels: int,
+    *,
+    channels: int = 64,
+    blocks: int = 6,
+    reach: int = 1,
+    components: int = 5,
+    order: Sequence[int] | None = None,
+    dropout: float = 0.0,
+    context_dim: int | None = None,
+    key: Array,
+) -> Autoregressive | ConditionalModel:
+    """What PixelCNN++ adds to a gated PixelCNN: mixtures of discretized logistics instead of a softmax, and shortcuts.
+
+    Its masses sum to 1 and its draws lie on the grid. Unlike in the paper, each channel of a pixel has a mixture of its
+    own, set by a network of the channels before it, and the images keep their resolution.
+
+    Args: as `gated_pixel_cnn`'s; `blocks` even.
+
+    References: PixelCNN++ (Salimans, Karpathy, Chen, Kingma 2017), arXiv:1701.05517.
+
+    >>> import jax, jax.numpy as jnp
+    >>> model = pixel_cnn_pp((4, 4, 3), 256, channels=8, blocks=2, key=jax.random.key(0))
+    >>> model.log_prob(jnp.zeros((5, 4, 4, 3), int)).shape
+    (5,)
+    """
+    return gated_pixel_cnn(
+        event_shape,
+        levels,
         channels=channels,
         blocks=blocks,
         reach=reach,
+        shortcuts=True,
+        components=components,
+        order=order,
         dropout=dropout,
         context_dim=context_dim,
         key=key,
     )
-    network = Pixels(convolutions, levels, (height, width, 1))
-    model = Autoregressive(Contextual(network) if context_dim else network, head, (height, width))
-    return ConditionalModel(model, (context_dim,)) if context_dim else model
+
+
+def _of_images(
+    event_shape: Sequence[int],
+    levels: int,
+    network: Callable[[tuple[int, int, int], int], Callable[..., Array]],
+    *,
+    components: int,
+    order: Sequence[int] | None,
+    context_dim: int | None,
+) -> Autoregressive | ConditionalModel:
+    """The model of the network that `network(image_shape, num_params)` builds."""
+    if len(event_shape) not in (2, 3):
+        raise ValueError(
+            f"event_shape: expected (height, width) or (height, width, channels), got {tuple(event_shape)}"
+        )
+    height, width, depth = (*event_shape, 1)[:3]
+    head = integer_head(levels, components=components)
+    pixels = Pixels(network((height, width, depth), head.num_params), levels, (height, width, depth))
+    return model_of(pixels, head, event_shape, order=order, context_dim=context_dim)

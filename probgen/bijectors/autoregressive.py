@@ -11,7 +11,7 @@ from jax import Array, lax
 
 from probgen.bijectors.base import Bijector, apply
 from probgen.bijectors.transformers import Transformer
-from probgen.core import Dependence
+from probgen.core import Dependence, sequential
 
 Inversion = Callable[["MaskedAutoregressive", Array], tuple[Array, Array]]
 
@@ -21,9 +21,9 @@ def step_by_step(bijector: "MaskedAutoregressive", y: Array) -> tuple[Array, Arr
 
     A conditioner without it is evaluated anew at each step (`pass_by_pass`).
     """
-    if not hasattr(_network(bijector.conditioner), "sequential"):
+    steps, groups = sequential(bijector.conditioner), bijector.dependence.groups
+    if steps is None:
         return pass_by_pass(bijector, y)
-    steps, groups = bijector.conditioner.sequential(), bijector.dependence.groups
     places = np.full((len(groups), max(map(len, groups))), -1)
     for i, group in enumerate(groups):
         places[i, : len(group)] = group
@@ -94,7 +94,7 @@ class MaskedAutoregressive(Bijector):
 
     >>> import jax, jax.numpy as jnp
     >>> from probgen.bijectors import AffineTransformer
-    >>> from probgen.core import Dependence
+    >>> from probgen.core import Dependence, sequential
     >>> from probgen.networks import MADE
     >>> iaf = MaskedAutoregressive(
     ...     MADE(3, 2, key=jax.random.key(0)), AffineTransformer(), Dependence.in_order(range(3))

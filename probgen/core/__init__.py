@@ -1,6 +1,6 @@
 """What a model is as a pytree: kinds of leaves, params, programs, recipes, files. Imports nothing of probgen."""
 
-from probgen.core.binding import Contextual, bind, has_update, is_random, with_key
+from probgen.core.binding import Contextual, bind, has_update, is_random, sequential, with_key
 from probgen.core.dependence import Dependence
 from probgen.core.files import load, save
 from probgen.core.leaves import Frozen, Kind, Leaf, Rest, combine, count_parameters, given, leaves, partition, state
@@ -36,6 +36,7 @@ __all__ = [
     "recipe",
     "row_number",
     "save",
+    "sequential",
     "split_key",
     "state",
     "vectorize",

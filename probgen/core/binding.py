@@ -40,8 +40,9 @@ class Contextual(eqx.Module):
         return self.network(x, self.bound)
 
     def sequential(self) -> Any:
-        """The network's steps, which begin with the bound context."""
-        return Contextual(self.network.sequential(), self.bound)
+        """The network's steps, which begin with the bound context; None where it has none."""
+        steps = sequential(self.network)
+        return None if steps is None else Contextual(steps, self.bound)
 
     def init(self) -> Any:
         """The cache before the first step."""
@@ -50,6 +51,17 @@ class Contextual(eqx.Module):
     def step(self, cache: Any, value: Array, i: Array) -> tuple[Any, Array]:
         """One step of the network's."""
         return self.network.step(cache, value, i)
+
+
+def sequential(network: Any) -> Any:
+    """A causal network evaluated position by position, or None where it cannot be.
+
+    What a network's method `sequential()` returns has `init(*context) -> cache` and `step(cache, value, i) -> (cache,
+    raw)`, which is told the value before position i (any for i = 0), and returns the raw numbers of position i that the
+    whole network gives.
+    """
+    make = getattr(network, "sequential", None)
+    return None if make is None else make()
 
 
 def _rebind(model: Any, method: str, new: Callable[[Any], Any]) -> Any:

@@ -1,20 +1,31 @@
 """Networks: arrays in, arrays out, one event at a time."""
 
-from probgen.networks.convolution import CausalConvolution, GatedPixelCNN
+from probgen.networks.attention import Transformer
+from probgen.networks.convolution import CausalConvolution
 from probgen.networks.dropout import Dropout
+from probgen.networks.gated_pixel_cnn import GatedPixelCNN
 from probgen.networks.levels import Pixels
 from probgen.networks.masked import MADE
 from probgen.networks.mlp import MLP, Linear
+from probgen.networks.pixel_cnn import PixelCNN
+from probgen.networks.recurrent import GRU
+from probgen.networks.sequences import Embedding
 from probgen.networks.time import NoiseEmbedding, ResidualMLP
+from probgen.networks.wavenet import WaveNet
 
 __all__ = [
+    "GRU",
     "MADE",
     "MLP",
     "CausalConvolution",
     "Dropout",
+    "Embedding",
     "GatedPixelCNN",
     "Linear",
     "NoiseEmbedding",
+    "PixelCNN",
     "Pixels",
     "ResidualMLP",
+    "Transformer",
+    "WaveNet",
 ]

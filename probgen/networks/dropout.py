@@ -58,3 +58,9 @@ def _hash(x: Array) -> Array:
     bits = (bits ^ (bits >> 15)) * jnp.uint32(0x846CA68B)
     weights = 2 * jnp.arange(bits.size, dtype=jnp.uint32) * jnp.uint32(0x9E3779B1) + 1
     return jnp.sum(bits * weights, dtype=jnp.uint32)
+
+
+def refuse_dropout(dropout: Dropout) -> None:
+    """Raise ValueError where dropout is bound: another pass would drop other numbers."""
+    if dropout.key is not None and dropout.is_random:
+        raise ValueError("dropout: a network with a key bound drops other units at each pass, and has no steps")

@@ -5,7 +5,8 @@ from typing import Any
 import equinox as eqx
 from jax import Array
 
-from probgen.networks.dropout import Dropout
+from probgen.core import sequential
+from probgen.networks.dropout import Dropout, refuse_dropout
 
 
 class Pixels(eqx.Module):
@@ -32,4 +33,21 @@ class Pixels(eqx.Module):
 
     def __call__(self, x: Array, *context: Array) -> Array:
         """Apply the network to one event."""
-        return self.network(self.dropout((2.0 / (self.levels - 1) * x - 1.0).reshape(self.shape)), *context)
+        return self.network(self.dropout(self._spread(x).reshape(self.shape)), *context)
+
+    def _spread(self, x: Array) -> Array:
+        return 2.0 / (self.levels - 1) * x - 1.0
+
+    def sequential(self) -> "Pixels | None":
+        """The network's steps, told integers; None where it has none. Raises ValueError where dropout is bound."""
+        refuse_dropout(self.dropout)
+        steps = sequential(self.network)
+        return None if steps is None else Pixels(steps, self.levels, self.shape)
+
+    def init(self, *context: Array) -> Any:
+        """The cache before the first step."""
+        return self.network.init(*context)
+
+    def step(self, cache: Any, value: Array, i: Array) -> tuple[Any, Array]:
+        """One step of the network's."""
+        return self.network.step(cache, self._spread(value), i)

@@ -13,7 +13,7 @@ import numpy as np
 from jax import Array
 
 from probgen.core import Dependence
-from probgen.networks.dropout import Dropout
+from probgen.networks.dropout import Dropout, refuse_dropout
 from probgen.networks.masked_steps import MaskedSteps
 from probgen.networks.mlp import Linear, check_hidden
 
@@ -96,8 +96,7 @@ class MADE(eqx.Module):
 
     def sequential(self) -> MaskedSteps:
         """The network as steps, group by group, each unit computed once: what an inverse or a draw asks for."""
-        if self.dropout.key is not None and self.dropout.is_random:
-            raise ValueError("dropout: a network with a key bound drops other units at each pass, and has no steps")
+        refuse_dropout(self.dropout)
         levels = [self.dependence.levels[list(units)] for units in self.units.variables]
         return MaskedSteps.arrange(
             self.layers, self.units.masks, levels, self.context, self.activation, self.num_params

@@ -32,6 +32,11 @@ class Linear(eqx.Module):
         return self.weight @ x + self.bias
 
 
+def each(linear: Linear, x: Array) -> Array:
+    """A dense layer at every place, [..., in] → [..., out]."""
+    return x @ linear.weight.T + linear.bias
+
+
 def _normal(key: Array, shape: tuple[int, int]) -> Array:
     """Normal numbers. Each length that is drawn has to be compiled, for longer than a small model takes to train: the
     lengths are powers of two, which many layers share."""
