@@ -363,6 +363,38 @@ DISTRIBUTIONS = [
         _integers((2, 2), 3),
     ),
     DistributionRow(
+        "made, several orders",
+        lambda: autoregressive.made((3,), 3, hidden=(8,), orders=[(0, 1, 2), (2, 0, 1)], key=KEY),
+        _integers((3,), 3),
+    ),
+    DistributionRow("char_rnn", lambda: autoregressive.char_rnn(3, 3, width=4, key=KEY), _integers((3,), 3)),
+    DistributionRow("wavenet", lambda: autoregressive.wavenet(4, 3, channels=4, layers=2, key=KEY), _integers((4,), 3)),
+    DistributionRow(
+        "transformer",
+        lambda: autoregressive.transformer(3, 3, width=8, heads=2, layers=1, key=KEY),
+        _integers((3,), 3),
+    ),
+    DistributionRow(
+        "pixel_cnn", lambda: autoregressive.pixel_cnn((2, 2), 3, channels=4, blocks=1, key=KEY), _integers((2, 2), 3)
+    ),
+    DistributionRow(
+        "pixel_cnn_pp",
+        lambda: autoregressive.pixel_cnn_pp((2, 2, 2), 2, channels=4, blocks=2, components=2, key=KEY),
+        _integers((2, 2, 2), 2),
+    ),
+    DistributionRow(
+        "made, completed",
+        lambda: autoregressive.made((3,), 3, hidden=(8,), key=KEY).given(
+            jnp.array([2, 0, 0]), np.array([True, False, False])
+        ),
+        _integers((3,), 3),
+    ),
+    DistributionRow(
+        "made, ragged",
+        lambda: autoregressive.Ragged(autoregressive.made((3,), 3, hidden=(8,), key=KEY), jnp.array(2)),
+        _integers((3,), 3),
+    ),
+    DistributionRow(
         "vae", lambda: latent.vae((2,), 3, latent_dim=2, hidden=(8,), key=KEY), _integers((2,), 3), 1.0, _BOUND
     ),
     DistributionRow(
@@ -427,6 +459,8 @@ CONDITIONALS = {
     ),
     "made": lambda: autoregressive.made((2,), 3, hidden=(16,), context_dim=3, key=KEY),
     "gated_pixel_cnn": lambda: autoregressive.gated_pixel_cnn((2, 2), 3, channels=8, blocks=1, context_dim=3, key=KEY),
+    "char_rnn": lambda: autoregressive.char_rnn(3, 3, width=4, context_dim=3, key=KEY),
+    "transformer": lambda: autoregressive.transformer(3, 3, width=8, heads=2, layers=1, context_dim=3, key=KEY),
     "vae": lambda: latent.vae((2,), 3, latent_dim=2, hidden=(8,), context_dim=3, key=KEY),
     "vp_score": lambda: score.vp_score((2,), levels=3, width=8, depth=1, steps=8, context_dim=3, key=KEY),
 }

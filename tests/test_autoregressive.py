@@ -4,6 +4,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro
 import numpyro.distributions as dist
 import optax
 import pytest
@@ -11,8 +12,9 @@ from jax import Array
 
 import probgen
 from probgen import testing
-from probgen.autoregressive import Autoregressive, gated_pixel_cnn, made
-from probgen.distributions import BernoulliHead, CategoricalHead, NormalHead
+from probgen.autoregressive import Autoregressive, Order, Ragged, gated_pixel_cnn, generate, made
+from probgen.bijectors import Affine, Inverse, MaskedAutoregressive
+from probgen.distributions import BernoulliHead, CategoricalHead, NormalHead, Transformed
 from probgen.networks import MADE, MLP
 
 KEY = jax.random.key(5)
@@ -112,4 +114,213 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match=r"expected an output of shape \(2, 3\)"):
         Autoregressive(MLP(2, 5, key=KEY), CategoricalHead(3), (2,)).log_prob(jnp.zeros(2, int))
     with pytest.raises(ValueError, match="height, width"):
-        gated_pixel_cnn((8, 8, 1), 2, key=KEY)
+        gated_pixel_cnn((8,), 2, key=KEY)
+
+
+# -- orders
+
+
+def test_orders_are_what_they_say():
+    assert Order.raster((2, 3)) == (0, 1, 2, 3, 4, 5) and Order.raster((2, 3)).is_raster
+    assert Order.columns((2, 3)) == (0, 3, 1, 4, 2, 5)
+    assert Order.planes((1, 2, 3)) == (0, 3, 1, 4, 2, 5)
+    assert Order.planes((1, 2, 2), channels=(1, 0)) == (1, 3, 0, 2)
+    assert sorted(Order.random((3, 4), key=KEY)) == list(range(12)) != list(Order.random((3, 4), key=KEY))
+    order = Order.random((7,), key=KEY)
+    np.testing.assert_array_equal(np.asarray(order)[order.places], range(7))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Order((0, 2)),
+        lambda: Order.serpentine((4,)),
+        lambda: Order.columns((4,)),
+        lambda: Order.raster((2, 2, 3), channels=(0, 1)),
+    ],
+)
+def test_what_is_no_order_is_refused(make):
+    with pytest.raises(ValueError, match=r"order|event_shape|channels"):
+        make()
+
+
+def test_an_order_survives_a_file(tmp_path):
+    model = made((2, 3), 3, hidden=(8,), order=Order.serpentine((2, 3)), key=KEY)
+    probgen.save(tmp_path / "model", model)
+    loaded = probgen.load(tmp_path / "model")
+    assert loaded.order == model.order
+    x = jnp.zeros((2, 3), int)
+    assert loaded.log_prob(x) == model.log_prob(x)
+
+
+def _all(levels, shape):
+    return jnp.stack(jnp.meshgrid(*[jnp.arange(levels)] * int(np.prod(shape))), -1).reshape(-1, *shape)
+
+
+def _logits_averaged(ensemble, x):
+    """What a known implementation reports for several orders."""
+    raw = jnp.mean(jnp.stack([jax.vmap(model.raw)(x) for model in ensemble.models]), 0)
+    return ensemble.head(raw).log_prob(x).sum(-1)
+
+
+def test_an_ensemble_of_orders_is_a_distribution_and_averaged_logits_are_none():
+    orders = [Order.raster((4,)), Order((2, 0, 3, 1)), Order((3, 2, 1, 0))]
+    model = made((4,), 2, hidden=(32,), orders=orders, key=KEY)
+    rows = jnp.repeat(jax.random.bernoulli(KEY, 0.5, (256, 1)), 4, 1).astype(int)  # all four agree
+    model = probgen.fit(model, rows, steps=200, optimizer=optax.adam(1e-2), key=KEY, progress=False).model
+    every = _all(2, (4,))
+    testing.check_normalized(model, every)
+    assert jnp.exp(_logits_averaged(model, every)).sum() > 1.2
+    single = jnp.stack([m.log_prob(every) for m in model.models])
+    np.testing.assert_allclose(model.log_prob(every), jax.nn.logsumexp(single, 0) - np.log(3), rtol=1e-5)
+    for member in model.models:
+        testing.check_causal(member, every[5])
+    draws = model.sample(KEY, (4000,))
+    both = np.bincount(draws @ jnp.array([8, 4, 2, 1]), minlength=16) / 4000
+    want = jnp.zeros(16).at[every @ jnp.array([8, 4, 2, 1])].set(jnp.exp(model.log_prob(every)))
+    np.testing.assert_allclose(both, want, atol=5 * 0.008)  # a standard error is at most 0.008
+
+
+# -- parts of an event
+
+
+@pytest.mark.parametrize("order", [None, (2, 0, 1)])
+def test_a_completion_is_the_conditional_by_enumeration(order):
+    model = made((3,), 3, hidden=(16,), order=order, key=KEY)
+    model = model.replace(network=jax.tree.map(lambda leaf: 4 * leaf, model.network))
+    first = 0 if order is None else 2
+    mask, x = np.arange(3) == first, jnp.full(3, 2)
+    every = _all(3, (3,))
+    joint = model.log_prob(every)
+    same = every[:, first] == 2
+    want = jnp.where(same, joint - jax.nn.logsumexp(jnp.where(same, joint, -jnp.inf)), -jnp.inf)
+    rest = model.given(x, mask)
+    np.testing.assert_allclose(rest.log_prob(every), want, rtol=1e-4, atol=1e-5)
+    draws, log_prob = rest.sample_and_log_prob(KEY, (9000,))
+    assert (draws[:, first] == 2).all()
+    np.testing.assert_allclose(log_prob, rest.log_prob(draws), rtol=1e-4, atol=1e-5)
+    counts = np.bincount(draws @ jnp.array([9, 3, 1]), minlength=27) / 9000
+    probabilities = jnp.zeros(27).at[every @ jnp.array([9, 3, 1])].set(jnp.exp(want))
+    np.testing.assert_allclose(counts, probabilities, atol=5 * 0.0053)
+
+
+def test_completions_have_the_batch_shape_of_what_is_known_and_may_know_nothing_or_all():
+    model = made((3,), 2, hidden=(8,), key=KEY)
+    x = jnp.array([[0, 1, 0], [1, 1, 1]])
+    some = model.given(x, np.array([True, True, False]))
+    assert some.batch_shape == (2,) and some.sample(KEY, (5,)).shape == (5, 2, 3)
+    assert (some.sample(KEY, (5,))[..., :2] == x[:, :2]).all()
+    np.testing.assert_allclose(model.given(x, np.zeros(3, bool)).log_prob(x), model.log_prob(x), rtol=1e-6)
+    np.testing.assert_array_equal(model.given(x, np.ones(3, bool)).log_prob(x), 0.0)
+
+
+def test_a_completion_that_is_no_prefix_names_the_models_that_could():
+    model = made((3,), 2, hidden=(8,), order=(2, 0, 1), key=KEY)
+    with pytest.raises(ValueError, match=r"position 2 is unknown .* the known position 0 .* order-agnostic"):
+        model.given(jnp.zeros(3, int), np.array([True, False, False]))
+    with pytest.raises(ValueError, match="mask: expected booleans"):
+        model.given(jnp.zeros(3, int), np.array([0, 1, 2]))
+
+
+def test_ragged_sequences_are_marginals_of_the_beginning():
+    model = made((3,), 2, hidden=(16,), order=(1, 2, 0), key=KEY)
+    model = model.replace(network=jax.tree.map(lambda leaf: 4 * leaf, model.network))
+    every = _all(2, (3,))
+    joint = jnp.exp(model.log_prob(every))
+    words = Ragged(model, jnp.array([0, 2, 3]))
+    x = jnp.array([0, 1, 0])  # in the order: 1, 0, and 0 or padding
+    first_two = joint[(every[:, 1] == 1) & (every[:, 2] == 0)].sum()
+    np.testing.assert_allclose(jnp.exp(words.log_prob(x)), [0.0, first_two, jnp.exp(model.log_prob(x))], rtol=1e-5)
+    assert words.log_prob(jnp.zeros(3, int))[0] == 0 and words.log_prob(jnp.array([1, 1, 0]))[1] == -np.inf
+    draws = words.sample(KEY, (200,))
+    assert draws.shape == (200, 3, 3) and (draws[:, 0] == 0).all() and (draws[:, 1, 0] == 0).all()
+    assert draws[:, 1, 1].any() and draws[:, 2, 0].any()
+    with pytest.raises(ValueError, match="lengths"):
+        Ragged(model, jnp.array([4]))
+
+
+def test_ragged_sequences_in_a_program_train():
+    rows = jnp.array([[1, 1, 0], [1, 0, 0], [1, 1, 1], [0, 0, 0]])
+    lengths = jnp.array([3, 1, 3, 2])
+
+    def program(rows, lengths):
+        model = probgen.module("model", made((3,), 2, hidden=(16,), key=KEY))
+        with numpyro.plate("rows", 4):
+            numpyro.sample("words", Ragged(model, lengths), obs=rows)
+
+    result = probgen.fit(program, (rows, lengths), steps=150, optimizer=optax.adam(0.02), key=KEY, progress=False)
+    # what four rows of 3, 1, 3 and 2 symbols can be learned by heart to: the entropies of what is not known before
+    best = (4 * (np.log(4) - 0.75 * np.log(3)) + 2 * np.log(2)) / 4  # for a row
+    assert best - 1e-3 < result.losses[-1] < best + 0.05
+
+
+# -- generation
+
+
+def test_generation_sharpens_and_cuts_and_leaves_the_density_alone():
+    model = Autoregressive(Chain(TABLE), CategoricalHead(3), (2,))
+    first = jax.nn.softmax(TABLE[3])
+    draw = lambda **options: generate(model, KEY, (6000,), **options)[:, 0]
+    frequencies = lambda draws: np.bincount(draws, minlength=3) / 6000  # a standard error is at most 0.0065
+    np.testing.assert_allclose(frequencies(draw()), first, atol=0.033)
+    np.testing.assert_allclose(frequencies(draw(temperature=0.5)), first**2 / (first**2).sum(), atol=0.033)
+    assert (draw(top_k=1) == first.argmax()).all() and (draw(top_p=1e-6) == first.argmax()).all()
+    two = jnp.where(first == first.min(), 0.0, first)
+    np.testing.assert_allclose(frequencies(draw(top_k=2)), two / two.sum(), atol=0.033)
+    enough = float(jnp.sort(first)[::-1][0]) + 1e-3  # a little more than the likeliest has
+    np.testing.assert_allclose(frequencies(draw(top_p=enough)), two / two.sum(), atol=0.033)
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "words"),
+    [
+        (lambda: made((2,), 2, key=KEY), {"temperature": 0.0}, "temperature"),
+        (lambda: made((2,), 2, key=KEY), {"top_k": 0}, "top_k"),
+        (lambda: made((2,), 2, key=KEY), {"top_p": 1.5}, "top_p"),
+        (lambda: Autoregressive(MADE(2, 2, key=KEY), NormalHead(), (2,)), {}, "integers"),
+        (lambda: probgen.flows.maf(2, hidden=(4,), key=KEY), {}, "autoregressive"),
+    ],
+)
+def test_generation_refuses(model, options, words):
+    with pytest.raises(ValueError, match=words):
+        generate(model(), KEY, **options)
+
+
+# -- one Gaussian is an affine flow
+
+
+def test_a_normal_head_is_an_affine_maf():
+    """μ and σ of the head are the flow's shift and scale: the same density, and the flow of the same noise."""
+    network = MADE(3, 2, hidden=(16,), out_scale=1.0, key=KEY)
+    model = Autoregressive(network, NormalHead(), (3,))
+
+    class Standardize(eqx.Module):
+        """τ(x; raw) = (x − μ) / σ, as the head reads raw."""
+
+        num_params = 2
+
+        def __call__(self, raw):
+            normal = NormalHead()(raw)
+            return Affine(-normal.loc / normal.scale, -jnp.log(normal.scale))
+
+    bijector = Inverse(MaskedAutoregressive(network, Standardize(), network.dependence))
+    flow = Transformed(dist.Normal(jnp.zeros(3), 1.0).to_event(1), bijector)
+    x = model.sample(KEY, (20,))
+    np.testing.assert_allclose(model.log_prob(x), flow.log_prob(x), rtol=1e-5)
+    keys = jax.vmap(lambda i: jax.random.fold_in(KEY, i))(jnp.arange(3))
+    noise = jax.vmap(jax.random.normal)(keys)
+    np.testing.assert_allclose(model.sample_event(KEY), flow.bijector.forward(noise), rtol=1e-4, atol=1e-5)
+
+
+# -- values that are none
+
+
+@pytest.mark.parametrize("value", [[0, 3, 1], [0, -1, 1]])
+def test_symbols_outside_the_alphabet_are_refused(value):
+    with pytest.raises(ValueError, match="value: expected numbers in"):
+        made((3,), 3, hidden=(8,), key=KEY).log_prob(jnp.array(value))
+
+
+def test_longer_sequences_than_the_models_are_refused():
+    with pytest.raises(ValueError, match=r"value: expected events of shape \[\.\.\., 3\]"):
+        made((3,), 3, hidden=(8,), key=KEY).log_prob(jnp.zeros(4, int))

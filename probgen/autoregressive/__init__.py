@@ -1,6 +1,7 @@
 """Autoregressive models: products of conditional distributions in an order; recipes."""
 
 from probgen.autoregressive.autoregressive import Autoregressive
+from probgen.autoregressive.ensemble import OrderEnsemble
 from probgen.autoregressive.generation import generate
 from probgen.autoregressive.made import made
 from probgen.autoregressive.orders import Order
@@ -13,6 +14,7 @@ __all__ = [
     "Autoregressive",
     "Completion",
     "Order",
+    "OrderEnsemble",
     "Ragged",
     "char_rnn",
     "fixed_point",

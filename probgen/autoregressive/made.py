@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from jax import Array
 
 from probgen.autoregressive.autoregressive import Autoregressive, model_of
+from probgen.autoregressive.ensemble import OrderEnsemble
 from probgen.core import recipe
 from probgen.distributions import ConditionalModel, integer_head
 from probgen.networks import MADE, Pixels
@@ -18,16 +19,18 @@ def made(
     *,
     hidden: Sequence[int] = (256, 256),
     order: Sequence[int] | None = None,
+    orders: Sequence[Sequence[int]] | None = None,
     dropout: float = 0.0,
     context_dim: int | None = None,
     key: Array,
-) -> Autoregressive | ConditionalModel:
+) -> Autoregressive | OrderEnsemble | ConditionalModel:
     """An autoregressive model of integers 0..levels−1 whose network is a masked MLP.
 
         p(x) = Π_d Categorical(x_d; logits_d(x_{<d}))      (Bernoulli where levels = 2)
 
     Args: `event_shape`; `levels`; `hidden` widths; `order` of the flat positions (raster by default; see `Order`);
-    `dropout`; with `context_dim` a `ConditionalModel`.
+    with `orders` the mixture over several, which share the weights (`OrderEnsemble`); `dropout`; with `context_dim` a
+    `ConditionalModel`. Raises ValueError where `orders` are given with `order` or `context_dim`.
 
     References: MADE: Masked Autoencoder for Distribution Estimation (Germain, Gregor, Murray, Larochelle 2015),
     arXiv:1502.03509.
@@ -39,4 +42,8 @@ def made(
     dim = math.prod(event_shape)
     head = integer_head(levels)
     masked = MADE(dim, head.num_params, hidden=hidden, dropout=dropout, context_dim=context_dim, key=key)
+    if orders is not None:
+        if order is not None or context_dim:
+            raise ValueError("orders: expected neither order nor context_dim beside them")
+        return OrderEnsemble(masked, levels, head, event_shape, orders=orders)
     return model_of(Pixels(masked, levels, (dim,)), head, event_shape, order=order, context_dim=context_dim)

@@ -57,8 +57,8 @@ class Ragged(Distribution):
 
         log p(x | n) = Σ_{i ≤ n} log p(x_{o_i} | x_{o_1}, …, x_{o_{i−1}})
 
-    What stands in the padding does not matter, so long as it lies in the support. A length that is random as well is
-    another site of the program.
+    An event with something else in its padding has a density of 0. A length that is random as well is another site of
+    the program.
 
     Args: `model`: an `Autoregressive`; `lengths` [*batch]: integers 0..D. Raises ValueError where known lengths are
     others.
@@ -90,7 +90,9 @@ class Ragged(Distribution):
 
     def _log_prob(self, value: Array) -> Array:
         def one(length: Array, x: Array) -> Array:
-            return jnp.sum(jnp.where(jnp.arange(x.size) < length, self.model.log_probs_in_order(x), 0.0))
+            kept = jnp.arange(x.size) < length
+            log_prob = jnp.sum(jnp.where(kept, self.model.log_probs_in_order(x), 0.0))
+            return jnp.where(jnp.all(kept | (self.model.in_order(x) == 0)), log_prob, -jnp.inf)
 
         return map_batch(one, self.lengths, self._batch_shape, (value,), (self.event_dim,))
 

@@ -90,7 +90,8 @@ class Transformer(eqx.Module):
 
     Args: `embed`: one value → [width], or an integer: so many symbols; `num_params` for a place; `length` of the
     longest sequence; `width`; `heads`; `layers`; `rotary`: positions are turned into the queries and keys (RoPE),
-    else learned; `dropout`; `context_dim`. Raises ValueError where `heads` do not divide the width, or a sequence is longer.
+    else learned; `dropout`; `context_dim`. Raises ValueError where `heads` do not divide the width, or a sequence is
+    longer.
 
     References: Attention Is All You Need (Vaswani et al. 2017), arXiv:1706.03762; norms first: On Layer Normalization
     in the Transformer Architecture (Xiong et al. 2020), arXiv:2002.04745.

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from probgen.networks.mlp import Linear, each
@@ -100,21 +101,22 @@ class Channels(eqx.Module):
     """
 
     hidden: Linear
-    from_channels: Array
+    from_channels: Array | None
     out: Linear
 
     def __init__(self, features: int, channels: int, num_params: int, *, width: int, key: Array):
         keys = jax.random.split(key, 3)
         self.hidden = Linear(features, width, key=keys[0])
-        self.from_channels = jax.random.normal(keys[1], (channels * (channels - 1) // 2, width))
+        pairs = channels * (channels - 1) // 2
+        self.from_channels = jax.random.normal(keys[1], (pairs, width)) if pairs else None
         self.out = jax.vmap(lambda k: Linear(width, num_params, scale=0.1, key=k))(jax.random.split(keys[2], channels))
 
     def __call__(self, features: Array, pixel: Array) -> Array:
         """[..., F] and [..., C] → [..., C, num_params]."""
-        hidden, outputs, first = each(self.hidden, jax.nn.silu(features)), [], 0
-        for channel in range(pixel.shape[-1]):
-            seen = self.from_channels[first : first + channel]
-            outputs.append(jax.nn.silu(hidden + pixel[..., :channel] @ seen if channel else hidden))
-            first += channel
+        hidden = each(self.hidden, jax.nn.silu(features))
+        outputs = [jax.nn.silu(hidden)]
+        if self.from_channels is not None:
+            rows = jnp.split(self.from_channels, np.cumsum(range(1, pixel.shape[-1] - 1)))  # of channel 1, 2, …
+            outputs += [jax.nn.silu(hidden + pixel[..., : len(u)] @ u) for u in rows]
         raw = [each(jax.tree.map(lambda leaf, n=n: leaf[n], self.out), h) for n, h in enumerate(outputs)]
         return jnp.stack(raw, -2)

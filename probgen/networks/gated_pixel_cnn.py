@@ -145,7 +145,7 @@ class GatedPixelCNN(eqx.Module):
         short = jax.vmap(lambda k: _Short(channels, key=k))
         self.shortcuts = short(jax.random.split(short_key, blocks // 2)) if shortcuts else None
         self.out = Channels(2 * channels, depth, num_params, width=channels, key=keys[4])
-        self.dropout, self.image_shape = Dropout(dropout), (height, width, depth)
+        self.dropout, self.image_shape = Dropout(dropout), (int(height), int(width), int(depth))
 
     def __call__(self, x: Array, context: Array | None = None) -> Array:
         """Apply the network to one image, and to a context where it was built with `context_dim`."""

@@ -1,5 +1,6 @@
 """Masked dense networks: an output sees only the inputs that it may depend on."""
 
+import copy
 import functools
 import itertools
 import math
@@ -87,6 +88,13 @@ class MADE(eqx.Module):
         self.dependence, self.num_params = order, int(num_params)
         self.dropout, self.activation = Dropout(dropout), activation
         self.units  # noqa: B018 (or the widths are refused)
+
+    def in_order(self, order: Sequence[int] | Dependence) -> "MADE":
+        """The same weights with the masks of another order."""
+        new = copy.copy(self)
+        object.__setattr__(new, "dependence", order if isinstance(order, Dependence) else Dependence.in_order(order))
+        new.units  # noqa: B018 (or the order is refused)
+        return new
 
     @property
     def units(self) -> Units:

@@ -86,7 +86,7 @@ class PixelCNN(eqx.Module):
         self.blocks = tuple(_Block(channels, reach, key=k) for k in keys[3:])
         self.context = Linear(context_dim, channels, key=keys[1]) if context_dim else None
         self.out = Channels(channels, depth, num_params, width=channels, key=keys[2])
-        self.dropout, self.image_shape = Dropout(dropout), (height, width, depth)
+        self.dropout, self.image_shape = Dropout(dropout), (int(height), int(width), int(depth))
 
     def __call__(self, x: Array, context: Array | None = None) -> Array:
         """Apply the network to one image, and to a context where it was built with `context_dim`."""

@@ -13,22 +13,23 @@ from probgen.networks.sequences import Embed, Previous
 
 
 class _Layer(eqx.Module):
-    """y = gate(W₀ h_{i−d} + W₁ h_i): residual and skip outputs."""
+    """y = gate(W₀ h_{i−d} + W₁ h_i): residual and skip outputs; nobody reads the last layer's residual."""
 
     now: Linear
     before: Linear
-    residual: Linear
+    residual: Linear | None
     skip: Linear
 
-    def __init__(self, channels: int, *, key: Array):
+    def __init__(self, channels: int, *, last: bool, key: Array):
         keys = jax.random.split(key, 4)
         self.now, self.before = (Linear(channels, 2 * channels, scale=0.7, key=k) for k in keys[:2])
-        self.residual, self.skip = (Linear(channels, channels, scale=0.5, key=k) for k in keys[2:])
+        self.skip = Linear(channels, channels, scale=0.5, key=keys[2])
+        self.residual = None if last else Linear(channels, channels, scale=0.5, key=keys[3])
 
     def __call__(self, h: Array, before: Array, dropout: Dropout) -> tuple[Array, Array]:
         value, gate = jnp.split(each(self.now, h) + each(self.before, before), 2, -1)
         y = dropout(jnp.tanh(value) * jax.nn.sigmoid(gate))
-        return h + each(self.residual, y), each(self.skip, y)
+        return h if self.residual is None else h + each(self.residual, y), each(self.skip, y)
 
 
 class WaveNet(eqx.Module):
@@ -72,7 +73,7 @@ class WaveNet(eqx.Module):
     ):
         keys = jax.random.split(key, layers + 3)
         self.previous = Previous(embed, channels, context_dim, key=keys[0])
-        self.layers = tuple(_Layer(channels, key=k) for k in keys[3:])
+        self.layers = tuple(_Layer(channels, last=n == layers - 1, key=k) for n, k in enumerate(keys[3:]))
         self.hidden = Linear(channels, channels, key=keys[1])
         self.out = Linear(channels, num_params, scale=0.1, key=keys[2])
         self.dropout, self.dilations = Dropout(dropout), tuple(2 ** (n % cycle) for n in range(layers))

@@ -1,0 +1,184 @@
+"""Laws of the networks of autoregressive models: causality, reach, and that steps with a cache are the whole pass."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from probgen import testing
+from probgen.autoregressive import (
+    Order,
+    char_rnn,
+    fixed_point,
+    gated_pixel_cnn,
+    made,
+    pass_by_pass,
+    pixel_cnn,
+    pixel_cnn_pp,
+    step_by_step,
+    transformer,
+    wavenet,
+)
+from probgen.core import sequential
+from probgen.networks import GatedPixelCNN, PixelCNN, Transformer, WaveNet
+
+KEY = jax.random.key(5)
+IMAGE = (3, 4)
+MODELS = {
+    "made": lambda **c: made(IMAGE, 3, hidden=(24,), key=KEY, **c),
+    "made, random order": lambda **c: made((6,), 3, hidden=(24,), order=Order.random((6,), key=KEY), key=KEY, **c),
+    "char_rnn": lambda **c: char_rnn(6, 3, width=8, layers=2, key=KEY, **c),
+    "wavenet": lambda **c: wavenet(6, 3, channels=8, layers=4, cycle=3, key=KEY, **c),
+    "transformer": lambda **c: transformer(6, 3, width=8, heads=2, layers=2, key=KEY, **c),
+    "transformer, rotary": lambda **c: transformer(6, 3, width=8, heads=2, layers=2, rotary=True, key=KEY, **c),
+    "pixel_cnn": lambda **c: pixel_cnn(IMAGE, 3, channels=8, blocks=2, first_reach=2, key=KEY, **c),
+    "pixel_cnn, colour": lambda **c: pixel_cnn((2, 2, 3), 3, channels=8, blocks=1, key=KEY, **c),
+    "gated_pixel_cnn": lambda **c: gated_pixel_cnn(IMAGE, 3, channels=8, blocks=2, key=KEY, **c),
+    "gated_pixel_cnn, serpentine": lambda **c: gated_pixel_cnn(
+        IMAGE, 3, channels=8, blocks=3, order=Order.serpentine(IMAGE), key=KEY, **c
+    ),
+    "pixel_cnn_pp, colour": lambda **c: pixel_cnn_pp((3, 2, 2), 4, channels=4, blocks=2, components=2, key=KEY, **c),
+}
+MANY = {name: make for name, make in MODELS.items() if ", " not in name or "colour" in name}
+
+
+def _strong(model):
+    """Weights two and a half times as large, so that what is seen shows."""
+    return model.replace(network=jax.tree.map(lambda leaf: 2.5 * leaf if leaf.ndim > 1 else leaf, model.network))
+
+
+@functools.cache
+def model(name):
+    return _strong(MODELS[name]())
+
+
+@pytest.fixture(params=MODELS)
+def name(request):
+    return request.param
+
+
+def _events(model, count=20):
+    return jax.jit(lambda m: m.sample(KEY, (count,)))(model)
+
+
+def test_a_conditional_sees_what_comes_before_it_and_nothing_else(name):
+    x = _events(model(name))[0]
+    testing.check_causal(model(name), x)
+    moved = np.mean([testing.influence(model(name), x) for x in _events(model(name), 4)], 0) > 0
+    order = np.asarray(model(name).order)
+    seen = moved[order][:, order]
+    if name != "wavenet" and "pixel_cnn" not in name:
+        np.testing.assert_array_equal(seen, np.tril(np.ones_like(seen), -1))
+
+
+def test_cached_steps_give_the_conditionals_of_the_whole_pass(name):
+    network = model(name).network
+    steps = sequential(network)
+    values = model(name).in_order(_events(model(name))[0])
+
+    def one(carry, i):
+        cache, before = carry
+        cache, raw = steps.step(cache, before[None], i)
+        return (cache, values[i]), raw.reshape(-1)
+
+    start = (steps.init(), jnp.zeros((), values.dtype))
+    _, raw = jax.jit(lambda: jax.lax.scan(one, start, jnp.arange(len(values))))()
+    whole = model(name).raw_in_order(values)
+    np.testing.assert_allclose(raw, whole, rtol=1e-5, atol=1e-5 * float(jnp.abs(whole).max()))
+
+
+def test_three_ways_of_drawing_draw_the_same(name):
+    draw = jax.jit(lambda m: m.sample_and_log_prob(KEY, (30,)))
+    drawn = [draw(model(name).replace(draw=how)) for how in (step_by_step, pass_by_pass, fixed_point)]
+    for x, log_prob in drawn:  # a tie that rounding decides would show as one row of 30
+        assert np.mean(np.all((x == drawn[0][0]).reshape(30, -1), 1)) >= 29 / 30
+        np.testing.assert_allclose(log_prob, model(name).log_prob(x), rtol=1e-4, atol=1e-4)
+
+
+def test_a_batch_is_each_row_alone(name):
+    x = _events(model(name), 3)
+    alone = [model(name).log_prob(row) for row in x]
+    np.testing.assert_allclose(model(name).log_prob(x), alone, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", MANY)
+def test_a_context_moves_every_conditional_and_draws_by_steps(name):
+    conditional = MODELS[name](context_dim=2)
+    x = jnp.zeros(conditional.model.event_shape, int)
+    bound = conditional(jnp.array([[1.0, 0.0], [0.0, 1.0]]))
+    assert bound.log_prob(x)[0] != bound.log_prob(x)[1]
+    draws, log_prob = jax.jit(lambda d: d.sample_and_log_prob(KEY, (4,)))(bound)
+    np.testing.assert_allclose(log_prob, bound.log_prob(draws), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: wavenet(3, 4, channels=4, layers=2, key=KEY),
+        lambda: transformer(3, 4, width=4, heads=2, layers=1, key=KEY),
+        lambda: char_rnn(3, 4, width=4, key=KEY),
+        lambda: pixel_cnn((1, 2, 2), 3, channels=4, blocks=1, key=KEY),
+        lambda: pixel_cnn_pp((2, 2), 3, channels=4, blocks=2, components=2, key=KEY),
+    ],
+)
+def test_it_sums_to_one(build):
+    model = _strong(build())
+    levels = model.support.base_constraint.upper_bound + 1
+    grid = jnp.stack(jnp.meshgrid(*[jnp.arange(levels)] * len(model.order)), -1)
+    testing.check_normalized(model, grid.reshape(-1, *model.event_shape))
+
+
+# -- what is particular to one network
+
+
+def _seen(network, shape, at):
+    """Where in the input the output at a place depends on, by derivatives."""
+    x = jax.random.normal(KEY, shape)
+    return np.asarray(jnp.any(jax.jacobian(lambda x: network(x)[at].sum())(x) != 0, -1))
+
+
+def test_the_receptive_field_of_a_wavenet():
+    network = WaveNet(lambda x: jnp.tile(x, 8), 2, channels=8, layers=3, key=KEY)
+    seen = _seen(network, (20, 1), 19)
+    assert network.receptive_field == 8 and seen.sum() == 8 and seen[11:19].all()
+
+
+def test_a_wavenet_starts_its_dilations_again():
+    assert WaveNet(2, 1, layers=5, cycle=3, channels=4, key=KEY).dilations == (1, 2, 4, 1, 2)
+
+
+def test_a_pixel_cnn_has_a_blind_spot_and_a_gated_one_has_not():
+    """However deep: a pixel r rows up is seen no further than r columns to the right."""
+    before = np.arange(81).reshape(9, 9) < 8 * 9 + 2
+    masked = PixelCNN((9, 9, 1), 1, channels=8, blocks=12, first_reach=1, key=KEY)
+    seen = _seen(masked, (9, 9, 1), (8, 2))
+    blind = np.array([[c - 2 > 8 - r for c in range(9)] for r in range(9)])
+    np.testing.assert_array_equal(seen, before & ~blind)
+    gated = GatedPixelCNN((9, 9, 1), 1, channels=8, blocks=8, key=KEY)
+    np.testing.assert_array_equal(_seen(gated, (9, 9, 1), (8, 2)), before)
+
+
+def test_rotary_positions_are_relative():
+    """A layer of attention without learned positions sees only distances."""
+    from probgen.networks.attention import rotate
+
+    q, k = jax.random.normal(KEY, (2, 1, 1, 8))
+    score = lambda i, j: jnp.sum(rotate(q, jnp.array([i])) * rotate(k, jnp.array([j])))
+    np.testing.assert_allclose(score(7, 3), score(104, 100), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Transformer(2, 1, length=4, width=10, heads=4, key=KEY), "heads"),
+        (lambda: Transformer(2, 1, length=4, width=6, heads=2, rotary=True, key=KEY), "heads"),
+        (lambda: Transformer(2, 1, length=4, width=8, heads=2, key=KEY)(jnp.zeros(5, int)), "at most 4"),
+        (lambda: GatedPixelCNN((3, 3, 1), 1, blocks=3, shortcuts=True, key=KEY), "even"),
+        (lambda: pixel_cnn((3, 3, 1, 1), 2, key=KEY), "height, width"),
+    ],
+)
+def test_mistakes_are_named(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
