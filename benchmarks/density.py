@@ -139,8 +139,9 @@ def train_flow(make: Make, rows: Rows, recipe: Recipe, minutes: float, key: Arra
 def step_seconds(flow: Any, rows: Rows, recipe: Recipe, at_least: float = 10.0) -> float:
     """Seconds of a training step, over `at_least` seconds of them."""
     params, rest = probgen.partition(flow)
-    transform, x = optimizer(recipe, 1000), jnp.asarray(rows.train[: 64 * recipe.batch])
-    x = x.reshape(-1, recipe.batch, x.shape[1])
+    batches = min(64, len(rows.train) // recipe.batch)
+    transform, x = optimizer(recipe, 1000), jnp.asarray(rows.train[: batches * recipe.batch])
+    x = x.reshape(-1, recipe.batch, *x.shape[1:])
 
     def one(i: Array, both: Any) -> Any:
         loss = lambda params: -jnp.mean(probgen.combine(params, rest).log_prob(x[i % len(x)]))

@@ -222,6 +222,22 @@ def test_a_completion_that_is_no_prefix_names_the_models_that_could():
         model.given(jnp.zeros(3, int), np.array([0, 1, 2]))
 
 
+def test_a_conditional_model_has_conditionals_and_completions_at_each_context():
+    conditional = made((3,), 2, hidden=(8,), context_dim=2, key=KEY)
+    context, x = jnp.array([[1.0, 0.0], [0.0, 2.0]]), jnp.array([[0, 1, 1], [1, 1, 0]])
+    bound, mask = conditional(context), np.array([True, False, False])
+    np.testing.assert_allclose(bound.conditionals(x).log_prob(x).sum(-1), bound.log_prob(x), rtol=1e-6)
+    rest = bound.given(x, mask)
+    for row in range(2):
+        alone = conditional(context[row]).given(x[row], mask)
+        np.testing.assert_allclose(rest.log_prob(x)[row], alone.log_prob(x[row]), rtol=1e-5)
+    draws = rest.sample(KEY, (6,))
+    assert draws.shape == (6, 2, 3) and (draws[..., 0] == x[:, 0]).all()
+    assert generate(rest, KEY, (6,), top_k=1).shape == (6, 2, 3)
+    one = bound.given(x[0], mask)
+    assert one.batch_shape == (2,) and one.log_prob(x[0]).shape == (2,)
+
+
 def test_ragged_sequences_are_marginals_of_the_beginning():
     model = made((3,), 2, hidden=(16,), order=(1, 2, 0), key=KEY)
     model = model.replace(network=jax.tree.map(lambda leaf: 4 * leaf, model.network))

@@ -12,7 +12,7 @@ from jax import Array
 from numpyro.distributions import constraints
 
 from probgen.autoregressive.orders import Order
-from probgen.autoregressive.partial import Completion
+from probgen.autoregressive.partial import Completion, Conditioned
 from probgen.autoregressive.sampling import Draw, Drawn, Prefix, step_by_step
 from probgen.core import Contextual, vectorize
 from probgen.distributions import ConditionalModel, Model
@@ -53,6 +53,7 @@ class Autoregressive(Model):
     pytree_data_fields = ("network",)
     pytree_aux_fields = ("head", "order", "draw")
     fused = True
+    conditioned = Conditioned
 
     def __init__(
         self,
@@ -103,6 +104,10 @@ class Autoregressive(Model):
         >>> rest.sample(jax.random.key(1), (4,))[:, 0]
         Array([1, 1, 1, 1], dtype=int32)
         """
+        return Completion(self, self._as_events(x), self.prefix(mask))
+
+    def prefix(self, mask: Any) -> int:
+        """How many numbers a mask says are known; ValueError where they are not the first in the order."""
         known = np.asarray(mask)
         if known.dtype != bool or known.shape != self.event_shape:
             raise ValueError(f"mask: expected booleans of shape {self.event_shape}, got {known.dtype}{known.shape}")
@@ -114,7 +119,7 @@ class Autoregressive(Model):
                 f"mask: position {first} is unknown but comes before the known position {late} in the model's order, "
                 "so the conditional is no product of this model's; it takes an order-agnostic one, trained over orders"
             )
-        return Completion(self, self._as_events(x), count)
+        return count
 
     # -- one event
 

@@ -11,8 +11,7 @@ from numpyro.distributions import constraints
 
 from probgen.autoregressive.autoregressive import Autoregressive
 from probgen.autoregressive.partial import Completion
-from probgen.distributions import Distribution
-from probgen.distributions.conditionals import Given
+from probgen.distributions import Distribution, Given
 from probgen.distributions.heads import Head
 
 

@@ -1,17 +1,36 @@
-"""Parts of an autoregressive model: the rest of an event whose beginning is known, and events of several lengths."""
+"""Of an autoregressive model: with a context, an event whose beginning is known, events of several lengths."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
+import numpyro.distributions as dist
 from jax import Array
 from numpyro.distributions import constraints
 
-from probgen.core import map_batch, split_key
-from probgen.distributions.base import Distribution
+from probgen.core import bind, map_batch, split_key
+from probgen.distributions import Distribution, Given
 
 if TYPE_CHECKING:
     from probgen.autoregressive.autoregressive import Autoregressive
+
+
+class Conditioned(Given):
+    """A conditional autoregressive model with its context [*batch, *context]: what a model without one can do, too."""
+
+    model: "Autoregressive"
+
+    def conditionals(self, x: Array) -> dist.Distribution:
+        """As `Autoregressive.conditionals`, each context with its x [..., *event_shape]."""
+        return self.model.head(self._map("raw", (self._as_events(x),), (self.event_dim,)))
+
+    def given(self, x: Array, mask: Any) -> "Completion":
+        """As `Autoregressive.given`, each context with its x [*batch, *event_shape]."""
+        count, x = self.model.prefix(mask), self._as_events(x)
+        batch = jnp.broadcast_shapes(x.shape[: x.ndim - self.event_dim], self._context_batch)
+        context = jnp.broadcast_to(self.context, batch + self.context.shape[len(self._context_batch) :])
+        return Completion(self.model, jnp.broadcast_to(x, batch + self.event_shape), count, context=context)
 
 
 class Completion(Distribution):
@@ -19,16 +38,25 @@ class Completion(Distribution):
 
         log p = Σ_{i > count} log p(x_{o_i} | x_{o_1}, …, x_{o_{i−1}}),   −∞ where x differs from x̂
 
-    Args: `model`; `x` x̂ [*batch, *event_shape]; `count`.
+    Args: `model`; `x` x̂ [*batch, *event_shape]; `count`; `context` [*batch, *context] of a conditional model.
     """
 
-    pytree_data_fields = ("model", "x")
+    pytree_data_fields = ("context", "model", "x")
     pytree_aux_fields = ("count",)
     fused = True
 
-    def __init__(self, model: "Autoregressive", x: Array, count: int):
-        self.model, self.x, self.count = model, x, count
+    def __init__(self, model: "Autoregressive", x: Array, count: int, *, context: Array | None = None):
+        self.model, self.x, self.count, self.context = model, x, count, context
         super().__init__(x.shape[: x.ndim - model.event_dim], model.event_shape)
+
+    def _map(self, function: Callable[..., Any], value: Array, event_ndims: int) -> Any:
+        """`function(model, x̂, value)` for each x̂ with its context."""
+
+        def one(known: tuple[Array, Array | None], value: Array) -> Any:
+            x, context = known
+            return function(self.model if context is None else bind(self.model, context), x, value)
+
+        return map_batch(one, (self.x, self.context), self._batch_shape, (value,), (event_ndims,))
 
     @property
     def support(self) -> constraints.Constraint:
@@ -36,20 +64,18 @@ class Completion(Distribution):
         return self.model.support
 
     def _log_prob(self, value: Array) -> Array:
-        def one(known: Array, x: Array) -> Array:
-            order = self.model.in_order
-            same = jnp.all(order(known)[: self.count] == order(x)[: self.count])
-            return jnp.where(same, jnp.sum(self.model.log_probs_in_order(x)[self.count :]), -jnp.inf)
+        def one(model: "Autoregressive", known: Array, x: Array) -> Array:
+            same = jnp.all(model.in_order(known)[: self.count] == model.in_order(x)[: self.count])
+            return jnp.where(same, jnp.sum(model.log_probs_in_order(x)[self.count :]), -jnp.inf)
 
-        return map_batch(one, self.x, self._batch_shape, (value,), (self.event_dim,))
+        return self._map(one, value, self.event_dim)
 
     def _sample(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
         return self._sample_and_log_prob(key, sample_shape)[0]
 
     def _sample_and_log_prob(self, key: Array, sample_shape: tuple[int, ...]) -> tuple[Array, Array]:
         keys = split_key(key, (*sample_shape, *self._batch_shape))
-        one = lambda known, key: self.model.draw_event(key, known, self.count)
-        return map_batch(one, self.x, self._batch_shape, (keys,), (0,))
+        return self._map(lambda model, known, key: model.draw_event(key, known, self.count), keys, 0)
 
 
 class Ragged(Distribution):

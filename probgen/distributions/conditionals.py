@@ -79,7 +79,8 @@ class ConditionalModel(eqx.Module):
         ndims = len(self.context_shape)
         if context.ndim < ndims or context.shape[context.ndim - ndims :] != self.context_shape:
             raise ValueError(f"context: expected [..., {', '.join(map(str, self.context_shape))}], got {context.shape}")
-        return Given(self.model, context, ndims)
+        kind: type[Given] = getattr(type(self.model), "conditioned", Given)  # one that can do what the model can
+        return kind(self.model, context, ndims)
 
     def __getattr__(self, name: str) -> Any:
         if hasattr(Distribution, name):

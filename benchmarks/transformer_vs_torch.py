@@ -1,0 +1,226 @@
+"""A transformer's training step beside the same one in PyTorch, and characters of Shakespeare.
+
+    python benchmarks/transformer_vs_torch.py --contests step,shakespeare
+    python benchmarks/transformer_vs_torch.py --contests shakespeare --recipe gpu
+
+The recipes are nanoGPT's for characters (Karpathy 2022): `cpu` is 4 layers, 4 heads, 128 wide, context 64, batch 12,
+2,000 steps without dropout; `gpu` 6 layers, 6 heads, 384 wide, context 256, batch 64, 5,000 steps, dropout 0.2. AdamW,
+its rate from 1e-3 to 1e-4 as a cosine after 100 steps, β₂ = 0.99, weight decay 0.1 of matrices, gradients clipped at 1.
+The loss on validation text is that of all windows of context + 1 characters that do not overlap, their first character
+not counted, so that what is predicted and what is seen is nanoGPT's.
+"""
+
+import argparse
+import functools
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array, lax
+from pairing import environment, paired, show, write_json
+
+import probgen
+from probgen.autoregressive import transformer
+
+MOST_OF_TORCH, MOST_NATS = 1.25, 1.88
+
+
+class Recipe(NamedTuple):
+    """nanoGPT's."""
+
+    layers: int
+    heads: int
+    width: int
+    context: int
+    batch: int
+    steps: int
+    dropout: float
+    published: float
+
+
+RECIPES = {"cpu": Recipe(4, 4, 128, 64, 12, 2000, 0.0, 1.88), "gpu": Recipe(6, 6, 384, 256, 64, 5000, 0.2, 1.4697)}
+
+
+def load_text() -> tuple[np.ndarray, np.ndarray, int]:
+    """(train, validation) as symbols 0..levels−1, and how many there are."""
+    os.environ.setdefault("PROBGEN_DATA", str(Path(__file__).parents[2] / "shared" / "data"))
+    data = probgen.data.load("tinyshakespeare")
+    alphabet = np.unique(np.concatenate([data.train, data.test]))
+    return *(np.searchsorted(alphabet, part).astype(np.int32) for part in (data.train, data.test)), len(alphabet)
+
+
+def adamw(steps: int) -> optax.GradientTransformation:
+    """The recipes' optimizer."""
+    rate = optax.warmup_cosine_decay_schedule(0.0, 1e-3, 100, steps, 1e-4)
+    matrices = lambda params: {path: leaf.ndim - ("blocks" in path) > 1 for path, leaf in params.items()}
+    decayed = optax.adamw(rate, b2=0.99, weight_decay=0.1, mask=matrices)
+    return optax.chain(optax.clip_by_global_norm(1.0), decayed)
+
+
+def model_of(recipe: Recipe, levels: int, length: int, key: Array) -> Any:
+    """The recipe's transformer of windows of so many symbols."""
+    return transformer(
+        length, levels, width=recipe.width, heads=recipe.heads, layers=recipe.layers, dropout=recipe.dropout, key=key
+    )
+
+
+def probgen_step(recipe: Recipe, levels: int, batches: np.ndarray) -> Callable[[], Any]:
+    """A jitted step on a batch of windows of `context` symbols, its state donated."""
+    params, rest = probgen.partition(model_of(recipe, levels, recipe.context, jax.random.key(0)))
+    transform = adamw(recipe.steps)
+
+    @functools.partial(jax.jit, donate_argnums=(0, 1))
+    def step(params: Any, state: Any, x: Array) -> tuple[Any, Any, Array]:
+        loss = lambda params: -jnp.mean(probgen.combine(params, rest).log_prob(x)) / recipe.context
+        value, gradient = jax.value_and_grad(loss)(params)
+        updates, state = transform.update(gradient, state, params)
+        return optax.apply_updates(params, updates), state, value
+
+    held = [params, transform.init(params)]
+    turn = iter(range(10**9))
+
+    def call() -> Array:
+        *held[:], value = step(*held, batches[next(turn) % len(batches)])
+        return value
+
+    return call
+
+
+def torch_step(recipe: Recipe, levels: int, batches: np.ndarray, *, compiled: bool, threads: int) -> Callable[[], Any]:
+    """The same in PyTorch: fused attention, fused AdamW."""
+    import torch
+    from torch import nn
+    from torch.nn import functional
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.LayerNorm(recipe.width), nn.LayerNorm(recipe.width)
+            self.inwards, self.outwards = (
+                nn.Linear(recipe.width, 3 * recipe.width),
+                nn.Linear(recipe.width, recipe.width),
+            )
+            self.up, self.down = nn.Linear(recipe.width, 4 * recipe.width), nn.Linear(4 * recipe.width, recipe.width)
+
+        def forward(self, x: Any) -> Any:
+            b, t, c = x.shape
+            split = lambda part: part.view(b, t, recipe.heads, c // recipe.heads).transpose(1, 2)
+            q, k, v = map(split, self.inwards(self.first(x)).split(c, -1))
+            y = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+            x = x + self.outwards(y.transpose(1, 2).reshape(b, t, c))
+            return x + self.down(functional.gelu(self.up(self.second(x))))
+
+    class GPT(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.symbols, self.start = (
+                nn.Embedding(levels, recipe.width),
+                nn.Parameter(torch.randn(recipe.width) * 0.02),
+            )
+            self.places = nn.Parameter(torch.randn(recipe.context, recipe.width) * 0.02)
+            self.blocks = nn.Sequential(*(Block() for _ in range(recipe.layers)))
+            self.norm, self.out = nn.LayerNorm(recipe.width), nn.Linear(recipe.width, levels)
+
+        def forward(self, x: Any) -> Any:
+            first = self.start.expand(len(x), 1, -1)
+            h = torch.cat([first, self.symbols(x[:, :-1])], 1) + self.places
+            logits = self.out(self.norm(self.blocks(h)))
+            return functional.cross_entropy(logits.reshape(-1, levels), x.reshape(-1))
+
+    torch.manual_seed(0)
+    model = GPT()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.99), weight_decay=0.1, fused=True)
+    loss_of = torch.compile(model) if compiled else model
+    data, turn = torch.from_numpy(batches.astype(np.int64)), iter(range(10**9))
+
+    def call() -> float:
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
+        loss = loss_of(data[next(turn) % len(data)])
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        return float(loss)
+
+    return call
+
+
+def step(recipe: Recipe, rounds: int) -> dict[str, Any]:
+    """Paired steps on the same windows."""
+    train, _, levels = load_text()
+    places = np.random.RandomState(0).randint(0, len(train) - recipe.context, (50, recipe.batch))
+    batches = train[places[..., None] + np.arange(recipe.context)]
+    contenders: dict[str, Callable[[], Any]] = {"probgen": probgen_step(recipe, levels, batches)}
+    for threads in (1, 2):
+        for compiled in (False, True):
+            name = f"PyTorch{', compiled' * compiled}, {threads} threads"
+            contenders[name] = torch_step(recipe, levels, batches, compiled=compiled, threads=threads)
+    turns = paired(contenders, rounds=rounds, steps=5)
+    timings = {name: turns.timing(name, to="probgen") for name in contenders}
+    show(f"training step, {recipe}", timings, "probgen")
+    best = min(t.ms for name, t in timings.items() if name != "probgen")
+    ratio = timings["probgen"].ms / best
+    print(f"probgen / the best of PyTorch: {ratio:.3f} (at most {MOST_OF_TORCH})")
+    return {"ratio": ratio, "timings": {name: t._asdict() for name, t in timings.items()}}
+
+
+def shakespeare(recipe: Recipe, seed: int) -> dict[str, Any]:
+    """Train as the recipe says, on random windows, and evaluate on the last tenth of the text."""
+    train, validation, levels = load_text()
+    init_key, rows_key, fit_key = jax.random.split(jax.random.key(seed), 3)
+    length = recipe.context + 1
+    model = model_of(recipe, levels, length, init_key)
+    places = jax.random.randint(rows_key, (recipe.steps * recipe.batch,), 0, len(train) - length)
+    windows = train[np.asarray(places)[:, None] + np.arange(length)]
+    began = time.perf_counter()
+    result = probgen.fit(
+        model, windows, steps=recipe.steps, batch_size=recipe.batch, optimizer=adamw(recipe.steps), key=fit_key,
+        progress=sys.stderr.isatty(),
+    )  # fmt: skip
+    seconds = time.perf_counter() - began
+    held_out = validation[: len(validation) // length * length].reshape(-1, length)
+    costs = jax.jit(lambda m, x: lax.map(lambda row: m.conditionals(row).log_prob(row)[1:], x, batch_size=64))
+    nats = -np.asarray(costs(result.model, held_out), float).mean(-1)
+    mean, error = nats.mean(), nats.std(ddof=1) / np.sqrt(len(nats))
+    print(
+        f"validation {mean:.4f} ± {error:.4f} nats a character after {recipe.steps} steps in {seconds:.0f} s "
+        f"(published {recipe.published}; at most {MOST_NATS}), "
+        f"{probgen.core.count_parameters(model):,} parameters"
+    )
+    drawn = probgen.autoregressive.generate(result.model, jax.random.key(1), (3,), temperature=0.8)
+    alphabet = np.unique(np.concatenate([probgen.data.load("tinyshakespeare")[part] for part in ("train", "test")]))
+    for row in np.asarray(drawn):
+        print(repr("".join(map(chr, alphabet[row]))))
+    return {"nats": mean, "se": error, "seconds": seconds}
+
+
+def main() -> None:
+    """Run the contests that were asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--contests", default="step,shakespeare")
+    parser.add_argument("--recipe", choices=RECIPES, default="cpu")
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json")
+    options = parser.parse_args()
+    recipe, contests = RECIPES[options.recipe], options.contests.split(",")
+    packages = ("torch",) if "step" in contests else ()
+    print(environment(*packages))
+    report: dict[str, Any] = {}
+    if "step" in contests:
+        report["step"] = step(recipe, options.rounds)
+    if "shakespeare" in contests:
+        report["shakespeare"] = shakespeare(recipe, options.seed)
+    write_json(options.json, report)
+
+
+if __name__ == "__main__":
+    main()
