@@ -48,18 +48,18 @@ class Recipe(NamedTuple):
 RECIPES = {"cpu": Recipe(4, 4, 128, 64, 12, 2000, 0.0, 1.88), "gpu": Recipe(6, 6, 384, 256, 64, 5000, 0.2, 1.4697)}
 
 
-def load_text() -> tuple[np.ndarray, np.ndarray, int]:
-    """(train, validation) as symbols 0..levels−1, and how many there are."""
+def load_text() -> tuple[np.ndarray, np.ndarray, str]:
+    """(train, validation) as symbols 0..levels−1, and what they stand for."""
     os.environ.setdefault("PROBGEN_DATA", str(Path(__file__).parents[2] / "shared" / "data"))
     data = probgen.data.load("tinyshakespeare")
-    alphabet = np.unique(np.concatenate([data.train, data.test]))
-    return *(np.searchsorted(alphabet, part).astype(np.int32) for part in (data.train, data.test)), len(alphabet)
+    return data.train, data.test, data.alphabet
 
 
 def adamw(steps: int) -> optax.GradientTransformation:
     """The recipes' optimizer."""
     rate = optax.warmup_cosine_decay_schedule(0.0, 1e-3, 100, steps, 1e-4)
-    matrices = lambda params: {path: leaf.ndim - ("blocks" in path) > 1 for path, leaf in params.items()}
+    is_matrix = lambda path, leaf: leaf.ndim - ("blocks" in jax.tree_util.keystr(path)) > 1
+    matrices = functools.partial(jax.tree_util.tree_map_with_path, is_matrix)
     decayed = optax.adamw(rate, b2=0.99, weight_decay=0.1, mask=matrices)
     return optax.chain(optax.clip_by_global_norm(1.0), decayed)
 
@@ -148,14 +148,15 @@ def torch_step(recipe: Recipe, levels: int, batches: np.ndarray, *, compiled: bo
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        return float(loss)
+        return loss.item()
 
     return call
 
 
 def step(recipe: Recipe, rounds: int) -> dict[str, Any]:
     """Paired steps on the same windows."""
-    train, _, levels = load_text()
+    train, _, alphabet = load_text()
+    levels = len(alphabet)
     places = np.random.RandomState(0).randint(0, len(train) - recipe.context, (50, recipe.batch))
     batches = train[places[..., None] + np.arange(recipe.context)]
     contenders: dict[str, Callable[[], Any]] = {"probgen": probgen_step(recipe, levels, batches)}
@@ -174,10 +175,10 @@ def step(recipe: Recipe, rounds: int) -> dict[str, Any]:
 
 def shakespeare(recipe: Recipe, seed: int) -> dict[str, Any]:
     """Train as the recipe says, on random windows, and evaluate on the last tenth of the text."""
-    train, validation, levels = load_text()
+    train, validation, alphabet = load_text()
     init_key, rows_key, fit_key = jax.random.split(jax.random.key(seed), 3)
     length = recipe.context + 1
-    model = model_of(recipe, levels, length, init_key)
+    model = model_of(recipe, len(alphabet), length, init_key)
     places = jax.random.randint(rows_key, (recipe.steps * recipe.batch,), 0, len(train) - length)
     windows = train[np.asarray(places)[:, None] + np.arange(length)]
     began = time.perf_counter()
@@ -196,9 +197,8 @@ def shakespeare(recipe: Recipe, seed: int) -> dict[str, Any]:
         f"{probgen.core.count_parameters(model):,} parameters"
     )
     drawn = probgen.autoregressive.generate(result.model, jax.random.key(1), (3,), temperature=0.8)
-    alphabet = np.unique(np.concatenate([probgen.data.load("tinyshakespeare")[part] for part in ("train", "test")]))
     for row in np.asarray(drawn):
-        print(repr("".join(map(chr, alphabet[row]))))
+        print(repr("".join(alphabet[i] for i in row)))
     return {"nats": mean, "se": error, "seconds": seconds}
 
 

@@ -27,17 +27,15 @@ from probgen.networks import GatedPixelCNN, PixelCNN, Transformer, WaveNet
 KEY = jax.random.key(5)
 IMAGE = (3, 4)
 MODELS = {
-    "made": lambda **c: made(IMAGE, 3, hidden=(24,), key=KEY, **c),
-    "made, random order": lambda **c: made((6,), 3, hidden=(24,), order=Order.random((6,), key=KEY), key=KEY, **c),
+    "made": lambda **c: made((6,), 3, hidden=(24,), order=Order.random((6,), key=KEY), key=KEY, **c),
     "char_rnn": lambda **c: char_rnn(6, 3, width=8, layers=2, key=KEY, **c),
     "wavenet": lambda **c: wavenet(6, 3, channels=8, layers=4, cycle=3, key=KEY, **c),
-    "transformer": lambda **c: transformer(6, 3, width=8, heads=2, layers=2, key=KEY, **c),
+    "transformer": lambda **c: transformer(6, 3, width=8, heads=2, layers=1, key=KEY, **c),
     "transformer, rotary": lambda **c: transformer(6, 3, width=8, heads=2, layers=2, rotary=True, key=KEY, **c),
     "pixel_cnn": lambda **c: pixel_cnn(IMAGE, 3, channels=8, blocks=2, first_reach=2, key=KEY, **c),
     "pixel_cnn, colour": lambda **c: pixel_cnn((2, 2, 3), 3, channels=8, blocks=1, key=KEY, **c),
-    "gated_pixel_cnn": lambda **c: gated_pixel_cnn(IMAGE, 3, channels=8, blocks=2, key=KEY, **c),
-    "gated_pixel_cnn, serpentine": lambda **c: gated_pixel_cnn(
-        IMAGE, 3, channels=8, blocks=3, order=Order.serpentine(IMAGE), key=KEY, **c
+    "gated_pixel_cnn": lambda **c: gated_pixel_cnn(
+        IMAGE, 3, channels=8, blocks=2, reach=2, order=Order.serpentine(IMAGE), key=KEY, **c
     ),
     "pixel_cnn_pp, colour": lambda **c: pixel_cnn_pp((3, 2, 2), 4, channels=4, blocks=2, components=2, key=KEY, **c),
 }
