@@ -30,7 +30,7 @@ MODELS = {
     "made": lambda **c: made((6,), 3, hidden=(24,), order=Order.random((6,), key=KEY), key=KEY, **c),
     "char_rnn": lambda **c: char_rnn(6, 3, width=8, layers=2, key=KEY, **c),
     "wavenet": lambda **c: wavenet(6, 3, channels=8, layers=4, cycle=3, key=KEY, **c),
-    "transformer": lambda **c: transformer(6, 3, width=8, heads=2, layers=1, key=KEY, **c),
+    "transformer": lambda **c: transformer(6, 3, width=8, heads=2, layers=2, key=KEY, **c),
     "transformer, rotary": lambda **c: transformer(6, 3, width=8, heads=2, layers=2, rotary=True, key=KEY, **c),
     "pixel_cnn": lambda **c: pixel_cnn(IMAGE, 3, channels=8, blocks=2, first_reach=2, key=KEY, **c),
     "pixel_cnn, colour": lambda **c: pixel_cnn((2, 2, 3), 3, channels=8, blocks=1, key=KEY, **c),
