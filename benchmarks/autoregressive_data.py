@@ -108,7 +108,7 @@ def nats(model: Any, x: np.ndarray) -> np.ndarray:
     return -np.asarray(jax.jit(lambda model, x: lax.map(model.log_prob, x, batch_size=200))(model, x), float)
 
 
-def report(name: str, model: Any, images: Images, steps: int, seconds: float, note: str = "") -> dict[str, Any]:
+def report(name: str, images: Images, model: Any, steps: int, seconds: float, note: str = "") -> dict[str, Any]:
     """Print a line; and the same for JSON."""
     cost = nats(model, images.test)
     mean, error = float(cost.mean()), float(cost.std(ddof=1) / np.sqrt(len(cost)))
@@ -141,17 +141,12 @@ def compare_orders(images: Images, minutes: float, seed: int) -> list[dict[str, 
     flat = images._replace(
         **{part: getattr(images, part).reshape(-1, size) for part in ("train", "validation", "test")}
     )
-    recipe = Recipe(lambda images, key: None, 64, 1e-3, 1e-2)
     for name, order in orders(shape).items():
+        make = functools.partial(transformer, size, images.levels, width=64, layers=3, dropout=0.1, order=order)
+        recipe = Recipe(lambda _, key, make=make: make(key=key), 64, 1e-3, 1e-2)
         init_key, fit_key = jax.random.split(jax.random.key(seed))
-        model = transformer(size, images.levels, width=64, heads=4, layers=3, dropout=0.1, order=order, key=init_key)
-        found.append(report(name, *_trained(model, flat, recipe, minutes, fit_key)))
+        found.append(report(name, flat, *train(recipe.make(flat, init_key), flat, recipe, minutes, fit_key)))
     return found
-
-
-def _trained(model: Any, images: Images, recipe: Recipe, minutes: float, key: Array) -> tuple[Any, Images, int, float]:
-    model, steps, seconds = train(model, images, recipe, minutes, key)
-    return model, images, steps, seconds
 
 
 def main() -> None:
@@ -173,9 +168,9 @@ def main() -> None:
                 continue
             recipe = RECIPES[options.data, options.recipe][name]
             init_key, fit_key = jax.random.split(jax.random.key(seed))
-            trained = _trained(recipe.make(images, init_key), images, recipe, options.minutes, fit_key)
+            trained = train(recipe.make(images, init_key), images, recipe, options.minutes, fit_key)
             note = PUBLISHED.get((options.data, name), "")
-            found.append(report(f"{name}, seed {seed}", *trained, note=note and f"published {note}"))
+            found.append(report(f"{name}, seed {seed}", images, *trained, note=note and f"published {note}"))
     write_json(options.json, {"environment": environment(), "results": found})
 
 

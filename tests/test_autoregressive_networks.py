@@ -23,6 +23,7 @@ from probgen.autoregressive import (
 )
 from probgen.core import sequential
 from probgen.networks import GatedPixelCNN, PixelCNN, Transformer, WaveNet
+from probgen.networks.attention import rotate
 
 KEY = jax.random.key(5)
 IMAGE = (3, 4)
@@ -162,8 +163,6 @@ def test_a_pixel_cnn_has_a_blind_spot_and_a_gated_one_has_not():
 
 def test_rotary_positions_are_relative():
     """A layer of attention without learned positions sees only distances."""
-    from probgen.networks.attention import rotate
-
     q, k = jax.random.normal(KEY, (2, 1, 1, 8))
     score = lambda i, j: jnp.sum(rotate(q, jnp.array([i])) * rotate(k, jnp.array([j])))
     np.testing.assert_allclose(score(7, 3), score(104, 100), rtol=1e-4)

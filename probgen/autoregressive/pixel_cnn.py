@@ -1,5 +1,6 @@
 """PixelCNNs: with a blind spot, gated, and with the ordinal head of PixelCNN++."""
 
+import functools
 from collections.abc import Callable, Sequence
 
 from jax import Array
@@ -42,19 +43,16 @@ def pixel_cnn(
     (5,)
     """
 
-    def network(image_shape: tuple[int, int, int], num_params: int) -> PixelCNN:
-        return PixelCNN(
-            image_shape,
-            num_params,
-            channels=channels,
-            blocks=blocks,
-            first_reach=first_reach,
-            reach=reach,
-            dropout=dropout,
-            context_dim=context_dim,
-            key=key,
-        )
-
+    network = functools.partial(
+        PixelCNN,
+        channels=channels,
+        blocks=blocks,
+        first_reach=first_reach,
+        reach=reach,
+        dropout=dropout,
+        context_dim=context_dim,
+        key=key,
+    )
     return _of_images(event_shape, levels, network, components=components, order=order, context_dim=context_dim)
 
 
@@ -88,19 +86,16 @@ def gated_pixel_cnn(
     (5,)
     """
 
-    def network(image_shape: tuple[int, int, int], num_params: int) -> GatedPixelCNN:
-        return GatedPixelCNN(
-            image_shape,
-            num_params,
-            channels=channels,
-            blocks=blocks,
-            reach=reach,
-            shortcuts=shortcuts,
-            dropout=dropout,
-            context_dim=context_dim,
-            key=key,
-        )
-
+    network = functools.partial(
+        GatedPixelCNN,
+        channels=channels,
+        blocks=blocks,
+        reach=reach,
+        shortcuts=shortcuts,
+        dropout=dropout,
+        context_dim=context_dim,
+        key=key,
+    )
     return _of_images(event_shape, levels, network, components=components, order=order, context_dim=context_dim)
 
 
