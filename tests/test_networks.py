@@ -1,14 +1,17 @@
 """Networks: what each output may depend on, by perturbation and by gradients."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.test_util import check_grads
 from registry import GRAPH
 
 from probgen.core import Dependence, with_key
+from probgen.inference.loop import is_slow_in_loops
 from probgen.networks import MADE, MLP, CausalConvolution, GatedPixelCNN, ResidualMLP
-from probgen.networks.convolution import box
+from probgen.networks.convolution import box, convolve
 
 KEY = jax.random.key(3)
 
@@ -143,11 +146,20 @@ def test_gated_pixel_cnn_sees_the_context_everywhere():
     assert np.all(np.any(np.asarray(jacobian) != 0, axis=(3, 4)))
 
 
-def test_a_network_without_convolutions_in_its_program_runs_in_a_loop():
+def test_convolve_has_a_derivative_in_every_mode():
+    keys = jax.random.split(KEY)
+    x, kernel = jax.random.normal(keys[0], (4, 5, 2)), jax.random.normal(keys[1], (2, 4, 2, 3))
+    check_grads(lambda x, kernel: convolve(x, kernel, 1), (x, kernel), 2, modes=("fwd", "rev"), atol=0.05, rtol=0.05)
+
+
+def test_the_gradient_of_a_convolution_runs_in_a_loop():
     """`fit` would dispatch step by step otherwise, because of jax#12868."""
-    net = GatedPixelCNN((4, 4, 1), 2, channels=4, blocks=2, key=KEY)
-    jaxpr = jax.make_jaxpr(jax.grad(lambda net: net(jnp.ones((4, 4, 1))).sum()))(net)
-    assert "conv_general_dilated" not in str(jaxpr)
+    net, x = GatedPixelCNN((4, 4, 1), 2, channels=4, blocks=2, key=KEY), jnp.ones((4, 4, 1))
+    assert not is_slow_in_loops(jax.make_jaxpr(jax.grad(lambda net: net(x).sum()))(net))
+    plain = eqx.nn.Conv2d(1, 1, 3, key=KEY)
+    assert is_slow_in_loops(
+        jax.make_jaxpr(jax.grad(lambda kernel: eqx.tree_at(lambda c: c.weight, plain, kernel)(x.T).sum()))(plain.weight)
+    )
 
 
 def test_sizes_may_be_numpy_integers():

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from probgen.networks.dropout import Dropout, refuse_dropout
+from probgen.networks.layers import scan_layers
 from probgen.networks.mlp import Linear, each
 from probgen.networks.sequences import Embed, Previous
 
@@ -141,7 +142,7 @@ class Transformer(eqx.Module):
         h = self.dropout(h if self.places is None else h + self.places[: len(x)])
         sees = places[:, None] >= places[None, :]
         one = lambda h, block: (block.finish(h, *block.project(h, places), sees, self.dropout), None)
-        h, _ = lax.scan(one, h, self.blocks)
+        h, _ = scan_layers(one, h, self.blocks)
         return each(self.out, self.norm(h))
 
     def sequential(self) -> Self:

@@ -1,5 +1,6 @@
 """Causal convolutions over images: a place sees what comes before it in raster order, by padding and not by masks."""
 
+import functools
 from collections.abc import Sequence
 
 import equinox as eqx
@@ -7,7 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.custom_derivatives import SymbolicZero
 
+from probgen.networks.layers import keep
 from probgen.networks.mlp import Linear, each
 
 Offsets = tuple[tuple[int, int], ...]
@@ -35,8 +38,7 @@ def before(reach: int, *, itself: bool) -> Offsets:
 def neighbours(x: Array, offsets: Offsets) -> Array:
     """What lies `r` rows above and `c` columns to the left, zero outside: [H, W, C] → [H, W, offsets · C].
 
-    A convolution is this and a matrix product. Written so, its gradient is fast on a CPU in a loop too, where that of
-    a convolution is not (jax#12868), and a kernel has no entries that a mask would have to hold at zero.
+    A convolution is this and a matrix product.
 
     >>> import jax.numpy as jnp
     >>> neighbours(jnp.arange(1, 5).reshape(2, 2, 1), ((0, 1),))[..., 0]
@@ -49,6 +51,40 @@ def neighbours(x: Array, offsets: Offsets) -> Array:
     left, right = max(*columns, 0), max(-min(columns), 0)
     padded = jnp.pad(x, ((top, bottom), (left, right), (0, 0)))
     return jnp.concatenate([padded[top - r : top - r + height, left - c : left - c + width] for r, c in offsets], -1)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
+def convolve(x: Array, kernel: Array, right: int) -> Array:
+    """y_{i,j} = Σ_{r,c} x_{i−r, j−c} K_{r,c}, zero outside: [H, W, C] and [h, w, C, F] → [H, W, F].
+
+    r runs over h − 1..0 (rows above), c over w − 1 − right..−right (columns to the left).
+
+    Its derivative is written with matrix products: on a CPU the gradient of a convolution inside of a loop takes a
+    hundred times as long as outside (jax#12868).
+
+    >>> import jax.numpy as jnp
+    >>> convolve(jnp.arange(1.0, 5.0).reshape(2, 2, 1), jnp.array([1.0, 10.0]).reshape(1, 2, 1, 1), 0)[..., 0]
+    Array([[10., 21.],
+           [30., 43.]], dtype=float32)
+    """
+    height, width = kernel.shape[:2]
+    padding = ((height - 1, 0), (width - 1 - right, right))
+    layout = ("NHWC", "HWIO", "NHWC")
+    return lax.conv_general_dilated(x[None], kernel, (1, 1), padding, dimension_numbers=layout)[0]
+
+
+@functools.partial(convolve.defjvp, symbolic_zeros=True)
+def _(right: int, primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    (x, kernel), (dx, dkernel) = primals, tangents
+    y = keep(convolve(x, kernel, right))
+    (height, width, _, out), dy = kernel.shape, jnp.zeros_like(y)
+    rows, columns = range(height - 1, -1, -1), range(width - 1 - right, -right - 1, -1)
+    if not isinstance(dx, SymbolicZero):
+        dy += neighbours(dx, box(rows, columns)) @ kernel.reshape(-1, out)
+    if not isinstance(dkernel, SymbolicZero):  # the columns side by side, but row by row: all at once would be slower
+        beside = neighbours(x, box((0,), columns))
+        dy += sum(neighbours(beside, ((r, 0),)) @ d.reshape(-1, out) for r, d in zip(rows, dkernel, strict=True))
+    return y, dy
 
 
 class CausalConvolution(eqx.Module):
@@ -71,7 +107,12 @@ class CausalConvolution(eqx.Module):
 
     def __call__(self, x: Array) -> Array:
         """Apply the convolution to one image."""
-        return each(self.linear, neighbours(x, self.offsets))
+        above, left, right = self.margins
+        rows, columns = np.transpose(self.offsets)
+        taps = self.linear.weight.T.reshape(len(rows), x.shape[-1], -1)
+        box_of_them = jnp.zeros((above + 1, left + 1 + right, *taps.shape[1:]), taps.dtype)
+        kernel = box_of_them.at[above - rows, left - columns].set(taps)
+        return convolve(jnp.asarray(x, taps.dtype), kernel, right) + self.linear.bias
 
     @property
     def margins(self) -> tuple[int, int, int]:

@@ -9,6 +9,7 @@ from jax import Array, lax
 
 from probgen.networks.convolution import CausalConvolution, Channels, box
 from probgen.networks.dropout import Dropout, refuse_dropout
+from probgen.networks.layers import scan_layers
 from probgen.networks.mlp import Linear, each
 from probgen.networks.pixel_cnn import at_pixel
 
@@ -162,12 +163,12 @@ class GatedPixelCNN(eqx.Module):
             return block(*stacks, self.dropout, context), None
 
         if self.shortcuts is None:
-            stacks, _ = lax.scan(lambda s, b: (up(s, b)[0], None), stacks, self.blocks)
+            stacks, _ = scan_layers(lambda s, b: (up(s, b)[0], None), stacks, self.blocks)
         else:
             first, second = (jax.tree.map(lambda leaf, n=n: leaf[n], self.blocks) for n in _halves(depth))
-            stacks, kept = lax.scan(up, stacks, first)
+            stacks, kept = scan_layers(up, stacks, first)
             backwards = jax.tree.map(lambda leaf: leaf[::-1], kept)
-            stacks, _ = lax.scan(down, stacks, (second, self.shortcuts, backwards))
+            stacks, _ = scan_layers(down, stacks, (second, self.shortcuts, backwards))
         return self.out(jnp.concatenate(stacks, -1), x)
 
     # -- step by step
