@@ -13,6 +13,8 @@ not counted, so that what is predicted and what is seen is nanoGPT's.
 import argparse
 import functools
 import os
+import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -24,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array, lax
-from pairing import environment, paired, show, write_json
+from pairing import Turns, environment, paired, show, write_json
 
 import probgen
 from probgen.autoregressive import transformer
@@ -135,14 +137,13 @@ def torch_step(recipe: Recipe, levels: int, batches: np.ndarray, *, compiled: bo
             return functional.cross_entropy(logits.reshape(-1, levels), x.reshape(-1))
 
     torch.manual_seed(0)
+    torch.set_num_threads(threads)
     model = GPT()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.99), weight_decay=0.1, fused=True)
     loss_of = torch.compile(model) if compiled else model
     data, turn = torch.from_numpy(batches.astype(np.int64)), iter(range(10**9))
 
     def call() -> float:
-        if torch.get_num_threads() != threads:
-            torch.set_num_threads(threads)
         loss = loss_of(data[next(turn) % len(data)])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -153,24 +154,37 @@ def torch_step(recipe: Recipe, levels: int, batches: np.ndarray, *, compiled: bo
     return call
 
 
-def step(recipe: Recipe, rounds: int) -> dict[str, Any]:
-    """Paired steps on the same windows."""
+CONTENDERS = ("probgen", *(f"PyTorch{c}, {n} threads" for n in (1, 2) for c in ("", ", compiled")))
+
+
+def milliseconds(recipe: Recipe, contender: str, steps: int = 60) -> float:
+    """The median step of one contender, in this process."""
     train, _, alphabet = load_text()
-    levels = len(alphabet)
     places = np.random.RandomState(0).randint(0, len(train) - recipe.context, (50, recipe.batch))
     batches = train[places[..., None] + np.arange(recipe.context)]
-    contenders: dict[str, Callable[[], Any]] = {"probgen": probgen_step(recipe, levels, batches)}
-    for threads in (1, 2):
-        for compiled in (False, True):
-            name = f"PyTorch{', compiled' * compiled}, {threads} threads"
-            contenders[name] = torch_step(recipe, levels, batches, compiled=compiled, threads=threads)
-    turns = paired(contenders, rounds=rounds, steps=5)
-    timings = {name: turns.timing(name, to="probgen") for name in contenders}
-    show(f"training step, {recipe}", timings, "probgen")
-    best = min(t.ms for name, t in timings.items() if name != "probgen")
+    if contender == "probgen":
+        call = probgen_step(recipe, len(alphabet), batches)
+    else:
+        threads, compiled = int(contender.split()[-2]), "compiled" in contender
+        call = torch_step(recipe, len(alphabet), batches, compiled=compiled, threads=threads)
+    return 1e3 * statistics.median(paired({contender: call}, rounds=steps, steps=1, warmup=10).seconds[contender])
+
+
+def step(name: str, rounds: int) -> dict[str, Any]:
+    """Steps on the same windows, in processes that take turns: in one process, PyTorch's idle threads slow JAX's."""
+    seconds: dict[str, list[float]] = {contender: [] for contender in CONTENDERS}
+    for i in range(rounds):
+        for contender in CONTENDERS[i % len(CONTENDERS) :] + CONTENDERS[: i % len(CONTENDERS)]:
+            command = [sys.executable, __file__, "--recipe", name, "--time", contender]
+            printed = subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE).stdout
+            seconds[contender].append(1e-3 * float(printed.split()[-1]))
+    turns = Turns(seconds)
+    timings = {contender: turns.timing(contender, to="probgen") for contender in CONTENDERS}
+    show(f"training step, {RECIPES[name]}", timings, "probgen")
+    best = min(t.ms for contender, t in timings.items() if contender != "probgen")
     ratio = timings["probgen"].ms / best
     print(f"probgen / the best of PyTorch: {ratio:.3f} (at most {MOST_OF_TORCH})")
-    return {"ratio": ratio, "timings": {name: t._asdict() for name, t in timings.items()}}
+    return {"ratio": ratio, "timings": {contender: t._asdict() for contender, t in timings.items()}}
 
 
 def shakespeare(recipe: Recipe, seed: int) -> dict[str, Any]:
@@ -207,16 +221,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--contests", default="step,shakespeare")
     parser.add_argument("--recipe", choices=RECIPES, default="cpu")
-    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=5, help="processes of each contender")
+    parser.add_argument(
+        "--time", choices=CONTENDERS, help="print the milliseconds of one contender's step, and no more"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json")
     options = parser.parse_args()
     recipe, contests = RECIPES[options.recipe], options.contests.split(",")
+    if options.time:
+        print(milliseconds(recipe, options.time))
+        return
     packages = ("torch",) if "step" in contests else ()
     print(environment(*packages))
     report: dict[str, Any] = {}
     if "step" in contests:
-        report["step"] = step(recipe, options.rounds)
+        report["step"] = step(options.recipe, options.rounds)
     if "shakespeare" in contests:
         report["shakespeare"] = shakespeare(recipe, options.seed)
     write_json(options.json, report)

@@ -140,18 +140,18 @@ def influence(model: Any, x: Array) -> np.ndarray:
            [1, 0, 0],
            [1, 1, 0]])
     """
-    x = jnp.asarray(x)
-
-    @jax.jit
-    def raw(model: Any, events: Array) -> Array:
-        return jax.vmap(lambda x: model.raw(x).reshape(x.size, -1))(events)
-
-    eye = jnp.eye(x.size, dtype=bool).reshape(x.size, *x.shape)
-    other = jnp.where(x == jnp.max(x), jnp.min(x), jnp.max(x)) if jnp.ptp(x) > 0 else x + 1
-    changed, same = np.asarray(raw(model, jnp.where(eye, other, x))), np.asarray(raw(model, x[None]))
-    # (rounding depends on the batch's size)
+    x = np.asarray(x)
+    least, largest = x.min(), x.max()
+    other = np.where(x == largest, least, largest) if largest > least else x + 1
+    eye = np.eye(x.size, dtype=bool).reshape(x.size, *x.shape)
+    same, *changed = np.asarray(_raw(model, np.concatenate([x[None], np.where(eye, other, x)])))
     moved: np.ndarray = np.any(np.abs(changed - same) > 1e-5 * (1 + np.abs(same)), axis=-1).T
     return moved
+
+
+@jax.jit
+def _raw(model: Any, events: Array) -> Array:
+    return jax.vmap(lambda x: model.raw(x).reshape(x.size, -1))(events)
 
 
 def check_causal(model: Any, x: Array) -> None:

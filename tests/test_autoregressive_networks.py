@@ -59,14 +59,24 @@ def name(request):
     return request.param
 
 
-def _events(model, count=20):
-    return jax.jit(lambda m: m.sample(KEY, (count,)))(model)
+@functools.partial(jax.jit, static_argnums=1)
+def _sample(model, count):
+    return model.sample_and_log_prob(KEY, (count,))
+
+
+@jax.jit
+def _log_prob(model, x):
+    return model.log_prob(x)
+
+
+@functools.cache
+def events(name):
+    return _sample(model(name), 4)[0]
 
 
 def test_a_conditional_sees_what_comes_before_it_and_nothing_else(name):
-    x = _events(model(name))[0]
-    testing.check_causal(model(name), x)
-    moved = np.mean([testing.influence(model(name), x) for x in _events(model(name), 4)], 0) > 0
+    testing.check_causal(model(name), events(name)[0])
+    moved = np.mean([testing.influence(model(name), x) for x in events(name)], 0) > 0
     order = np.asarray(model(name).order)
     seen = moved[order][:, order]
     if name != "wavenet" and "pixel_cnn" not in name:
@@ -75,43 +85,42 @@ def test_a_conditional_sees_what_comes_before_it_and_nothing_else(name):
 
 @pytest.mark.parametrize("name", MODELS | COLOUR)
 def test_cached_steps_give_the_conditionals_of_the_whole_pass(name):
-    network = model(name).network
-    steps = sequential(network)
-    values = model(name).in_order(_events(model(name))[0])
+    @jax.jit
+    def both(model, x):
+        values, steps = model.in_order(x), sequential(model.network)
 
-    def one(carry, i):
-        cache, before = carry
-        cache, raw = steps.step(cache, before[None], i)
-        return (cache, values[i]), raw.reshape(-1)
+        def one(carry, i):
+            cache, before = carry
+            cache, raw = steps.step(cache, before[None], i)
+            return (cache, values[i]), raw.reshape(-1)
 
-    start = (steps.init(), jnp.zeros((), values.dtype))
-    _, raw = jax.jit(lambda: jax.lax.scan(one, start, jnp.arange(len(values))))()
-    whole = model(name).raw_in_order(values)
+        start = (steps.init(), jnp.zeros((), values.dtype))
+        return jax.lax.scan(one, start, jnp.arange(len(values)))[1], model.raw_in_order(values)
+
+    raw, whole = both(model(name), events(name)[0])
     np.testing.assert_allclose(raw, whole, rtol=1e-5, atol=1e-5 * float(jnp.abs(whole).max()))
 
 
 def test_three_ways_of_drawing_draw_the_same(name):
-    draw = jax.jit(lambda m: m.sample_and_log_prob(KEY, (30,)))
-    drawn = [draw(model(name).replace(draw=how)) for how in (step_by_step, pass_by_pass, fixed_point)]
+    drawn = [_sample(model(name).replace(draw=how), 30) for how in (step_by_step, pass_by_pass, fixed_point)]
     for x, log_prob in drawn:  # a tie that rounding decides would show as one row of 30
         assert np.mean(np.all((x == drawn[0][0]).reshape(30, -1), 1)) >= 29 / 30
-        np.testing.assert_allclose(log_prob, model(name).log_prob(x), rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(log_prob, _log_prob(model(name), x), rtol=1e-4, atol=1e-4)
 
 
 def test_a_batch_is_each_row_alone(name):
-    x = _events(model(name), 3)
-    alone = [model(name).log_prob(row) for row in x]
-    np.testing.assert_allclose(model(name).log_prob(x), alone, rtol=1e-5, atol=1e-5)
+    alone = [_log_prob(model(name), row) for row in events(name)]
+    np.testing.assert_allclose(_log_prob(model(name), events(name)), alone, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", CONDITIONAL)
 def test_a_context_moves_every_conditional_and_draws_by_steps(name):
     conditional = MODELS[name](context_dim=2)
-    x = jnp.zeros(conditional.model.event_shape, int)
-    bound = conditional(jnp.array([[1.0, 0.0], [0.0, 1.0]]))
-    assert bound.log_prob(x)[0] != bound.log_prob(x)[1]
-    draws, log_prob = jax.jit(lambda d: d.sample_and_log_prob(KEY, (4,)))(bound)
-    np.testing.assert_allclose(log_prob, bound.log_prob(draws), rtol=1e-4, atol=1e-4)
+    bound = jax.jit(lambda c: c(jnp.array([[1.0, 0.0], [0.0, 1.0]])))(conditional)
+    draws, log_prob = _sample(bound, 4)
+    np.testing.assert_allclose(log_prob, _log_prob(bound, draws), rtol=1e-4, atol=1e-4)
+    of_both = _log_prob(bound, jnp.broadcast_to(draws[:, :1], draws.shape))
+    assert np.all(of_both[:, 0] != of_both[:, 1])
 
 
 @pytest.mark.parametrize(
@@ -137,7 +146,7 @@ def test_it_sums_to_one(build):
 def _seen(network, shape, at):
     """Where in the input the output at a place depends on, by derivatives."""
     x = jax.random.normal(KEY, shape)
-    return np.asarray(jnp.any(jax.jacobian(lambda x: network(x)[at].sum())(x) != 0, -1))
+    return np.any(np.asarray(jax.jit(jax.grad(lambda x: network(x)[at].sum()))(x)) != 0, -1)
 
 
 def test_the_receptive_field_of_a_wavenet():
