@@ -369,9 +369,9 @@ def test_mutable_state_is_carried():
     for objective in (ELBO(), ELBO(5), ELBO(3, False)):
         for estimator in (LeaveOneOut(), Enumerate()):
             svi = SVI(model, use(guide, {"z": estimator}), optax.sgd(0.0), objective)
-            state = svi.init(jax.random.key(0), 2.0)
+            state, update = svi.init(jax.random.key(0), 2.0), jax.jit(svi.update)
             for _ in range(12):
-                state, _ = svi.update(state, 2.0)
+                state, _ = update(state, 2.0)
             assert 2.0 < state.mutable_state["mean"]["value"] < 3.0
 
 
@@ -589,11 +589,11 @@ def test_free_bits():
 def test_annealing_knows_the_step():
     schedule = lambda step: jnp.where(step < 2, 0.0, 1.0)
     svi = SVI(rows_model, objectives.count_steps(rows_guide), optax.sgd(1.0), objectives.Beta(ELBO(), schedule))
-    state = svi.init(jax.random.key(0))
+    state, update = svi.init(jax.random.key(0)), jax.jit(svi.update)
     steps = []
     for _ in range(4):
         before = svi.get_params(state)["logits"]
-        state, _ = svi.update(state)
+        state, _ = update(state)
         steps.append((before, before - svi.get_params(state)["logits"]))
     for i, (at, moved) in enumerate(steps):
         want = jax.grad(lambda x, w=float(i >= 2): rows_loss(x, log_prior_weight=w))(at)
