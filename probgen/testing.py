@@ -6,12 +6,14 @@ is tested with.
 
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from probgen.core import combine, partition
+from probgen.core import bind, combine, partition
+from probgen.distributions import Given
 
 
 def _require(law: str, fine: Any, detail: str) -> None:
@@ -140,16 +142,27 @@ def influence(model: Any, x: Array) -> np.ndarray:
            [1, 0, 0],
            [1, 1, 0]])
     """
-    x = np.asarray(x)
-    least, largest = x.min(), x.max()
-    other = np.where(x == largest, least, largest) if largest > least else x + 1
-    eye = np.eye(x.size, dtype=bool).reshape(x.size, *x.shape)
-    same, *changed = np.asarray(_raw(model, np.concatenate([x[None], np.where(eye, other, x)])))
+    model, known = _of_one_context(model), np.asarray(x)
+    if known.shape != model.event_shape:
+        raise ValueError(f"x: expected one event of shape {model.event_shape}, got {known.shape}")
+    least, largest = known.min(), known.max()
+    other = np.where(known == largest, least, largest) if largest > least else known + 1
+    eye = np.eye(known.size, dtype=bool).reshape(known.size, *known.shape)
+    same, *changed = np.asarray(_raw(model, jnp.asarray(np.concatenate([known[None], np.where(eye, other, known)]))))
     moved: np.ndarray = np.any(np.abs(changed - same) > 1e-5 * (1 + np.abs(same)), axis=-1).T
     return moved
 
 
-@jax.jit
+def _of_one_context(model: Any) -> Any:
+    if isinstance(model, Given) and not model.batch_shape:
+        model = bind(model.model, model.context)
+    if not hasattr(model, "raw"):
+        kind = type(model).__name__
+        raise ValueError(f"model: expected an Autoregressive, or a conditional one with a single context, got a {kind}")
+    return model
+
+
+@eqx.filter_jit
 def _raw(model: Any, events: Array) -> Array:
     return jax.vmap(lambda x: model.raw(x).reshape(x.size, -1))(events)
 
@@ -164,7 +177,7 @@ def check_causal(model: Any, x: Array) -> None:
     >>> model = probgen.autoregressive.made((3,), 4, hidden=(8,), key=jax.random.key(0))
     >>> check_causal(model, jnp.array([0, 3, 1]))
     """
-    order, moved = np.asarray(model.order), influence(model, x)
+    moved, order = influence(model, x), np.asarray(_of_one_context(model).order)
     for place, position in enumerate(order):
         before = [int(p) for p in order[: place + 1] if moved[p, position]]
         _require("causality", not before, f"changing position {position} moves the conditionals at {before}")

@@ -12,9 +12,21 @@ from jax import Array
 
 import probgen
 from probgen import testing
-from probgen.autoregressive import Autoregressive, Order, Ragged, gated_pixel_cnn, generate, made
+from probgen.autoregressive import (
+    Autoregressive,
+    Order,
+    Ragged,
+    char_rnn,
+    gated_pixel_cnn,
+    generate,
+    made,
+    pixel_cnn,
+    pixel_cnn_pp,
+    transformer,
+    wavenet,
+)
 from probgen.bijectors import Affine, Inverse, MaskedAutoregressive
-from probgen.distributions import BernoulliHead, CategoricalHead, NormalHead, Transformed
+from probgen.distributions import BernoulliHead, CategoricalHead, NormalHead, NormalMixtureHead, Transformed
 from probgen.networks import MADE, MLP
 
 KEY = jax.random.key(5)
@@ -66,10 +78,20 @@ def test_another_order_than_the_networks_is_caught():
         testing.check_causal(Autoregressive(network, BernoulliHead(), (3,)), jnp.array([0, 1, 0]))
 
 
-def test_a_network_that_is_not_causal_is_caught():
+@pytest.mark.parametrize("network", [MLP(3, 3, hidden=(8,), out_scale=1.0, key=KEY), lambda x: 1.0 * x[:, None]])
+def test_a_network_that_is_not_causal_is_caught(network):
     with pytest.raises(AssertionError, match="causality"):
-        network = MLP(3, 3, hidden=(8,), out_scale=1.0, key=KEY)
         testing.check_causal(Autoregressive(network, BernoulliHead(), (3,)), jnp.array([0, 1, 0]))
+
+
+def test_causality_of_a_conditional_model_and_what_has_none():
+    conditional = made((3,), 2, hidden=(8,), context_dim=2, key=KEY)
+    testing.check_causal(conditional(jnp.ones(2)), jnp.array([0, 1, 0]))
+    for model in (conditional, conditional(jnp.ones((4, 2))), made((3,), 2, orders=[range(3)], key=KEY)):
+        with pytest.raises(ValueError, match="model: expected"):
+            testing.check_causal(model, jnp.array([0, 1, 0]))
+    with pytest.raises(ValueError, match="x: expected one event"):
+        testing.check_causal(conditional(jnp.ones(2)), jnp.array([0, 1]))
 
 
 @pytest.mark.parametrize("build", [
@@ -86,9 +108,11 @@ def test_still_causal_and_normalized_after_training_with_weight_decay(build):
     assert -result.model.log_prob(fresh).mean() > 9 * np.log(4)
 
 
-def test_continuous_conditionals():
-    """A product of normals whose network is masked; its draws carry gradients nowhere."""
-    model = Autoregressive(MADE(2, 2, hidden=(8,), out_scale=1.0, key=KEY), NormalHead(), (2,))
+@pytest.mark.parametrize("head", [NormalHead(), NormalMixtureHead(3)])
+def test_continuous_conditionals(head):
+    """A product of normals, or of their mixtures, whose network is masked; its draws carry gradients nowhere."""
+    network = MADE(2, head.num_params, hidden=(8,), out_scale=1.0, key=KEY)
+    model = Autoregressive(network, head, (2,))
     axis = jnp.linspace(-12, 12, 401)
     grid = jnp.stack(jnp.meshgrid(axis, axis), -1).reshape(-1, 2)
     testing.check_normalized(model, grid, volume=float((axis[1] - axis[0]) ** 2))
@@ -115,6 +139,35 @@ def test_what_does_not_fit_is_refused():
         Autoregressive(MLP(2, 5, key=KEY), CategoricalHead(3), (2,)).log_prob(jnp.zeros(2, int))
     with pytest.raises(ValueError, match="height, width"):
         gated_pixel_cnn((8,), 2, key=KEY)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: made(4, 3, key=KEY), "event_shape"),
+        (lambda: made((0,), 3, key=KEY), "event_shape"),
+        (lambda: char_rnn((4,), 3, key=KEY), "event_shape"),
+        (lambda: made((4,), 3.5, key=KEY), "levels"),
+        (lambda: char_rnn(4, 1, key=KEY), "levels"),
+        (lambda: char_rnn(4, 3, width=0, key=KEY), "width"),
+        (lambda: wavenet(4, 3, cycle=0, key=KEY), "cycle"),
+        (lambda: transformer(4, 3, layers=0, key=KEY), "layers"),
+        (lambda: transformer(4, 3, heads=-2, key=KEY), "heads"),
+        (lambda: pixel_cnn((2, 2), 3, blocks=-1, key=KEY), "blocks"),
+        (lambda: pixel_cnn((2, 2), 3, reach=0, key=KEY), "reach"),
+        (lambda: gated_pixel_cnn((2, 2), 3, channels=True, key=KEY), "channels"),
+        (lambda: pixel_cnn_pp((2, 2), 3, components=-1, key=KEY), "components"),
+        (lambda: made((4,), 3, order="raster", key=KEY), "order"),
+        (lambda: made((4,), 3, order=[0.9, 1.5, 2.2, 3], key=KEY), "order"),
+        (lambda: made((4,), 3, orders=[0, 1, 2, 3], key=KEY), "orders"),
+        (lambda: made((4,), 3, key=KEY).log_prob(jnp.ones(4)), "integers, got dtype float32"),
+        (lambda: Ragged(made((4,), 3, context_dim=2, key=KEY), jnp.array([1])), "called if conditional"),
+        (lambda: Ragged(made((2,), 3, key=KEY), jnp.array([1])).log_prob(jnp.array([0, -1])), "value"),
+    ],
+)
+def test_each_mistake_names_its_argument(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
 
 
 # -- orders
@@ -144,8 +197,9 @@ def test_what_is_no_order_is_refused(make):
         make()
 
 
-def test_an_order_survives_a_file(tmp_path):
-    model = made((2, 3), 3, hidden=(8,), order=Order.serpentine((2, 3)), key=KEY)
+@pytest.mark.parametrize("order", [Order.serpentine((2, 3)), range(6), np.arange(6)[::-1]])
+def test_an_order_survives_a_file(tmp_path, order):
+    model = made((2, 3), 3, hidden=(8,), order=order, key=KEY)
     probgen.save(tmp_path / "model", model)
     loaded = probgen.load(tmp_path / "model")
     assert loaded.order == model.order
@@ -214,6 +268,16 @@ def test_completions_have_the_batch_shape_of_what_is_known_and_may_know_nothing_
     np.testing.assert_array_equal(model.given(x, np.ones(3, bool)).log_prob(x), 0.0)
 
 
+def test_what_is_unknown_may_be_anything():
+    model, mask = made((3,), 3, hidden=(8,), key=KEY), np.array([True, False, False])
+    marked, plain = (model.given(jnp.array(x), mask) for x in ([1, -1, 99], [1, 0, 0]))
+    assert marked.log_prob(jnp.array([1, 2, 0])) == plain.log_prob(jnp.array([1, 2, 0]))
+    reals = Autoregressive(MADE(2, 2, hidden=(8,), key=KEY), NormalHead(), (2,))
+    assert np.isfinite(reals.given(jnp.array([1.0, jnp.nan]), np.array([True, False])).sample(KEY)).all()
+    with pytest.raises(ValueError, match="value"):
+        model.given(jnp.array([-1, 0, 0]), mask)
+
+
 def test_a_completion_that_is_no_prefix_names_the_models_that_could():
     model = made((3,), 2, hidden=(8,), order=(2, 0, 1), key=KEY)
     with pytest.raises(ValueError, match=r"position 2 is unknown .* the known position 0 .* order-agnostic"):
@@ -255,6 +319,22 @@ def test_ragged_sequences_are_marginals_of_the_beginning():
         Ragged(model, jnp.array([4]))
 
 
+def test_ragged_sequences_of_a_conditional_model():
+    conditional = made((3,), 2, hidden=(8,), context_dim=2, key=KEY)
+    context, lengths = jnp.array([[1.0, 0.0], [0.0, 2.0]]), jnp.array([1, 3])
+    x = jnp.array([[1, 0, 0], [1, 1, 0]])
+    words = Ragged(conditional(context), lengths)
+    alone = [Ragged(conditional(c), n).log_prob(row) for c, n, row in zip(context, lengths, x, strict=True)]
+    np.testing.assert_allclose(words.log_prob(x), alone, rtol=1e-5)
+    assert words.sample(KEY, (5,)).shape == (5, 2, 3) and Ragged(conditional(context[0]), lengths).batch_shape == (2,)
+
+
+def test_known_lengths_inside_of_a_compiled_function():
+    model, lengths, x = made((3,), 2, hidden=(8,), key=KEY), jnp.array([1, 3]), jnp.array([[1, 0, 0], [1, 1, 0]])
+    log_prob = jax.jit(lambda x: Ragged(model, lengths).log_prob(x))(x)
+    np.testing.assert_allclose(log_prob, Ragged(model, lengths).log_prob(x), rtol=1e-6)
+
+
 def test_ragged_sequences_in_a_program_train():
     rows = jnp.array([[1, 1, 0], [1, 0, 0], [1, 1, 1], [0, 0, 0]])
     lengths = jnp.array([3, 1, 3, 2])
@@ -280,7 +360,8 @@ def test_generation_sharpens_and_cuts_and_leaves_the_density_alone():
     frequencies = lambda draws: np.bincount(draws, minlength=3) / 6000  # a standard error is at most 0.0065
     np.testing.assert_allclose(frequencies(draw()), first, atol=0.033)
     np.testing.assert_allclose(frequencies(draw(temperature=0.5)), first**2 / (first**2).sum(), atol=0.033)
-    assert (draw(top_k=1) == first.argmax()).all() and (draw(top_p=1e-6) == first.argmax()).all()
+    assert (draw(top_k=1) == first.argmax()).all() and (draw(temperature=1e-40) == first.argmax()).all()
+    assert (draw(top_p=1e-6) == first.argmax()).all()
     two = jnp.where(first == first.min(), 0.0, first)
     np.testing.assert_allclose(frequencies(draw(top_k=2)), two / two.sum(), atol=0.033)
     enough = float(jnp.sort(first)[::-1][0]) + 1e-3  # a little more than the likeliest has
@@ -292,7 +373,9 @@ def test_generation_sharpens_and_cuts_and_leaves_the_density_alone():
     [
         (lambda: made((2,), 2, key=KEY), {"temperature": 0.0}, "temperature"),
         (lambda: made((2,), 2, key=KEY), {"top_k": 0}, "top_k"),
+        (lambda: made((2,), 2, key=KEY), {"top_k": 1.5}, "top_k"),
         (lambda: made((2,), 2, key=KEY), {"top_p": 1.5}, "top_p"),
+        (lambda: made((2,), 2, context_dim=2, key=KEY), {}, "context first"),
         (lambda: Autoregressive(MADE(2, 2, key=KEY), NormalHead(), (2,)), {}, "integers"),
         (lambda: probgen.flows.maf(2, hidden=(4,), key=KEY), {}, "autoregressive"),
     ],

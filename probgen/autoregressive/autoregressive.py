@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +18,14 @@ from probgen.autoregressive.sampling import Draw, Drawn, Prefix, step_by_step
 from probgen.core import Contextual, vectorize
 from probgen.distributions import ConditionalModel, Model
 from probgen.distributions.heads import Head
+
+
+def sizes_of(event_shape: Sequence[int]) -> tuple[int, ...]:
+    """The shape of an event; ValueError where it is none."""
+    sizes = tuple(event_shape) if isinstance(event_shape, Sequence | np.ndarray) else ()
+    if not sizes or not all(isinstance(size, int | np.integer) and size >= 1 for size in sizes):
+        raise ValueError(f"event_shape: expected integers of at least 1, such as (28, 28), got {event_shape!r}")
+    return tuple(map(int, sizes))
 
 
 class Autoregressive(Model):
@@ -65,12 +74,13 @@ class Autoregressive(Model):
         draw: Draw = step_by_step,
         validate_args: bool | None = None,
     ):
+        event_shape = sizes_of(event_shape)
         size = math.prod(event_shape)
         self.network, self.head, self.draw = network, head, draw
         self.order = Order(range(size) if order is None else order)
         if len(self.order) != size:
             raise ValueError(f"order: expected a permutation of 0..{size - 1}, got one of {len(self.order)} positions")
-        super().__init__(tuple(event_shape), validate_args=validate_args)
+        super().__init__(event_shape, validate_args=validate_args)
 
     @property
     def support(self) -> constraints.Constraint:
@@ -104,7 +114,13 @@ class Autoregressive(Model):
         >>> rest.sample(jax.random.key(1), (4,))[:, 0]
         Array([1, 1, 1, 1], dtype=int32)
         """
-        return Completion(self, self._as_events(x), self.prefix(mask))
+        count = self.prefix(mask)
+        return Completion(self, self.fill(x, mask), count)
+
+    def fill(self, x: Array, mask: Any) -> Array:
+        """x, its unknown numbers replaced by some in the support: they may be NaN or −1, and count for nothing."""
+        x = jnp.asarray(x)
+        return self._as_events(jnp.where(jnp.asarray(mask), x, jnp.asarray(self.support.feasible_like(x), x.dtype)))
 
     def prefix(self, mask: Any) -> int:
         """How many numbers a mask says are known; ValueError where they are not the first in the order."""
@@ -167,14 +183,25 @@ class Autoregressive(Model):
 
     def _as_events(self, value: Array) -> Array:
         value = super()._as_events(value)
+        is_integer = isinstance(self.support.base_constraint, type(constraints.integer_interval(0, 1)))
+        if is_integer and jnp.issubdtype(value.dtype, jnp.floating):
+            raise ValueError(f"value: the model is over integers, got dtype {value.dtype}")
         inside = self.support(value)
         if not isinstance(inside, jax.core.Tracer) and not inside.all():
             raise ValueError(f"value: expected numbers in {self.support.base_constraint}, got some outside")
         return value
 
+    def _sample(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
+        return self._sample_and_log_prob(key, sample_shape)[0]
+
     def _sample_and_log_prob(self, key: Array, sample_shape: tuple[int, ...]) -> tuple[Array, Array]:
         keys = jax.random.split(key, sample_shape) if sample_shape else key
-        return vectorize(self.draw_event, 0)(keys)
+        return _draws(self, keys)
+
+
+@eqx.filter_jit  # once for all draws of equal models: each loop of each draw would be compiled again otherwise
+def _draws(model: Autoregressive, keys: Array) -> tuple[Array, Array]:
+    return vectorize(model.draw_event, 0)(keys)
 
 
 def model_of(

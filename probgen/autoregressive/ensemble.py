@@ -61,8 +61,8 @@ class OrderEnsemble(Model):
     def __init__(
         self, network: MADE, levels: int, head: Head, event_shape: Sequence[int], *, orders: Sequence[Sequence[int]]
     ):
-        if not orders:
-            raise ValueError("orders: expected at least one, got none")
+        if not orders or not all(isinstance(order, Sequence | np.ndarray) for order in orders):
+            raise ValueError(f"orders: expected one or more orders, got {orders!r}")
         self.network, self.levels, self.head = network, int(levels), head
         self.orders = tuple(Order(order) for order in orders)
         super().__init__(tuple(event_shape))

@@ -5,13 +5,14 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
 from jax import Array
 from numpyro.distributions import constraints
 
 from probgen.autoregressive.autoregressive import Autoregressive
 from probgen.autoregressive.partial import Completion
-from probgen.distributions import Distribution, Given
+from probgen.distributions import ConditionalModel, Distribution, Given
 from probgen.distributions.heads import Head
 
 
@@ -30,7 +31,8 @@ class _Sharpened(eqx.Module):
     def __call__(self, raw: Array) -> dist.Distribution:
         whole = self.head(raw)
         levels = jnp.arange(_levels(whole.support)).reshape(-1, *[1] * len(whole.batch_shape))
-        logits = jnp.moveaxis(whole.log_prob(levels), 0, -1) / self.temperature
+        logits = jnp.moveaxis(whole.log_prob(levels), 0, -1)
+        logits = (logits - jnp.max(logits, -1, keepdims=True)) / self.temperature
         ranks = jnp.argsort(jnp.argsort(-logits, -1), -1)
         if self.top_k is not None:
             logits = jnp.where(ranks < self.top_k, logits, -jnp.inf)
@@ -71,8 +73,8 @@ def generate(
     """
     if not temperature > 0:
         raise ValueError(f"temperature: expected more than 0, got {temperature}")
-    if top_k is not None and top_k < 1:
-        raise ValueError(f"top_k: expected at least 1, got {top_k}")
+    if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, int | np.integer) or top_k < 1):
+        raise ValueError(f"top_k: expected an integer of at least 1, got {top_k}")
     if top_p is not None and not 0 < top_p <= 1:
         raise ValueError(f"top_p: expected a number in (0, 1], got {top_p}")
     return _sharpened(model, float(temperature), top_k, top_p).sample(key, sample_shape)
@@ -89,6 +91,8 @@ def _levels(support: constraints.Constraint) -> int:
 def _sharpened(model: Any, *options: Any) -> Any:
     if isinstance(model, Given | Completion):
         return model.replace(model=_sharpened(model.model, *options))
+    if isinstance(model, ConditionalModel):
+        raise ValueError("model: call the conditional model with a context first")
     if not isinstance(model, Autoregressive):
         raise ValueError(f"model: expected an autoregressive model, got a {type(model).__name__}")
     _levels(model.support.base_constraint)

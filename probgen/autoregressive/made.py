@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from jax import Array
 
-from probgen.autoregressive.autoregressive import Autoregressive, model_of
+from probgen.autoregressive.autoregressive import Autoregressive, model_of, sizes_of
 from probgen.autoregressive.ensemble import OrderEnsemble
 from probgen.core import recipe
 from probgen.distributions import ConditionalModel, integer_head
@@ -39,6 +39,7 @@ def made(
     >>> made((2, 2), 3, hidden=(16,), key=jax.random.key(0)).log_prob(jnp.zeros((5, 2, 2), int)).shape
     (5,)
     """
+    event_shape = sizes_of(event_shape)
     dim = math.prod(event_shape)
     head = integer_head(levels)
     masked = MADE(dim, head.num_params, hidden=hidden, dropout=dropout, context_dim=context_dim, key=key)

@@ -22,10 +22,10 @@ class Order(tuple[int, ...]):
 
     def __new__(cls, positions: Iterable[int]) -> Self:
         """From the positions themselves."""
-        order = super().__new__(cls, (int(i) for i in positions))
-        if sorted(order) != list(range(len(order))):
-            raise ValueError(f"order: expected a permutation of 0..{len(order) - 1}, got {tuple(order)}")
-        return order
+        order = tuple(positions)
+        if not all(isinstance(i, int | np.integer) for i in order) or sorted(order) != list(range(len(order))):
+            raise ValueError(f"order: expected a permutation of 0..{len(order) - 1}, got {order}")
+        return super().__new__(cls, map(int, order))
 
     def __getnewargs__(self) -> Any:
         return (tuple(self),)

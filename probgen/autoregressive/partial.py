@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
 from jax import Array
 from numpyro.distributions import constraints
@@ -27,7 +28,7 @@ class Conditioned(Given):
 
     def given(self, x: Array, mask: Any) -> "Completion":
         """As `Autoregressive.given`, each context with its x [*batch, *event_shape]."""
-        count, x = self.model.prefix(mask), self._as_events(x)
+        count, x = self.model.prefix(mask), self.model.fill(x, mask)
         batch = jnp.broadcast_shapes(x.shape[: x.ndim - self.event_dim], self._context_batch)
         context = jnp.broadcast_to(self.context, batch + self.context.shape[len(self._context_batch) :])
         return Completion(self.model, jnp.broadcast_to(x, batch + self.event_shape), count, context=context)
@@ -86,8 +87,8 @@ class Ragged(Distribution):
     An event with something else in its padding has a density of 0. A length that is random as well is another site of
     the program.
 
-    Args: `model`: an `Autoregressive`; `lengths` [*batch]: integers 0..D. Raises ValueError where known lengths are
-    others.
+    Args: `model`: an `Autoregressive`, or a conditional one that was called; `lengths` [*batch]: integers 0..D. Raises
+    ValueError where known lengths are others, or known values lie outside of the model's support.
 
     >>> import jax, jax.numpy as jnp, probgen
     >>> model = probgen.autoregressive.made((3,), 2, key=jax.random.key(0))
@@ -96,18 +97,37 @@ class Ragged(Distribution):
     (2,)
     """
 
-    pytree_data_fields = ("lengths", "model")
+    pytree_data_fields = ("context", "lengths", "model")
 
-    def __init__(self, model: "Autoregressive", lengths: Array):
-        self.model, self.lengths = model, jnp.asarray(lengths)
+    def __init__(self, model: "Autoregressive | Conditioned", lengths: Array):
+        lengths, self.context = jnp.asarray(lengths), None
+        if isinstance(model, Conditioned):
+            model, contexts, lead = model.model, model.context, model.batch_shape
+            batch = jnp.broadcast_shapes(lengths.shape, lead)
+            self.context = jnp.broadcast_to(contexts, batch + contexts.shape[len(lead) :])
+            lengths = jnp.broadcast_to(lengths, batch)
+        if not hasattr(model, "order"):
+            raise ValueError(
+                f"model: expected an autoregressive model, called if conditional, got {type(model).__name__}"
+            )
+        if not jnp.issubdtype(lengths.dtype, jnp.integer):
+            raise ValueError(f"lengths: expected integers, got {lengths.dtype}")
         size = len(model.order)
-        if not jnp.issubdtype(self.lengths.dtype, jnp.integer):
-            raise ValueError(f"lengths: expected integers, got {self.lengths.dtype}")
-        if not isinstance(self.lengths, jax.core.Tracer) and not bool(
-            jnp.all((self.lengths >= 0) & (self.lengths <= size))
-        ):
-            raise ValueError(f"lengths: expected 0..{size}, got {self.lengths}")
-        super().__init__(self.lengths.shape, model.event_shape)
+        if not isinstance(lengths, jax.core.Tracer):
+            known = np.asarray(lengths)
+            if np.any((known < 0) | (known > size)):
+                raise ValueError(f"lengths: expected 0..{size}, got {known}")
+        self.model, self.lengths = model, lengths
+        super().__init__(lengths.shape, model.event_shape)
+
+    def _map(self, function: Callable[..., Any], value: Array, event_ndims: int) -> Any:
+        """`function(model, length, value)` for each length with its context."""
+
+        def one(known: tuple[Array, Array | None], value: Array) -> Any:
+            length, context = known
+            return function(self.model if context is None else bind(self.model, context), length, value)
+
+        return map_batch(one, (self.lengths, self.context), self._batch_shape, (value,), (event_ndims,))
 
     @property
     def support(self) -> constraints.Constraint:
@@ -115,18 +135,18 @@ class Ragged(Distribution):
         return self.model.support
 
     def _log_prob(self, value: Array) -> Array:
-        def one(length: Array, x: Array) -> Array:
+        def one(model: "Autoregressive", length: Array, x: Array) -> Array:
             kept = jnp.arange(x.size) < length
-            log_prob = jnp.sum(jnp.where(kept, self.model.log_probs_in_order(x), 0.0))
-            return jnp.where(jnp.all(kept | (self.model.in_order(x) == 0)), log_prob, -jnp.inf)
+            log_prob = jnp.sum(jnp.where(kept, model.log_probs_in_order(x), 0.0))
+            return jnp.where(jnp.all(kept | (model.in_order(x) == 0)), log_prob, -jnp.inf)
 
-        return map_batch(one, self.lengths, self._batch_shape, (value,), (self.event_dim,))
+        return self._map(one, self.model._as_events(value), self.event_dim)
 
     def _sample(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
         keys = split_key(key, (*sample_shape, *self._batch_shape))
 
-        def one(length: Array, key: Array) -> Array:
-            kept = (self.model.order.places < length).reshape(self.event_shape)
-            return jnp.where(kept, self.model.sample_event(key), 0)
+        def one(model: "Autoregressive", length: Array, key: Array) -> Array:
+            kept = (model.order.places < length).reshape(self.event_shape)
+            return jnp.where(kept, model.sample_event(key), 0)
 
-        return map_batch(one, self.lengths, self._batch_shape, (keys,), (0,))
+        return self._map(one, keys, 0)

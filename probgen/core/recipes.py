@@ -77,9 +77,11 @@ def _tuples(x: Any) -> Any:
 
 
 def _plain(x: Any) -> Any:
-    """An argument with NumPy's scalars as Python's, which JSON and static fields can hold."""
+    """An argument with NumPy's scalars and ranges as Python's, which JSON and static fields can hold."""
     if isinstance(x, np.generic):
         return x.item()
+    if isinstance(x, range):
+        return tuple(x)
     if type(x) in (list, tuple):
         return type(x)(_plain(v) for v in x)
     return {k: _plain(v) for k, v in x.items()} if type(x) is dict else x

@@ -12,6 +12,7 @@ from probgen.distributions.heads import (
     DiscretizedLogisticHead,
     DiscretizedLogisticMixtureHead,
     NormalHead,
+    NormalMixtureHead,
     integer_head,
 )
 from probgen.distributions.interop import as_transform, from_distrax
@@ -42,6 +43,7 @@ __all__ = [
     "Mixture",
     "Model",
     "NormalHead",
+    "NormalMixtureHead",
     "Transformed",
     "as_transform",
     "from_distrax",

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Self
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
+import numpy as np
 import numpyro.distributions as dist
 from jax import Array
 from numpyro.distributions.util import validate_sample
@@ -224,7 +225,7 @@ def _own_leaves(d: Distribution) -> list[Any]:
 
 def _first_ndim(d: Distribution) -> int | None:
     first = next(iter(_own_leaves(d)), None)
-    return None if first is None else jnp.ndim(first)
+    return None if first is None else np.ndim(first)
 
 
 def _flatten_with_names(d: Distribution) -> tuple[Any, Any]:

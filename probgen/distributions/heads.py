@@ -8,6 +8,7 @@ from typing import Protocol
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
 from jax import Array
 
@@ -50,6 +51,32 @@ class NormalHead(eqx.Module):
     def __call__(self, raw: Array) -> dist.Distribution:
         """Normals of batch shape [...] from [..., 2]."""
         return dist.Normal(raw[..., 0], _scale(raw[..., 1], self.min_scale))
+
+
+class NormalMixtureHead(eqx.Module):
+    """A mixture of `components` normals, the scales at least `min_scale`; its components start apart.
+
+    References: Mixture Density Networks (Bishop 1994); RNADE (Uria, Murray, Larochelle 2013), arXiv:1306.0186.
+
+    >>> import jax.numpy as jnp
+    >>> NormalMixtureHead(5)(jnp.zeros((3, 15))).batch_shape
+    (3,)
+    """
+
+    components: int = eqx.field(static=True, converter=int)
+    min_scale: float = eqx.field(static=True, default=1e-3)
+
+    @property
+    def num_params(self) -> int:
+        """Three for each component: logit, location, scale."""
+        return 3 * self.components
+
+    def __call__(self, raw: Array) -> dist.Distribution:
+        """Mixtures of batch shape [...] from [..., 3 · components]."""
+        logits, loc, scale = jnp.split(raw, 3, axis=-1)
+        spread = jnp.linspace(-1.0, 1.0, self.components) if self.components > 1 else jnp.zeros(1)
+        parts = dist.Normal(loc + spread, _scale(scale, self.min_scale))
+        return dist.MixtureSameFamily(dist.Categorical(logits=logits), parts)
 
 
 class BernoulliHead(eqx.Module):
@@ -144,11 +171,15 @@ def _in_levels(loc: Array, scale: Array, levels: int) -> tuple[Array, Array]:
 def integer_head(levels: int, *, components: int = 0) -> Head:
     """The head of integers 0..levels−1: `components` discretized logistics mixed, or a categorical where that is 0.
 
-    Two levels without components are a Bernoulli.
+    Two levels without components are a Bernoulli. Raises ValueError where `levels` is no integer of at least 2, or
+    `components` none of at least 0.
 
     >>> integer_head(17).num_params, integer_head(17, components=3).num_params, integer_head(2).num_params
     (17, 9, 1)
     """
+    for name, number, least in (("levels", levels, 2), ("components", components, 0)):
+        if not isinstance(number, int | np.integer) or number < least:
+            raise ValueError(f"{name}: expected an integer of at least {least}, got {number!r}")
     if components:
         return DiscretizedLogisticMixtureHead(levels, components)
     return BernoulliHead() if levels == 2 else CategoricalHead(levels)

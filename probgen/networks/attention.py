@@ -10,7 +10,7 @@ from jax import Array, lax
 
 from probgen.networks.dropout import Dropout, refuse_dropout
 from probgen.networks.layers import scan_layers
-from probgen.networks.mlp import Linear, each
+from probgen.networks.mlp import Linear, check_sizes, each
 from probgen.networks.sequences import Embed, Previous
 
 
@@ -124,6 +124,7 @@ class Transformer(eqx.Module):
         context_dim: int | None = None,
         key: Array,
     ):
+        check_sizes(length=length, width=width, heads=heads, layers=layers)
         if width % heads or (rotary and width // heads % 2):
             raise ValueError(f"heads: expected a divisor of the width {width}{', even' * rotary}, got {heads}")
         keys = jax.random.split(key, 4)

@@ -10,7 +10,7 @@ from jax import Array, lax
 from probgen.networks.convolution import CausalConvolution, Channels, box
 from probgen.networks.dropout import Dropout, refuse_dropout
 from probgen.networks.layers import scan_layers
-from probgen.networks.mlp import Linear, each
+from probgen.networks.mlp import Linear, check_sizes, each
 from probgen.networks.pixel_cnn import at_pixel
 
 
@@ -134,6 +134,7 @@ class GatedPixelCNN(eqx.Module):
         context_dim: int | None = None,
         key: Array,
     ):
+        check_sizes(channels=channels, blocks=blocks, reach=reach)
         if shortcuts and blocks % 2:
             raise ValueError(f"blocks: expected an even number with shortcuts, got {blocks}")
         height, width, depth = image_shape

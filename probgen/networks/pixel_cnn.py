@@ -9,7 +9,7 @@ from jax import Array
 
 from probgen.networks.convolution import CausalConvolution, Channels, before
 from probgen.networks.dropout import Dropout, refuse_dropout
-from probgen.networks.mlp import Linear, each
+from probgen.networks.mlp import Linear, check_sizes, each
 
 
 class Maps(NamedTuple):
@@ -81,6 +81,7 @@ class PixelCNN(eqx.Module):
         context_dim: int | None = None,
         key: Array,
     ):
+        check_sizes(channels=channels, blocks=blocks, first_reach=first_reach, reach=reach)
         keys, (height, width, depth) = jax.random.split(key, blocks + 3), image_shape
         self.first = CausalConvolution(depth, channels, before(first_reach, itself=False), key=keys[0])
         self.blocks = tuple(_Block(channels, reach, key=k) for k in keys[3:])

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from probgen.networks.dropout import Dropout, refuse_dropout
-from probgen.networks.mlp import Linear, each
+from probgen.networks.mlp import Linear, check_sizes, each
 from probgen.networks.sequences import Embed, Previous
 
 
@@ -61,6 +61,7 @@ class GRU(eqx.Module):
         context_dim: int | None = None,
         key: Array,
     ):
+        check_sizes(width=width, layers=layers)
         keys = jax.random.split(key, layers + 2)
         self.previous = Previous(embed, width, context_dim, key=keys[0])
         self.cells = tuple(_Cell(width, width, key=k) for k in keys[2:])

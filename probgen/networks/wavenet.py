@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from probgen.networks.dropout import Dropout, refuse_dropout
-from probgen.networks.mlp import Linear, each
+from probgen.networks.mlp import Linear, check_sizes, each
 from probgen.networks.sequences import Embed, Previous
 
 
@@ -71,6 +71,7 @@ class WaveNet(eqx.Module):
         context_dim: int | None = None,
         key: Array,
     ):
+        check_sizes(channels=channels, layers=layers, cycle=cycle)
         keys = jax.random.split(key, layers + 3)
         self.previous = Previous(embed, channels, context_dim, key=keys[0])
         self.layers = tuple(_Layer(channels, last=n == layers - 1, key=k) for n, k in enumerate(keys[3:]))
