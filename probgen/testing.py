@@ -13,7 +13,6 @@ import numpy as np
 from jax import Array
 
 from probgen.core import bind, combine, partition
-from probgen.distributions import Given
 
 
 def _require(law: str, fine: Any, detail: str) -> None:
@@ -154,7 +153,7 @@ def influence(model: Any, x: Array) -> np.ndarray:
 
 
 def _of_one_context(model: Any) -> Any:
-    if isinstance(model, Given) and not model.batch_shape:
+    if hasattr(model, "context_ndims") and not model.batch_shape:  # a conditional one that was called
         model = bind(model.model, model.context)
     if not hasattr(model, "raw"):
         kind = type(model).__name__
