@@ -5,13 +5,13 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 import numpyro.distributions as dist
 from jax import Array
 from numpyro.distributions import constraints
 
 from probgen.autoregressive.autoregressive import Autoregressive
 from probgen.autoregressive.partial import Completion
+from probgen.core import check_sizes
 from probgen.distributions import ConditionalModel, Distribution, Given
 from probgen.distributions.heads import Head
 
@@ -73,8 +73,8 @@ def generate(
     """
     if not temperature > 0:
         raise ValueError(f"temperature: expected more than 0, got {temperature}")
-    if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, int | np.integer) or top_k < 1):
-        raise ValueError(f"top_k: expected an integer of at least 1, got {top_k}")
+    if top_k is not None:
+        check_sizes(top_k=top_k)
     if top_p is not None and not 0 < top_p <= 1:
         raise ValueError(f"top_p: expected a number in (0, 1], got {top_p}")
     return _sharpened(model, float(temperature), top_k, top_p).sample(key, sample_shape)

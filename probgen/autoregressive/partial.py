@@ -34,6 +34,16 @@ class Conditioned(Given):
         return Completion(self.model, jnp.broadcast_to(x, batch + self.event_shape), count, context=context)
 
 
+def _map_known(function: Callable[..., Any], of: Any, known: Array, value: Array, event_ndims: int) -> Any:
+    """`function(model, known, value)` over the batch of what is known, with its context if there is one."""
+
+    def one(parts: tuple[Array, Array | None], value: Array) -> Any:
+        known, context = parts
+        return function(of.model if context is None else bind(of.model, context), known, value)
+
+    return map_batch(one, (known, of.context), of._batch_shape, (value,), (event_ndims,))
+
+
 class Completion(Distribution):
     """p(x | the first `count` numbers in the order are those of x̂), over whole events: `Autoregressive.given` makes it.
 
@@ -52,12 +62,7 @@ class Completion(Distribution):
 
     def _map(self, function: Callable[..., Any], value: Array, event_ndims: int) -> Any:
         """`function(model, x̂, value)` for each x̂ with its context."""
-
-        def one(known: tuple[Array, Array | None], value: Array) -> Any:
-            x, context = known
-            return function(self.model if context is None else bind(self.model, context), x, value)
-
-        return map_batch(one, (self.x, self.context), self._batch_shape, (value,), (event_ndims,))
+        return _map_known(function, self, self.x, value, event_ndims)
 
     @property
     def support(self) -> constraints.Constraint:
@@ -122,12 +127,7 @@ class Ragged(Distribution):
 
     def _map(self, function: Callable[..., Any], value: Array, event_ndims: int) -> Any:
         """`function(model, length, value)` for each length with its context."""
-
-        def one(known: tuple[Array, Array | None], value: Array) -> Any:
-            length, context = known
-            return function(self.model if context is None else bind(self.model, context), length, value)
-
-        return map_batch(one, (self.lengths, self.context), self._batch_shape, (value,), (event_ndims,))
+        return _map_known(function, self, self.lengths, value, event_ndims)
 
     @property
     def support(self) -> constraints.Constraint:

@@ -8,10 +8,10 @@ from typing import Protocol
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 import numpyro.distributions as dist
 from jax import Array
 
+from probgen.core import check_sizes
 from probgen.distributions.discretized import DiscretizedLogistic, DiscretizedLogisticMixture
 
 
@@ -31,6 +31,13 @@ class Head(Protocol):
 def _scale(raw: Array, smallest: float) -> Array:
     """A positive scale, 1 at raw 0, linear above; bounded away from zero so that densities stay finite."""
     return smallest + jax.nn.softplus(raw + 0.5413248546) * (1.0 - smallest)  # softplus⁻¹(1)
+
+
+def _components(raw: Array) -> tuple[Array, Array, Array]:
+    """Logits, locations and raw scales of a mixture's components, which start apart, so that they can differ."""
+    logits, loc, scale = jnp.split(raw, 3, axis=-1)
+    count = loc.shape[-1]
+    return logits, loc + (jnp.linspace(-1.0, 1.0, count) if count > 1 else 0.0), scale
 
 
 class NormalHead(eqx.Module):
@@ -73,9 +80,8 @@ class NormalMixtureHead(eqx.Module):
 
     def __call__(self, raw: Array) -> dist.Distribution:
         """Mixtures of batch shape [...] from [..., 3 · components]."""
-        logits, loc, scale = jnp.split(raw, 3, axis=-1)
-        spread = jnp.linspace(-1.0, 1.0, self.components) if self.components > 1 else jnp.zeros(1)
-        parts = dist.Normal(loc + spread, _scale(scale, self.min_scale))
+        logits, loc, scale = _components(raw)
+        parts = dist.Normal(loc, _scale(scale, self.min_scale))
         return dist.MixtureSameFamily(dist.Categorical(logits=logits), parts)
 
 
@@ -157,10 +163,8 @@ class DiscretizedLogisticMixtureHead(eqx.Module):
 
     def __call__(self, raw: Array) -> dist.Distribution:
         """Mixtures of batch shape [...] from [..., 3 · components]."""
-        logits, loc, scale = jnp.split(raw, 3, axis=-1)
-        spread = jnp.linspace(-1.0, 1.0, self.components) if self.components > 1 else jnp.zeros(1)
-        loc, scale = _in_levels(loc + spread, scale, self.levels)  # components start apart, so that they can differ
-        return DiscretizedLogisticMixture(logits, loc, scale, self.levels)
+        logits, loc, scale = _components(raw)
+        return DiscretizedLogisticMixture(logits, *_in_levels(loc, scale, self.levels), self.levels)
 
 
 def _in_levels(loc: Array, scale: Array, levels: int) -> tuple[Array, Array]:
@@ -177,9 +181,8 @@ def integer_head(levels: int, *, components: int = 0) -> Head:
     >>> integer_head(17).num_params, integer_head(17, components=3).num_params, integer_head(2).num_params
     (17, 9, 1)
     """
-    for name, number, least in (("levels", levels, 2), ("components", components, 0)):
-        if not isinstance(number, int | np.integer) or number < least:
-            raise ValueError(f"{name}: expected an integer of at least {least}, got {number!r}")
+    check_sizes(2, levels=levels)
+    check_sizes(0, components=components)
     if components:
         return DiscretizedLogisticMixtureHead(levels, components)
     return BernoulliHead() if levels == 2 else CategoricalHead(levels)

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from probgen.core import check_sizes
 from probgen.networks.dropout import Dropout, refuse_dropout
 from probgen.networks.layers import scan_layers
-from probgen.networks.mlp import Linear, check_sizes, each
+from probgen.networks.mlp import Linear, each
 from probgen.networks.sequences import Embed, Previous
 
 

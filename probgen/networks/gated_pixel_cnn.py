@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from probgen.core import check_sizes
 from probgen.networks.convolution import CausalConvolution, Channels, box
 from probgen.networks.dropout import Dropout, refuse_dropout
 from probgen.networks.layers import scan_layers
-from probgen.networks.mlp import Linear, check_sizes, each
+from probgen.networks.mlp import Linear, each
 from probgen.networks.pixel_cnn import at_pixel
 
 

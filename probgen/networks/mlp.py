@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -43,13 +42,6 @@ def _normal(key: Array, shape: tuple[int, int]) -> Array:
     lengths are powers of two, which many layers share."""
     size = int(math.prod(shape))  # of a NumPy integer too, which has no bit_length
     return jax.random.normal(key, (1 << (size - 1).bit_length(),))[:size].reshape(shape)
-
-
-def check_sizes(least: int = 1, **sizes: Any) -> None:
-    """Raise ValueError for the first of the named sizes that is no integer of at least `least`."""
-    for name, size in sizes.items():
-        if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < least:
-            raise ValueError(f"{name}: expected an integer of at least {least}, got {size!r}")
 
 
 def check_hidden(hidden: Sequence[int], activation: Callable[[Array], Array]) -> None:

@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from probgen.core import check_sizes
 from probgen.networks.convolution import CausalConvolution, Channels, before
 from probgen.networks.dropout import Dropout, refuse_dropout
-from probgen.networks.mlp import Linear, check_sizes, each
+from probgen.networks.mlp import Linear, each
 
 
 class Maps(NamedTuple):

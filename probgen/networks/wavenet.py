@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from probgen.core import check_sizes
 from probgen.networks.dropout import Dropout, refuse_dropout
-from probgen.networks.mlp import Linear, check_sizes, each
+from probgen.networks.mlp import Linear, each
 from probgen.networks.sequences import Embed, Previous
 
 
