@@ -52,8 +52,8 @@ class Recipe(NamedTuple):
     steps: int | None = None
 
 
-def _made(images: Images, key: Array, hidden: tuple[int, ...], dropout: float) -> Any:
-    return made(images.train.shape[1:], images.levels, hidden=hidden, dropout=dropout, key=key)
+def _made(images: Images, key: Array, **options: Any) -> Any:
+    return made(images.train.shape[1:], images.levels, key=key, **options)
 
 
 def _gated(images: Images, key: Array, **options: Any) -> Any:
@@ -62,11 +62,11 @@ def _gated(images: Images, key: Array, **options: Any) -> Any:
 
 RECIPES: dict[tuple[str, str], dict[str, Recipe]] = {
     ("binarized_mnist", "cpu"): {
-        "made": Recipe(functools.partial(_made, hidden=(2000,), dropout=0.2), 100, 1e-3, 1e-4),
+        "made": Recipe(functools.partial(_made, hidden=(4000,), direct=True, dropout=0.5), 100, 1e-3, 1e-4),
         "gated": Recipe(functools.partial(_gated, channels=32, blocks=6, reach=2), 16, 2e-3, 1e-4),
     },
     ("binarized_mnist", "gpu"): {
-        "made": Recipe(functools.partial(_made, hidden=(8000,), dropout=0.3), 100, 1e-3, 1e-4, 200_000),
+        "made": Recipe(functools.partial(_made, hidden=(8000,), direct=True, dropout=0.5), 100, 1e-3, 1e-4, 200_000),
         "gated": Recipe(
             functools.partial(_gated, channels=64, blocks=12, reach=2, dropout=0.1), 64, 1e-3, 1e-4, 200_000
         ),

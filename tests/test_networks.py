@@ -58,10 +58,12 @@ STRUCTURES = {
 
 
 @pytest.mark.parametrize("name", STRUCTURES)
-@pytest.mark.parametrize("hidden", [(), (24, 40)])
-def test_masked_networks_depend_on_parents_alone_and_their_steps_agree(name, hidden):
+@pytest.mark.parametrize(("hidden", "direct"), [((), False), ((24, 40), False), ((24, 40), True)])
+def test_masked_networks_depend_on_parents_alone_and_their_steps_agree(name, hidden, direct):
     dependence = STRUCTURES[name]
-    net = MADE(dependence.dim, 2, hidden=hidden, order=dependence, context_dim=2, activation=jnp.tanh, key=KEY)
+    net = MADE(
+        dependence.dim, 2, hidden=hidden, order=dependence, context_dim=2, direct=direct, activation=jnp.tanh, key=KEY
+    )
     x, context = jax.random.normal(KEY, (dependence.dim,)), jnp.array([0.3, -1.0])
     np.testing.assert_array_equal(_dependence(lambda x: net(x, context), x), dependence.matrix)
     assert np.all(np.any(jax.jacobian(net, 1)(x, context) != 0, axis=(1, 2)))

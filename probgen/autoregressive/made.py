@@ -20,6 +20,7 @@ def made(
     hidden: Sequence[int] = (256, 256),
     order: Sequence[int] | None = None,
     orders: Sequence[Sequence[int]] | None = None,
+    direct: bool = False,
     dropout: float = 0.0,
     context_dim: int | None = None,
     key: Array,
@@ -29,8 +30,9 @@ def made(
         p(x) = Π_d Categorical(x_d; logits_d(x_{<d}))      (Bernoulli where levels = 2)
 
     Args: `event_shape`; `levels`; `hidden` widths; `order` of the flat positions (raster by default; see `Order`);
-    with `orders` the mixture over several, which share the weights (`OrderEnsemble`); `dropout`; with `context_dim` a
-    `ConditionalModel`. Raises ValueError where `orders` are given with `order` or `context_dim`.
+    with `orders` the mixture over several, which share the weights (`OrderEnsemble`); `direct`: weights from each
+    position to the later ones, beside the hidden layers; `dropout`; with `context_dim` a `ConditionalModel`. Raises
+    ValueError where `orders` are given with `order` or `context_dim`.
 
     References: MADE: Masked Autoencoder for Distribution Estimation (Germain, Gregor, Murray, Larochelle 2015),
     arXiv:1502.03509.
@@ -42,7 +44,7 @@ def made(
     event_shape = sizes_of(event_shape)
     dim = math.prod(event_shape)
     head = integer_head(levels)
-    masked = MADE(dim, head.num_params, hidden=hidden, dropout=dropout, context_dim=context_dim, key=key)
+    masked = MADE(dim, head.num_params, hidden=hidden, context_dim=context_dim, direct=direct, dropout=dropout, key=key)
     if orders is not None:
         if order is not None or context_dim:
             raise ValueError("orders: expected neither order nor context_dim beside them")

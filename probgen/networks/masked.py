@@ -24,11 +24,13 @@ BLOCK = 256  # rows of a masked matrix that are multiplied at once, by the colum
 class Units(NamedTuple):
     """Of each layer's units the variables that they belong to, sorted by level, and its mask.
 
-    A hidden unit may see the parents of its variable; the inputs and outputs are the variables themselves.
+    A hidden unit may see the parents of its variable; the inputs and outputs are the variables themselves. `direct`
+    is the mask from the inputs to the outputs.
     """
 
     variables: tuple[tuple[int, ...], ...]
     masks: tuple[np.ndarray, ...]
+    direct: np.ndarray
 
 
 class MADE(eqx.Module):
@@ -41,7 +43,8 @@ class MADE(eqx.Module):
 
     Args: `dim` D; `num_params` for each output; `hidden` widths; `order`: a permutation of 0..D−1, the first to be
     generated first (0..D−1 by default), or any `Dependence`: groups, a graph; `context_dim`: every unit of the first
-    layer sees the context; `activation`; `dropout` after each hidden layer; `out_scale` of the last weights.
+    layer sees the context; `direct`: weights from the inputs to the outputs too, for few units see the inputs just
+    before an output; `activation`; `dropout` after each hidden layer; `out_scale` of the last weights.
     Raises ValueError where `order` is no permutation, or a layer has fewer units than there are sets of parents in a
     graph.
 
@@ -56,6 +59,7 @@ class MADE(eqx.Module):
 
     layers: tuple[Linear, ...]
     context: Linear | None
+    direct: Array | None
     dropout: Dropout
     dependence: Dependence = eqx.field(static=True)
     num_params: int = eqx.field(static=True)
@@ -69,6 +73,7 @@ class MADE(eqx.Module):
         hidden: Sequence[int] = (256, 256),
         order: Sequence[int] | Dependence | None = None,
         context_dim: int | None = None,
+        direct: bool = False,
         activation: Callable[[Array], Array] = jax.nn.silu,
         dropout: float = 0.0,
         out_scale: float = 0.1,
@@ -85,6 +90,8 @@ class MADE(eqx.Module):
             Linear(i, o, scale=s, key=k) for i, o, s, k in zip(sizes[:-1], sizes[1:], scales, keys, strict=True)
         )
         self.context = Linear(context_dim, sizes[1], key=context_key) if context_dim else None
+        direct_key = jax.random.fold_in(context_key, 0)
+        self.direct = Linear(dim, num_params * dim, scale=out_scale, key=direct_key).weight if direct else None
         self.dependence, self.num_params = order, int(num_params)
         self.dropout, self.activation = Dropout(dropout), activation
         self.units  # noqa: B018 (or the widths are refused)
@@ -106,19 +113,20 @@ class MADE(eqx.Module):
         """The network as steps, group by group, each unit computed once: what an inverse or a draw asks for."""
         refuse_dropout(self.dropout)
         levels = [self.dependence.levels[list(units)] for units in self.units.variables]
-        return MaskedSteps.arrange(
-            self.layers, self.units.masks, levels, self.context, self.activation, self.num_params
-        )
+        layers = list(zip(self.layers, self.units.masks, strict=True))
+        direct = None if self.direct is None else (self.direct, self.units.direct)
+        return MaskedSteps.arrange(layers, levels, self.context, direct, self.activation, self.num_params)
 
     def __call__(self, x: Array, context: Array | None = None) -> Array:
         """Apply the network to a vector, and to a context where it was built with `context_dim`."""
         x, last = _reordered(x, self.dependence.order), len(self.layers) - 1
+        straight = 0.0 if self.direct is None else _product(self.direct, self.units.direct, x)
         for i, (layer, mask) in enumerate(zip(self.layers, self.units.masks, strict=True)):
-            x = _product(layer, mask, x)
+            x = _product(layer.weight, mask, x) + layer.bias
             if i == 0 and self.context is not None and context is not None:
                 x = x + self.context(context)
             x = x if i == last else self.dropout(self.activation(x))
-        return _reordered(x.reshape(-1, self.num_params), np.argsort(self.dependence.order))
+        return _reordered((x + straight).reshape(-1, self.num_params), np.argsort(self.dependence.order))
 
 
 def _reordered(x: Array, order: Sequence[int] | np.ndarray) -> Array:
@@ -126,15 +134,15 @@ def _reordered(x: Array, order: Sequence[int] | np.ndarray) -> Array:
     return x if (order == np.arange(len(order))).all() else x[order]
 
 
-def _product(layer: Linear, mask: np.ndarray, x: Array) -> Array:
-    """(W ⊙ M) x + b, block by block of rows, without the columns that no row of a block sees."""
+def _product(weight: Array, mask: np.ndarray, x: Array) -> Array:
+    """(W ⊙ M) x, block by block of rows, without the columns that no row of a block sees."""
     rows, products = len(mask), []
     ends = np.linspace(0, rows, max(1, min(4, rows // BLOCK)) + 1).astype(int)
     for start, end in itertools.pairwise(ends):
         block = mask[start:end]
         seen = int(np.flatnonzero(block.any(0))[-1]) + 1 if block.any() else 0
-        products.append(x[:seen] @ jnp.where(block[:, :seen], layer.weight[start:end, :seen], 0.0).T)
-    return (products[0] if len(products) == 1 else jnp.concatenate(products)) + layer.bias
+        products.append(x[:seen] @ jnp.where(block[:, :seen], weight[start:end, :seen], 0.0).T)
+    return products[0] if len(products) == 1 else jnp.concatenate(products)
 
 
 @functools.lru_cache(maxsize=256)
@@ -147,7 +155,7 @@ def _units(dependence: Dependence, hidden: tuple[int, ...], num_params: int, has
     for before, after in itertools.pairwise(sees[1:]):
         missing = before.astype(np.float32) @ (~after).T.astype(np.float32)  # how much of `before` it must not see
         masks.append(missing.T == 0)
-    return Units((tuple(order), *owners, tuple(outputs)), tuple(masks))
+    return Units((tuple(order), *owners, tuple(outputs)), tuple(masks), sees[-1][:, order])
 
 
 def _owners(sorted_rows: np.ndarray, order: list[int], size: int, has_context: bool, nested: bool) -> tuple[int, ...]:

@@ -1,5 +1,6 @@
 """A masked network evaluated group by group, in the work of about one pass."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ CHUNK = 8  # groups whose earlier inputs are summed by one large product; only i
 class Cache(NamedTuple):
     """What a step has seen: the numbers that enter each layer, and the sums of those of earlier chunks.
 
-    `entering[l]`: [steps · width_l]; `sums[l]`: [CHUNK, width_{l+1}].
+    `entering[l]`: [steps · width_l]; `sums[l]`: [CHUNK, width_{l+1}], and last those of the direct weights, if any.
     """
 
     entering: tuple[Array, ...]
@@ -39,10 +40,12 @@ class MaskedSteps(eqx.Module):
     solves do: the work is that of about one pass, and most of it in large products.
 
     The weights of layer l are [steps, width_{l+1}, steps · width_l]: a step's units are padded to one number.
+    `direct`: those from the inputs to the outputs, [steps, width_L, steps · width_0].
     """
 
     layers: tuple[Rows, ...]
     context: Rows | None
+    direct: Array | None
     activation: Callable[[Array], Array] = eqx.field(static=True)
     num_params: int = eqx.field(static=True)
     chunk: int = eqx.field(static=True)
@@ -50,31 +53,31 @@ class MaskedSteps(eqx.Module):
     @classmethod
     def arrange(
         cls,
-        layers: Sequence[Linear],
-        masks: Sequence[np.ndarray],
+        layers: Sequence[tuple[Linear, np.ndarray]],
         levels: Sequence[np.ndarray],
         context: Linear | None,
+        direct: tuple[Array, np.ndarray] | None,
         activation: Callable[[Array], Array],
         num_params: int,
     ) -> "MaskedSteps":
-        """From the layers of a `MADE`, their masks, and the steps of the units of the input and of each layer."""
+        """From the layers of a `MADE` with their masks, and the steps of the units of the input and of each layer."""
         groups = int(levels[-1].max()) + 1
         chunk = min(CHUNK, groups)
         slots = [_slots(level, -(-groups // chunk) * chunk) for level in levels]
-        arranged = []
-        for before, after, layer, mask in zip(slots[:-1], slots[1:], layers, masks, strict=True):
-            weight = jnp.pad(jnp.where(mask, layer.weight, 0.0), ((0, 0), (0, 1)))[:, before.ravel()]
-            arranged.append(Rows(_placed(weight, after), _placed(layer.bias, after)))
+        arranged = tuple(
+            Rows(_arranged(layer.weight, mask, before, after), _placed(layer.bias, after))
+            for (before, after), (layer, mask) in zip(itertools.pairwise(slots), layers, strict=True)
+        )
+        straight = None if direct is None else _arranged(*direct, slots[0], slots[-1])
         shift = None
         if context is not None:
             shift = Rows(_placed(context.weight, slots[1]), _placed(context.bias, slots[1]))
-        return cls(tuple(arranged), shift, activation, num_params, chunk)
+        return cls(arranged, shift, straight, activation, num_params, chunk)
 
     def init(self, context: Array | None = None) -> Cache:
         """The cache before the first step."""
-        weights = [layer.weight for layer in self.layers]
-        entering = tuple(jnp.zeros(weight.shape[-1], weight.dtype) for weight in weights)
-        sums = tuple(jnp.zeros((self.chunk, weight.shape[1]), weight.dtype) for weight in weights)
+        entering = tuple(jnp.zeros(layer.weight.shape[-1], layer.weight.dtype) for layer in self.layers)
+        sums = tuple(jnp.zeros((self.chunk, weight.shape[1]), weight.dtype) for weight in self._weights)
         shift = None if self.context is None or context is None else self.context.weight @ context + self.context.bias
         return Cache(entering, sums, shift)
 
@@ -90,10 +93,17 @@ class MaskedSteps(eqx.Module):
                 out = out + cache.from_context[i]
             if n < len(self.layers) - 1:
                 entering[n + 1] = _put(entering[n + 1], self.activation(out), i)
+        if self.direct is not None:
+            out = out + sums[-1][within] + self._sum_within(self.direct, entering[0], i)
         return Cache(tuple(entering), sums, cache.from_context), out.reshape(-1, self.num_params)
 
+    @property
+    def _weights(self) -> list[Array]:
+        return [layer.weight for layer in self.layers] + ([] if self.direct is None else [self.direct])
+
     def _sum_earlier(self, entering: tuple[Array, ...], i: Array) -> tuple[Array, ...]:
-        rows = [lax.dynamic_slice_in_dim(layer.weight, i, self.chunk) for layer in self.layers]
+        entering = entering if self.direct is None else (*entering, entering[0])
+        rows = [lax.dynamic_slice_in_dim(weight, i, self.chunk) for weight in self._weights]
         return tuple((x @ w.reshape(-1, len(x)).T).reshape(self.chunk, -1) for x, w in zip(entering, rows, strict=True))
 
     def _sum_within(self, weight: Array, x: Array, i: Array) -> Array:
@@ -114,6 +124,10 @@ def _slots(levels: np.ndarray, steps: int) -> np.ndarray:
     for level, group in enumerate(groups):
         slots[level, : len(group)] = group
     return slots
+
+
+def _arranged(weight: Array, mask: np.ndarray, before: np.ndarray, after: np.ndarray) -> Array:
+    return _placed(jnp.pad(jnp.where(mask, weight, 0.0), ((0, 0), (0, 1)))[:, before.ravel()], after)
 
 
 def _placed(rows: Array, slots: np.ndarray) -> Array:
