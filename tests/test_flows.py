@@ -24,6 +24,7 @@ from probgen.bijectors import (
     MixtureCDF,
     MixtureCDFTransformer,
     PowerTransformer,
+    Sigmoid,
     Softplus,
     Spline,
     SplineTransformer,
@@ -166,6 +167,17 @@ def test_values_that_rounded_to_the_boundary_have_finite_densities():
         values, gradients = jax.vmap(jax.value_and_grad(flow.log_prob))(x)
         assert all(np.isfinite(part).all() for part in (log_prob, values, gradients))
     assert np.isfinite(Softplus().inverse(jnp.array([1e-30, 1e-8, 80.0, 1e4]))).all()
+
+
+@pytest.mark.parametrize(
+    ("bijector", "low"),
+    [(Sigmoid(), 0.0), (GaussianCDF(), 0.0), (MixtureCDF(*jnp.zeros((3, 2)), uniform=True), 0.0), (Tanh(), -1.0)],
+    ids=["sigmoid", "gaussian", "mixture", "tanh"],
+)
+def test_what_no_number_maps_to_has_no_preimage(bijector, low):
+    inverse = jax.jit(lambda y: bijector.inverse_and_log_det(y))
+    assert all(np.isfinite(inverse(jnp.array(y))).all() for y in (low, 1.0))
+    assert all(np.isnan(inverse(jnp.array(y))).all() for y in (low - 0.1, 1.1, jnp.nan))
 
 
 def test_power_keeps_positive_numbers_positive():

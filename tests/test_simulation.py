@@ -172,7 +172,8 @@ def test_it_serves_at_a_sample_site_passes_gradients_and_jits(posterior):
 
 
 def test_files(posterior, tmp_path):
-    save(tmp_path / "posterior", posterior)
+    with pytest.warns(UserWarning, match="like="):
+        save(tmp_path / "posterior", posterior)
     again = load(tmp_path / "posterior", like=quick())
     np.testing.assert_array_equal(again(jnp.ones(3)).log_prob(LOC), posterior(jnp.ones(3)).log_prob(LOC))
 

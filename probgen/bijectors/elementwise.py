@@ -13,6 +13,16 @@ from probgen.bijectors.base import Bijector
 from probgen.bijectors.support import as_interval, move_end, reaches
 
 
+def inside_unit_interval(y: Array) -> Array:
+    """y in (0, 1): a value that rounded to 0 or 1 is taken for the last number before it, so that its density stays
+    finite; one beyond is NaN."""
+    return _inside(y, 0.0, jnp.clip(y, jnp.finfo(y.dtype).tiny, 1 - jnp.finfo(y.dtype).epsneg), 1.0)
+
+
+def _inside(y: Array, low: float, clipped: Array, high: float) -> Array:
+    return jnp.where((y >= low) & (y <= high), clipped, jnp.nan)
+
+
 class Affine(Bijector):
     """y = exp(log_scale) · x + shift, elementwise on events of the shape of its parameters.
 
@@ -88,8 +98,7 @@ class Sigmoid(Bijector):
         return jax.nn.sigmoid(x), -jax.nn.softplus(x) - jax.nn.softplus(-x)
 
     def inverse_event(self, y: Array) -> tuple[Array, Array]:
-        # a value that rounded to 0 or 1 maps to the last finite logit, not to infinity
-        y = jnp.clip(y, jnp.finfo(y.dtype).tiny, 1 - jnp.finfo(y.dtype).epsneg)
+        y = inside_unit_interval(y)
         x = jnp.log(y) - jnp.log1p(-y)
         return x, jax.nn.softplus(x) + jax.nn.softplus(-x)
 
@@ -172,7 +181,7 @@ class Tanh(Bijector):
 
     def inverse_event(self, y: Array) -> tuple[Array, Array]:
         last = 1.0 - jnp.finfo(y.dtype).epsneg
-        y = jnp.clip(y, -last, last)
+        y = _inside(y, -1.0, jnp.clip(y, -last, last), 1.0)
         above, below = jnp.log1p(y), jnp.log1p(-y)
         return 0.5 * (above - below), -(above + below)
 
@@ -199,7 +208,7 @@ class GaussianCDF(Bijector):
         return jax.scipy.special.ndtr(x), jax.scipy.stats.norm.logpdf(x)
 
     def inverse_event(self, y: Array) -> tuple[Array, Array]:
-        x = jax.scipy.special.ndtri(jnp.clip(y, jnp.finfo(y.dtype).tiny, 1 - jnp.finfo(y.dtype).epsneg))
+        x = jax.scipy.special.ndtri(inside_unit_interval(y))
         return x, -jax.scipy.stats.norm.logpdf(x)
 
 

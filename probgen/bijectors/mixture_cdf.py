@@ -11,6 +11,7 @@ from jax import Array
 from numpyro.distributions import constraints
 
 from probgen.bijectors.base import Bijector
+from probgen.bijectors.elementwise import inside_unit_interval
 from probgen.bijectors.inversion import invert_increasing
 
 MAX_LOG_SCALE = 7.0
@@ -135,7 +136,7 @@ class MixtureCDF(Bijector):
 
     def inverse_event(self, y: Array) -> tuple[Array, Array]:
         if self.uniform:
-            y = jnp.clip(y, jnp.finfo(y.dtype).tiny, 1 - jnp.finfo(y.dtype).epsneg)
+            y = inside_unit_interval(y)
             y = self.kernel.quantile(jnp.log(y), jnp.log1p(-y))
         _, means, log_scales = self._parts()
         quantiles = means + jnp.exp(log_scales) * y[..., None]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,9 @@ def _to_numpy(leaf: Leaf) -> np.ndarray:
 def save(path: str | os.PathLike, model: Any) -> None:
     """Write every array of a model under its path, with the recipe that made it; the file is replaced only when whole.
 
-    The recipe is kept where it still makes a model of this structure and these shapes; a model that was changed since
-    (`model.replace(sampler=…)`) is saved without, and `load` then asks for `like=`. Raises ValueError where the model
+    The recipe is kept where it still makes a model of this structure and these shapes. A model of no recipe, or one
+    that was changed since (`model.replace(sampler=…)`), is saved without: a UserWarning then says that `load` will ask
+    for `like=`. Raises ValueError where the model
     holds a leaf that is no number, or two leaves of one path. The format is safetensors; `pickle` is none for models,
     because it refuses the jitted functions of jax (`jax.nn.relu`) that are activations (`copy.deepcopy` takes them).
     """
@@ -41,6 +43,7 @@ def save(path: str | os.PathLike, model: Any) -> None:
     made_by = getattr(model, "recipe", None)
     if not (isinstance(made_by, Recipe) and made_by.makes(model)):
         made_by = None
+        warnings.warn(f"{path}: no recipe makes this model: load it with like=, a model of its structure", stacklevel=2)
     # one key: several would be written in an order that changes from run to run
     metadata = {_FORMAT: json.dumps({"recipe": made_by})}
     target = Path(path)
