@@ -364,7 +364,7 @@ DISTRIBUTIONS = [
     ),
     DistributionRow(
         "made, several orders",
-        lambda: autoregressive.made((3,), 3, hidden=(8,), orders=[(0, 1, 2), (2, 0, 1)], key=KEY),
+        lambda: autoregressive.made((3,), 3, hidden=(8,), direct=True, orders=[(0, 1, 2), (2, 0, 1)], key=KEY),
         _integers((3,), 3),
     ),
     DistributionRow("char_rnn", lambda: autoregressive.char_rnn(3, 3, width=4, key=KEY), _integers((3,), 3)),
@@ -457,7 +457,7 @@ CONDITIONALS = {
     "real histogram": lambda: flows.histogram(
         2, low=-1.0, high=(1.0, 3.0), bins=4, hidden=(8,), context_dim=3, key=KEY
     ),
-    "made": lambda: autoregressive.made((2,), 3, hidden=(16,), context_dim=3, key=KEY),
+    "made": lambda: autoregressive.made((2,), 3, hidden=(16,), direct=True, context_dim=3, key=KEY),
     "gated_pixel_cnn": lambda: autoregressive.gated_pixel_cnn((2, 2), 3, channels=8, blocks=1, context_dim=3, key=KEY),
     "char_rnn": lambda: autoregressive.char_rnn(3, 3, width=4, context_dim=3, key=KEY),
     "transformer": lambda: autoregressive.transformer(3, 3, width=8, heads=2, layers=1, context_dim=3, key=KEY),

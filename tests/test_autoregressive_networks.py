@@ -28,7 +28,7 @@ from probgen.networks.attention import rotate
 KEY = jax.random.key(5)
 IMAGE = (3, 4)
 MODELS = {
-    "made": lambda **c: made((6,), 3, hidden=(24,), order=Order.random((6,), key=KEY), key=KEY, **c),
+    "made": lambda **c: made((6,), 3, hidden=(24,), direct=True, order=Order.random((6,), key=KEY), key=KEY, **c),
     "char_rnn": lambda **c: char_rnn(6, 3, width=8, layers=2, key=KEY, **c),
     "wavenet": lambda **c: wavenet(6, 3, channels=8, layers=4, cycle=3, key=KEY, **c),
     "transformer": lambda **c: transformer(6, 3, width=8, heads=2, layers=2, key=KEY, **c),
