@@ -35,9 +35,9 @@ def save(path: str | os.PathLike, model: Any) -> None:
 
     The recipe is kept where it still makes a model of this structure and these shapes. A model of no recipe, or one
     that was changed since (`model.replace(sampler=…)`), is saved without: a UserWarning then says that `load` will ask
-    for `like=`. Raises ValueError where the model
-    holds a leaf that is no number, or two leaves of one path. The format is safetensors; `pickle` is none for models,
-    because it refuses the jitted functions of jax (`jax.nn.relu`) that are activations (`copy.deepcopy` takes them).
+    for `like=`. Raises ValueError where the model holds a leaf that is no number, or two leaves of one path. The format
+    is safetensors; `pickle` is none for models, because it refuses the jitted functions of jax (`jax.nn.relu`) that are
+    activations (`copy.deepcopy` takes them).
     """
     arrays = {path: _to_numpy(leaf) for path, leaf in leaves_by_path(model).items()}
     made_by = getattr(model, "recipe", None)
