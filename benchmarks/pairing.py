@@ -66,9 +66,9 @@ def paired(contenders: Mapping[str, Callable[[], Any]], *, rounds: int = 100, st
 
 def show(title: str, timings: Mapping[str, Timing], reference: str) -> None:
     """Print one table."""
-    print(f"\n{title}\n{'':34s}{'ms':>9s}{'best':>9s}{'ratio':>8s}  quartiles   (ratio to: {reference})")
+    print(f"\n{title}\n{'':34s}{'ms':>11s}{'best':>11s}{'ratio':>9s}  quartiles   (ratio to: {reference})")
     for name, t in timings.items():
-        print(f"{name:34s}{t.ms:9.3f}{t.best:9.3f}{t.ratio:8.3f}  {t.low:.3f} to {t.high:.3f}")
+        print(f"{name:34s}{t.ms:11.3f}{t.best:11.3f}{t.ratio:9.3f}  {t.low:.3f} to {t.high:.3f}")
 
 
 def environment(*packages: str) -> dict[str, str]:
