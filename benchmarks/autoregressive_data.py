@@ -91,7 +91,7 @@ def load_images(name: str) -> Images:
 def train(model: Any, images: Images, recipe: Recipe, minutes: float, key: Array) -> tuple[Any, int, float]:
     """(the model that is best on validation rows, steps, seconds)."""
     rows = images.train.shape[0] // recipe.batch
-    steps = recipe.steps or max(100, int(60 * minutes / (1.08 * step_seconds(model, images, recipe))))
+    steps = recipe.steps or max(100, int(60 * minutes / (1.08 * step_seconds(model, images, recipe, averaged=True))))
     rate = optax.warmup_cosine_decay_schedule(0.0, recipe.rate, min(1000, steps // 10), steps)
     adam = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(rate, weight_decay=recipe.decay))
     began = time.perf_counter()

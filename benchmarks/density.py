@@ -34,6 +34,7 @@ from pairing import environment, write_json
 
 import probgen
 from probgen import bijectors, distributions, flows
+from probgen.core import with_key
 
 PUBLISHED = {"power": {"gaussian": -7.74, "real_nvp": 0.17, "maf": 0.24, "nsf": 0.66, "nsf_coupling": 0.64}}
 LOOKED_AT = 20_000  # validation rows, at most
@@ -136,20 +137,23 @@ def train_flow(make: Make, rows: Rows, recipe: Recipe, minutes: float, key: Arra
     return Trained(result.model, len(result.losses), time.perf_counter() - began, note)
 
 
-def step_seconds(flow: Any, rows: Rows, recipe: Recipe, at_least: float = 10.0) -> float:
-    """Seconds of a training step, over `at_least` seconds of them."""
+def step_seconds(flow: Any, rows: Rows, recipe: Recipe, at_least: float = 10.0, *, averaged: bool = False) -> float:
+    """Seconds of a training step, over `at_least` seconds of them; `averaged`: with an average of the parameters."""
     params, rest = probgen.partition(flow)
     batches = min(64, len(rows.train) // recipe.batch)
     transform, x = optimizer(recipe, 1000), jnp.asarray(rows.train[: batches * recipe.batch])
     x = x.reshape(-1, recipe.batch, *x.shape[1:])
 
-    def one(i: Array, both: Any) -> Any:
-        loss = lambda params: -jnp.mean(probgen.combine(params, rest).log_prob(x[i % len(x)]))
-        updates, state = transform.update(jax.grad(loss)(both[0]), both[1], both[0])
-        return optax.apply_updates(both[0], updates), state
+    def one(i: Array, carry: Any) -> Any:
+        params, state, average = carry
+        model = lambda params: with_key(probgen.combine(params, rest), jax.random.key(i))
+        loss = lambda params: -jnp.mean(model(params).log_prob(x[i % len(x)]))
+        updates, state = transform.update(jax.grad(loss)(params), state, params)
+        params = optax.apply_updates(params, updates)
+        return params, state, optax.incremental_update(params, average, 1e-3) if averaged else average
 
-    run = jax.jit(lambda both, steps: lax.fori_loop(0, steps, one, both))
-    steps, took, start = 1, 0.0, (params, transform.init(params))
+    run = jax.jit(lambda carry, steps: lax.fori_loop(0, steps, one, carry))
+    steps, took, start = 1, 0.0, (params, transform.init(params), params if averaged else None)
     jax.block_until_ready(run(start, steps))
     while took < at_least:
         steps = max(2 * steps, int(0.7 * at_least * steps / max(took, 1e-3))) if took else 20

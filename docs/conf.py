@@ -3,6 +3,8 @@
 import os
 from typing import Any
 
+import jaxlib
+
 project = "probgen"
 copyright = "the probgen authors, Apache-2.0"
 html_title = "probgen"
@@ -31,4 +33,7 @@ html_css_files = ["wide.css"]
 
 def setup(app: Any) -> None:
     """What the notebooks' kernels inherit: nearly all of their time is compilation, so compile fast."""
-    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true")
+    flags = "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true"
+    if jaxlib.__version__.startswith("0.10."):  # a process whose XLA does not know a flag aborts
+        flags += " --xla_cpu_use_fusion_emitters=false"
+    os.environ.setdefault("XLA_FLAGS", flags)
