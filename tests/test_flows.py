@@ -18,11 +18,13 @@ from probgen.bijectors import (
     AffineTransformer,
     Composed,
     Coupling,
+    Exp,
     GaussianCDF,
     Inverse,
     MaskedAutoregressive,
     MixtureCDF,
     MixtureCDFTransformer,
+    Power,
     PowerTransformer,
     Sigmoid,
     Softplus,
@@ -178,6 +180,13 @@ def test_what_no_number_maps_to_has_no_preimage(bijector, low):
     inverse = jax.jit(lambda y: bijector.inverse_and_log_det(y))
     assert all(np.isfinite(inverse(jnp.array(y))).all() for y in (low, 1.0))
     assert all(np.isnan(inverse(jnp.array(y))).all() for y in (low - 0.1, 1.1, jnp.nan))
+
+
+@pytest.mark.parametrize("bijector", [Exp(), Softplus(), Power(jnp.array(0.5))], ids=lambda b: type(b).__name__)
+def test_what_is_not_positive_has_no_preimage(bijector):
+    inverse = jax.jit(lambda y: bijector.inverse_and_log_det(y))
+    assert all(np.isfinite(inverse(jnp.array(y))).all() for y in (0.0, 1.0))
+    assert all(np.isnan(inverse(jnp.array(y))).all() for y in (-0.1, jnp.nan))
 
 
 def test_power_keeps_positive_numbers_positive():

@@ -19,6 +19,10 @@ def inside_unit_interval(y: Array) -> Array:
     return _inside(y, 0.0, jnp.clip(y, jnp.finfo(y.dtype).tiny, 1 - jnp.finfo(y.dtype).epsneg), 1.0)
 
 
+def _positive_number(y: Array) -> Array:
+    return _inside(y, 0.0, jnp.maximum(y, jnp.finfo(y.dtype).tiny), jnp.inf)
+
+
 def _inside(y: Array, low: float, clipped: Array, high: float) -> Array:
     return jnp.where((y >= low) & (y <= high), clipped, jnp.nan)
 
@@ -125,7 +129,7 @@ class Exp(Bijector):
         return jnp.exp(x), x
 
     def inverse_event(self, y: Array) -> tuple[Array, Array]:
-        x = jnp.log(jnp.maximum(y, jnp.finfo(y.dtype).tiny))
+        x = jnp.log(_positive_number(y))
         return x, -x
 
 
@@ -151,7 +155,7 @@ class Softplus(Bijector):
         return jax.nn.softplus(x), -jax.nn.softplus(-x)
 
     def inverse_event(self, y: Array) -> tuple[Array, Array]:
-        y = jnp.maximum(y, jnp.finfo(y.dtype).tiny)
+        y = _positive_number(y)
         below = jnp.log(-jnp.expm1(-y))  # log of dy/dx = 1 − exp(−y)
         return y + below, -below
 
@@ -261,7 +265,7 @@ class Power(Bijector):
 
 
 def _power(x: Array, log_power: Array) -> tuple[Array, Array]:
-    log_x, power = jnp.log(jnp.maximum(x, jnp.finfo(x.dtype).tiny)), jnp.exp(log_power)
+    log_x, power = jnp.log(_positive_number(x)), jnp.exp(log_power)
     return jnp.exp(power * log_x), jnp.sum(log_power + (power - 1.0) * log_x)
 
 
