@@ -179,7 +179,7 @@ def table() -> Iterator[dict[str, Any]]:
 
 
 def _seen(model: Autoregressive, place: int) -> int:
-    """How many numbers the conditional at a place depends on."""
+    """How many numbers the conditional at a place depends on (`testing.influence` changes all of them at once)."""
 
     @jax.jit
     def raw(model: Autoregressive, events: Array) -> Array:
