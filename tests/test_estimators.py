@@ -245,7 +245,7 @@ def test_the_score_is_right_at_zero_logits(value):
         lambda x: dist.Bernoulli(logits=x[None]).to_event(1).mask(True),
         lambda x: dist.Bernoulli(logits=x).expand((1,)),
     ):
-        from probgen.inference.estimators.differentiable import differentiable
+        from probgen.distributions import differentiable
 
         log_prob = lambda x: jnp.sum(differentiable(make(x)).log_prob(jnp.full(make(x).shape(), value)))  # noqa: B023
         assert jax.grad(log_prob)(jnp.array(0.0)) == pytest.approx(value - 0.5)

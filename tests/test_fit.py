@@ -409,7 +409,9 @@ def counted(x, mask):
 
 def one_hot(x, mask):
     with numpyro.plate("N", x.shape[0]):
-        numpyro.sample("x", dist.Poisson(2.0).expand([1]).mask(mask[:, None]).to_event(1), obs=x[:, None])
+        numpyro.sample(
+            "x", dist.Poisson(numpyro.param("rate", 2.0)).expand([1]).mask(mask[:, None]).to_event(1), obs=x[:, None]
+        )
 
 
 @pytest.mark.parametrize("program", [counted, one_hot])
@@ -664,7 +666,7 @@ def interrupt_after(monkeypatch, calls, *, stepwise=False, times=1):
         setattr(self, name, interrupted)
 
     monkeypatch.setattr(Loop, "__init__", init)
-    monkeypatch.setattr(Loop, "_convolves_on_cpu", lambda self, carry: stepwise)
+    monkeypatch.setattr(Loop, "_convolves_on_cpu", lambda self, carry, data: stepwise)
 
 
 @pytest.fixture

@@ -1,9 +1,10 @@
 """What a model is as a pytree: kinds of leaves, params, programs, recipes, files. Imports nothing of probgen."""
 
-from probgen.core.binding import Contextual, bind, has_update, is_random, sequential, with_key
+from probgen.core.binding import Contextual, bind, has_update, is_conditional, is_random, sequential, with_key
 from probgen.core.dependence import Dependence
 from probgen.core.files import load, save
 from probgen.core.leaves import Frozen, Kind, Leaf, Rest, combine, count_parameters, given, leaves, partition, state
+from probgen.core.numbers import as_numbers
 from probgen.core.numerics import log1mexp, logmeanexp
 from probgen.core.programs import evaluating, from_params, module, random_module
 from probgen.core.recipes import Recipe, recipe
@@ -18,6 +19,7 @@ __all__ = [
     "Leaf",
     "Recipe",
     "Rest",
+    "as_numbers",
     "bind",
     "check_sizes",
     "combine",
@@ -26,6 +28,7 @@ __all__ = [
     "from_params",
     "given",
     "has_update",
+    "is_conditional",
     "is_random",
     "leaves",
     "load",

@@ -77,6 +77,12 @@ def bind(model: Any, context: Array) -> Any:
     return _rebind(model, "bind_context", lambda node: node.bind_context(context))
 
 
+def is_conditional(model: Any) -> bool:
+    """Whether any node of the model takes a context."""
+    takes = lambda node: hasattr(type(node), "bind_context")
+    return any(takes(node) for node in jax.tree.leaves(model, is_leaf=takes))
+
+
 def is_random(model: Any) -> bool:
     """Whether training the model needs randomness of its own, such as dropout."""
     nodes = jax.tree.leaves(model, is_leaf=lambda node: hasattr(type(node), "bind_key"))

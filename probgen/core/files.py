@@ -14,8 +14,9 @@ from safetensors.numpy import save_file
 
 from probgen.core.leaves import Leaf, leaves_by_path, replace_leaves
 from probgen.core.recipes import Recipe
+from probgen.core.settings import settings
 
-_FORMAT = "probgen-model-1"
+_FORMAT = "probgen-model-2"
 
 
 def _is_key(x: Any) -> bool:
@@ -45,7 +46,7 @@ def save(path: str | os.PathLike, model: Any) -> None:
         made_by = None
         warnings.warn(f"{path}: no recipe makes this model: load it with like=, a model of its structure", stacklevel=2)
     # one key: several would be written in an order that changes from run to run
-    metadata = {_FORMAT: json.dumps({"recipe": made_by})}
+    metadata = {_FORMAT: json.dumps({"recipe": made_by, "settings": settings(model)})}
     target = Path(path)
     part = target.with_name(target.name + ".part")
     try:
@@ -59,7 +60,8 @@ def load(path: str | os.PathLike, *, like: Any = None) -> Any:
     """Read a model: into the structure of `like`, or of what its recipe builds again.
 
     Raises FileNotFoundError, or ValueError where the file is truncated, foreign, made by an unknown recipe, or
-    where a leaf's name, shape or dtype differs from the structure's; the message names the leaf.
+    where a leaf's name, shape or dtype, or a static setting (a spline's interval, an activation) differs from the
+    structure's; the message names it.
 
     >>> import jax, os, probgen, tempfile
     >>> flow = probgen.flows.real_nvp(2, layers=2, hidden=(8,), key=jax.random.key(0))
@@ -78,11 +80,17 @@ def load(path: str | os.PathLike, *, like: Any = None) -> Any:
         raise ValueError(f"{path} is no whole safetensors file: {error}") from None
     if _FORMAT not in metadata:
         raise ValueError(f"{path} is not a probgen model file: its metadata lacks {_FORMAT!r}")
-    made_by = json.loads(metadata[_FORMAT])["recipe"]
+    facts = json.loads(metadata[_FORMAT])
+    made_by = facts["recipe"]
     if like is None and made_by is None:
         raise ValueError(f"{path} names no recipe that makes its model: pass like=, a model of the same structure")
     structure = Recipe(*made_by).build(key=jax.random.key(0)) if like is None else like
-    return _fill(str(path), structure, arrays)
+    model = _fill(str(path), structure, arrays)
+    mine, theirs = settings(structure), facts["settings"]
+    for name in sorted(mine.keys() | theirs.keys()):
+        if mine.get(name) != theirs.get(name):
+            raise ValueError(f"{path}: {name} is {theirs.get(name)} in the file, {mine.get(name)} in the model")
+    return model
 
 
 def _fill(path: str, structure: Any, arrays: dict[str, np.ndarray]) -> Any:

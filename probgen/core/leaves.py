@@ -89,7 +89,8 @@ def _child_kind(node: Any, name: str, inherited: Kind) -> Kind:
     return inherited
 
 
-def _name(node: Any, key: Any) -> str:
+def child_name(node: Any, key: Any) -> str:
+    """What a child is called in the paths of its node."""
     if isinstance(key, jtu.GetAttrKey):
         return key.name
     if isinstance(key, jtu.DictKey):
@@ -116,7 +117,7 @@ def leaves(model: Any) -> list[Leaf]:
             found.append(Leaf(path, kind, node))
             return
         for (key, *_), child in children:
-            name = _name(node, key)
+            name = child_name(node, key)
             walk(child, f"{path}.{name}" if path else name, _child_kind(node, name, kind))
 
     walk(model, "", Kind.VALUE)

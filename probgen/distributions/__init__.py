@@ -3,6 +3,7 @@
 from probgen.distributions.base import Distribution
 from probgen.distributions.conditionals import Conditional, ConditionalModel, Given
 from probgen.distributions.dequantized import Dequantized
+from probgen.distributions.differentiable import differentiable
 from probgen.distributions.discretized import DiscretizedLogistic, DiscretizedLogisticMixture
 from probgen.distributions.from_context import FromContext
 from probgen.distributions.gaussian_mixture import GaussianMixture
@@ -46,6 +47,7 @@ __all__ = [
     "NormalMixtureHead",
     "Transformed",
     "as_transform",
+    "differentiable",
     "from_distrax",
     "histogram",
     "initialize",

@@ -12,6 +12,7 @@ import numpyro.distributions as dist
 from jax import Array
 
 from probgen.core import check_sizes
+from probgen.distributions.differentiable import differentiable
 from probgen.distributions.discretized import DiscretizedLogistic, DiscretizedLogisticMixture
 
 
@@ -86,7 +87,7 @@ class NormalMixtureHead(eqx.Module):
 
 
 class BernoulliHead(eqx.Module):
-    """Bernoulli with logit raw₀.
+    """Bernoulli with logit raw₀, learning from a logit of exactly 0 too, where numpyro's does not.
 
     >>> import jax.numpy as jnp
     >>> BernoulliHead()(jnp.zeros((3, 1))).batch_shape
@@ -100,7 +101,7 @@ class BernoulliHead(eqx.Module):
 
     def __call__(self, raw: Array) -> dist.Distribution:
         """Bernoullis of batch shape [...] from [..., 1]."""
-        return dist.Bernoulli(logits=raw[..., 0])
+        return differentiable(dist.Bernoulli(logits=raw[..., 0]))
 
 
 class CategoricalHead(eqx.Module):

@@ -7,6 +7,8 @@ import jax
 import jax.tree_util as jtu
 import numpyro.distributions as dist
 
+from probgen.core.settings import own_settings
+
 
 class Plain:
     """A pytree node around a numpyro distribution, for the time that it is flattened.
@@ -16,6 +18,10 @@ class Plain:
 
     def __init__(self, distribution: dist.Distribution):
         self.distribution = distribution
+
+    def static_settings(self) -> dict[str, Any]:
+        """The distribution's static facts."""
+        return own_settings(self.distribution)
 
 
 def _flatten(node: Plain) -> tuple[list[tuple[jtu.GetAttrKey, Any]], Any]:

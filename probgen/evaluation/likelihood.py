@@ -9,7 +9,7 @@ from jax import Array
 from numpy.typing import ArrayLike
 
 from probgen.distributions import Distribution
-from probgen.inference.checks import as_arrays, check_events
+from probgen.inference.checks import as_arrays, check_events, widened
 
 
 class Likelihood(NamedTuple):
@@ -64,7 +64,7 @@ def likelihood(
     >>> print(likelihood(histogram((2,), 4), jnp.zeros((10, 2), int)))
     = 2.0000 ± 0.0000 bits/dim (= 2.773 ± 0.000 nats, 10 rows)
     """
-    (events,), _, count = as_arrays("x", x if isinstance(x, Array) else np.asarray(x))
+    (events,), _, count = as_arrays("x", (x,))
     check_events("x", model, events)
     if num_particles < 1:
         raise ValueError(f"num_particles: expected at least 1, got {num_particles}")
@@ -79,7 +79,7 @@ def likelihood(
     parts = []
     for start in range(0, count, batch_size):
         rows = np.arange(start, start + batch_size) % count  # the last block is filled up: one shape, one compilation
-        parts.append(np.asarray(block(model, jax.random.fold_in(key, start), events[rows]), np.float64))
+        parts.append(np.asarray(block(model, jax.random.fold_in(key, start), widened(events[rows])), np.float64))
     losses = -np.concatenate(parts)[:count]
     spread = float(losses.std(ddof=1) / math.sqrt(len(losses))) if len(losses) > 1 else math.nan
     kind = "exact" if model.exact else "bound"

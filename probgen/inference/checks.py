@@ -9,11 +9,16 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 
+from probgen.core import as_numbers
 from probgen.distributions import Distribution
 from probgen.distributions.on_support import on_edge
 from probgen.inference.estimators.provenance import traced
 from probgen.inference.estimators.sites import describe
 from probgen.inference.origins import Marks
+
+_ROWS = 8192  # looked at together
+
+Data = tuple[tuple, dict]  # what a program is called with, the rows of every array on axis 0
 
 
 def as_arrays(name: str, data: Any) -> tuple[tuple, dict, int]:
@@ -25,20 +30,24 @@ def as_arrays(name: str, data: Any) -> tuple[tuple, dict, int]:
     rows = {x.shape[:1] for x in jax.tree.leaves((args, kwargs))}
     if len(rows) != 1 or rows == {()}:
         raise ValueError(f"{name}: expected arrays with one number of rows, got {sorted(rows)}")
-    count = rows.pop()[0]
-    if count == 0:
+    if (found := rows.pop()[0]) == 0:
         raise ValueError(f"{name}: expected at least one row, got none")
-    return args, kwargs, count
+    return args, kwargs, found
+
+
+def count(data: Data) -> int:
+    """The number of rows."""
+    return jax.tree.leaves(data)[0].shape[0]
 
 
 def _as_array(name: str, x: Any) -> jax.Array:
-    host = np.asarray(x)
-    if host.dtype == object or host.dtype.kind in "USMm":
-        raise ValueError(f"{name}: expected numbers, got dtype {host.dtype}")
-    small = jnp.issubdtype(host.dtype, jnp.integer) and host.dtype.itemsize < 4  # their arithmetic would wrap around
+    """On the device, in the dtype that it has (64 bits apart): a quarter of the memory for bytes."""
+    host = as_numbers(name, x)
     with np.errstate(over="ignore"):
-        array = jnp.asarray(x if isinstance(x, jax.Array) else host, np.int32 if small else None)
+        array = jnp.asarray(x if isinstance(x, jax.Array) else host)
     floating = jnp.issubdtype(array.dtype, jnp.floating)
+    if not floating and array.dtype == host.dtype:
+        return array
     kept = np.isfinite(np.asarray(array)) if floating else np.asarray(array) == host
     if not kept.all():
         first = tuple(np.argwhere(~kept)[0])
@@ -46,6 +55,12 @@ def _as_array(name: str, x: Any) -> jax.Array:
         expected = "finite numbers" if floating else f"numbers that fit {array.dtype}"
         raise ValueError(f"{name}: expected {expected}, {where}")
     return array
+
+
+def widened(data: Any) -> Any:
+    """Integers of fewer than 32 bits as int32, for their arithmetic would wrap around: what a batch undergoes."""
+    small = lambda x: jnp.issubdtype(x.dtype, jnp.integer) and x.dtype.itemsize < 4
+    return jax.tree.map(lambda x: x.astype(jnp.int32) if small(x) else x, data)
 
 
 def check_events(name: str, model: Distribution, x: jax.Array) -> None:
@@ -58,16 +73,18 @@ def check_events(name: str, model: Distribution, x: jax.Array) -> None:
     if support.is_discrete != (not jnp.issubdtype(x.dtype, jnp.floating)):
         expected = "integers" if support.is_discrete else "floating-point numbers"
         raise ValueError(f"{name}: the model is over {expected}, got dtype {x.dtype}")
-    inside = np.asarray(support(np.asarray(x)))
-    if not inside.all():
-        row = int(np.argwhere(~inside)[0][0])
-        raise ValueError(f"{name}: row {row} lies outside the model's support {support}")
-    if (edge := np.asarray(on_edge(model, x))).any():
-        row = int(np.argwhere(edge)[0][0])
-        raise ValueError(f"{name}: row {row} lies on the edge of {support}, where the model has no density")
+    for start in range(0, len(x), _ROWS):
+        part = widened(np.asarray(x[start : start + _ROWS]))
+        inside = np.asarray(support(part))
+        if not inside.all():
+            row = start + int(np.argwhere(~inside)[0][0])
+            raise ValueError(f"{name}: row {row} lies outside the model's support {support}")
+        if (edge := np.asarray(on_edge(model, part))).any():
+            row = start + int(np.argwhere(edge)[0][0])
+            raise ValueError(f"{name}: row {row} lies on the edge of {support}, where the model has no density")
 
 
-def check_observed(name: str, program: Callable, data: tuple[tuple, dict], size: int) -> None:
+def check_observed(name: str, program: Callable, data: Data, size: int) -> None:
     """Raise ValueError where a program observes values outside their support; masked ones may be anything.
 
     Only what follows from the data alone is known: not a support that depends on latent values or params. The program
@@ -81,8 +98,8 @@ def check_observed(name: str, program: Callable, data: tuple[tuple, dict], size:
         seen.update({site: trace[site]["fn"] for site in trace if trace[site].get("is_observed")})
         return {site: (_inside(fn, trace[site]["value"]), trace[site]["value"]) for site, fn in seen.items()}
 
-    rows = jax.tree.leaves(data)[0].shape[0]
-    part = lambda start: jax.tree.map(lambda x: x[start : start + size], data)
+    rows = count(data)
+    part = lambda start: widened(jax.tree.map(lambda x: x[start : start + size], data))
     again, origins = traced(inside, *part(0))
     known = [site for site, of in origins.items() if not of[0] and not of[1]]
     look = jax.jit(lambda args, kwargs: [again(args, kwargs)[site] for site in known])

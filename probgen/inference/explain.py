@@ -15,6 +15,7 @@ from probgen.inference.estimators.sites import describe
 from probgen.inference.independence import mixed_plates
 from probgen.inference.objectives import ELBO
 from probgen.inference.objectives.elbo import Pair
+from probgen.inference.objectives.match import missing_plates
 
 
 class SiteChoice(NamedTuple):
@@ -41,7 +42,8 @@ class Explanation(NamedTuple):
     """`str` prints it all.
 
     `evaluations`: joint values at which the density is evaluated for one gradient; `mixed_plates`: (site, plate, term)
-    where the elements of a plate are not independent, so that no objective is right.
+    where the elements of a plate are not independent, so that no objective is right; `missing_plates`: what broadcasts
+    over an axis that is no plate's.
     """
 
     sites: tuple[SiteChoice, ...]
@@ -49,6 +51,7 @@ class Explanation(NamedTuple):
     num_particles: int
     evaluations: int
     mixed_plates: tuple[tuple[str, str, str], ...]
+    missing_plates: tuple[str, ...]
     defects: tuple[Defect, ...]
 
     def __str__(self) -> str:
@@ -76,6 +79,7 @@ class Explanation(NamedTuple):
             "independence, and gradients are taken by it; draw the site outside of the plate, by .to_event()"
             for site, plate, term in self.mixed_plates
         ]
+        lines += [f"\nSUSPECT: {said}" for said in self.missing_plates]
         if self.defects:
             lines.append("\nnumpyro's own objectives on this program:")
             lines += [f"  {d.objective}: {', '.join(d.sites) or 'the program'}: {d.what}" for d in self.defects]
@@ -146,7 +150,8 @@ def explain(
     mixed = mixed_plates(plan, lambda k, given: pair(k, decided, given)[0], key, guide_trace)
     particles = max(objective.num_particles, plan.particles)
     defects = tuple(stock_defects(guide_trace, model_trace))
-    return Explanation(tuple(sites), closed, particles, plan.evaluations(particles), tuple(mixed), defects)
+    missing = tuple(missing_plates(model_trace))
+    return Explanation(tuple(sites), closed, particles, plan.evaluations(particles), tuple(mixed), missing, defects)
 
 
 def _run(model: Callable, guide: Callable, key: Array, params: dict, args: tuple, kwargs: dict) -> tuple[dict, dict]:

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 from numpyro.infer import SVI
 
+from probgen.inference.checks import Data, widened
+from probgen.inference.guard import was_fine
 from probgen.inference.task import Task
 
 CHUNK = 1024  # the most steps between two looks of the host
@@ -25,12 +27,6 @@ class Carry(NamedTuple):
     failed: Array
 
 
-def _all_finite(tree: Any) -> Array:
-    """Whether every number is finite: a sum per leaf is enough, since NaN and infinity survive it."""
-    leaves = [jnp.sum(leaf) for leaf in jax.tree.leaves(tree) if jnp.issubdtype(jnp.result_type(leaf), jnp.floating)]
-    return jnp.all(jnp.isfinite(jnp.stack(leaves))) if leaves else jnp.array(True)
-
-
 def is_slow_in_loops(jaxpr: Any) -> bool:
     """Whether a CPU takes a hundred times as long for this inside of a loop (jax#12868).
 
@@ -41,15 +37,14 @@ def is_slow_in_loops(jaxpr: Any) -> bool:
 
 
 class Loop:
-    """The compiled steps of one `fit`. `run(carry, n, stop)` takes n steps and returns the carry and n losses.
+    """The compiled steps of one `fit`. `run(carry, data, n, stop)` takes n steps and returns the carry and n losses.
 
-    Where each step is dispatched by itself, there are fewer once `stop()` says so.
+    Where each step is dispatched by itself, there are fewer once `stop()` says so. It holds no data: the compiled
+    methods and their owner are a cycle, which would keep them alive.
     """
 
-    def __init__(
-        self, task: Task, svi: SVI, data: tuple[tuple, dict], rows: int, batch_size: int, key: Array, ema: float | None
-    ):
-        self.task, self.svi, self.data, self.rows, self.batch_size, self.ema = task, svi, data, rows, batch_size, ema
+    def __init__(self, task: Task, svi: SVI, rows: int, batch_size: int, key: Array, ema: float | None):
+        self.task, self.svi, self.rows, self.batch_size, self.ema = task, svi, rows, batch_size, ema
         self.epoch_steps = CHUNK if batch_size == rows else rows // batch_size
         self.order_key, self.update_key = jax.random.split(key)
         self._many: Callable = jax.jit(self._chunk, donate_argnums=0)
@@ -69,27 +64,27 @@ class Loop:
         )
         return jax.tree.map(lambda x: jnp.array(x, copy=True), carry)
 
-    def run(self, carry: Carry, steps: int, stop: Callable[[], bool]) -> tuple[Carry, Array]:
+    def run(self, carry: Carry, data: Data, steps: int, stop: Callable[[], bool]) -> tuple[Carry, Array]:
         """Take at most `CHUNK` steps, and at least one."""
         if self._stepwise is None:
-            self._stepwise = self._convolves_on_cpu(carry)
+            self._stepwise = self._convolves_on_cpu(carry, data)
         if not self._stepwise:
-            carry, losses = self._many(carry, self.data, jnp.int32(steps))
+            carry, losses = self._many(carry, data, jnp.int32(steps))
             return carry, losses[:steps]
         losses = []
         for _ in range(steps):
-            carry, loss = self._one(carry, self.data)
+            carry, loss = self._one(carry, data)
             losses.append(loss)
             if stop():
                 break
         return carry, jnp.stack(losses)
 
-    def _convolves_on_cpu(self, carry: Carry) -> bool:
+    def _convolves_on_cpu(self, carry: Carry, data: Data) -> bool:
         if jax.default_backend() != "cpu":
             return False
-        return is_slow_in_loops(jax.make_jaxpr(self._single)(carry, self.data))
+        return is_slow_in_loops(jax.make_jaxpr(self._single)(carry, data))
 
-    def _chunk(self, carry: Carry, data: tuple[tuple, dict], steps: Array) -> tuple[Carry, Array]:
+    def _chunk(self, carry: Carry, data: Data, steps: Array) -> tuple[Carry, Array]:
         def one(i: Array, both: tuple[Carry, Array]) -> tuple[Carry, Array]:
             carry, loss = self._step(both[0], data)
             return carry, both[1].at[i].set(loss)
@@ -103,7 +98,7 @@ class Loop:
         start = jnp.zeros((), steps.dtype), carry, jnp.zeros(CHUNK)
         return lax.while_loop(lambda so_far: so_far[0] < steps, epoch, start)[1:]
 
-    def _single(self, carry: Carry, data: tuple[tuple, dict]) -> tuple[Carry, Array]:
+    def _single(self, carry: Carry, data: Data) -> tuple[Carry, Array]:
         return self._step(self._shuffled(carry), data)
 
     def _shuffled(self, carry: Carry) -> Carry:
@@ -118,26 +113,30 @@ class Loop:
 
         return carry._replace(order=lax.cond(position == 0, shuffled, lambda: carry.order))
 
-    def _batch(self, carry: Carry, data: tuple[tuple, dict]) -> tuple[tuple, dict]:
+    def _batch(self, carry: Carry, data: Data) -> Data:
         if self.batch_size == self.rows:
-            return data
+            return widened(data)
         first = carry.step % self.epoch_steps * self.batch_size
         chosen = lax.dynamic_slice(carry.order, (first,), (self.batch_size,))
-        return jax.tree.map(lambda x: x.at[chosen].get(mode="promise_in_bounds"), data)
+        return widened(jax.tree.map(lambda x: x.at[chosen].get(mode="promise_in_bounds"), data))
 
-    def _step(self, carry: Carry, data: tuple[tuple, dict]) -> tuple[Carry, Array]:
-        args, kwargs = self._batch(carry, data)
-        svi_state, loss = self.svi.update(carry.svi, carry.rest, *args, **kwargs)
+    def _step(self, carry: Carry, data: Data) -> tuple[Carry, Array]:
+        batch = self._batch(carry, data)
+        svi_state, loss = self.svi.update(carry.svi, carry.rest, *batch[0], **batch[1])
+        fine = was_fine(svi_state.optim_state) & ~carry.failed
         params, rest, average = self.svi.get_params(svi_state), carry.rest, carry.average
-        if self.task.update is not None:
-            rest = self.task.update(params, rest, jax.random.fold_in(self.update_key, carry.step), *args)
+        if self.task.updates:
+            rest = self.task.update(params, rest, jax.random.fold_in(self.update_key, carry.step), batch)
         if self.ema is not None:
             decay = jnp.minimum(self.ema, (1 + carry.step) / (10 + carry.step))  # the first steps count for less
             average = jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, average, params)
-        fine = jnp.isfinite(loss) & _all_finite(params) & ~carry.failed
         kept = lambda new, old: jax.tree.map(lambda n, o: jnp.where(fine, n, o), new, old)
         new = Carry(
-            kept(svi_state, carry.svi),
+            # (the optimizer has kept its own)
+            svi_state._replace(
+                rng_key=kept(svi_state.rng_key, carry.svi.rng_key),
+                mutable_state=kept(svi_state.mutable_state, carry.svi.mutable_state),
+            ),
             kept(rest, carry.rest),
             kept(average, carry.average),
             carry.order,

@@ -1,43 +1,31 @@
-"""What there is to train: a numpyro program, its guide and its objective, for a model or for a user's program."""
+"""What there is to train: a numpyro program, its guide and its objective, for a model or for a user's program.
+
+`program(rest, *args, **kwargs)` and `guide` with the same arguments are what SVI trains; `rest` is what of a model does
+not learn by gradients, and `updates` tells whether `update` changes it after each step. `kind`: "=" where the loss is
+exact, "≤" where it is a bound. `event_size`: the numbers in an event of a model.
+"""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpyro
 from jax import Array
-from numpyro.infer import ELBO, Trace_ELBO
+from numpyro.infer import ELBO as Objective
 
 from probgen.core import Rest, combine, evaluating, from_params, has_update, module, partition
 from probgen.distributions import ConditionalModel, Distribution, observe
-from probgen.inference.checks import check_events, check_observed
+from probgen.inference.checks import Data, check_events, check_observed, count, widened
+from probgen.inference.estimators.differentiable import Differentiable
+from probgen.inference.objectives import ELBO, count_steps
 from probgen.inference.plates import ScalePlates, plates_to_scale
 
 
-class Task(NamedTuple):
-    """`program(rest, *args, **kwargs)` and `guide` with the same arguments are what SVI trains.
-
-    `rest` is what of a model does not learn by gradients; `event_size` the numbers in an event, where there is one;
-    `finish(params, rest)` the trained model or program; `update(params, rest, key, *args)` the new rest, if any;
-    `score(params, rest, key, *args)` the loss of rows that are not trained on, in nats per row.
-    """
-
-    program: Callable
-    guide: Callable
-    objective: ELBO
-    rest: Rest | None
-    event_size: int | None
-    finish: Callable[[dict, Any], Any]
-    update: Callable | None
-    score: Callable[..., Array]
-    kind: str
-    abstract_init: bool
-
-
-class PerRow(ELBO):
+class PerRow(Objective):
     """An objective divided by the number of rows that it counts, so that losses and gradients are per datum."""
 
-    def __init__(self, objective: ELBO, rows: int):
+    def __init__(self, objective: Objective, rows: int):
         self.objective, self.rows = objective, rows
         self.can_infer_discrete = objective.can_infer_discrete
         self.multi_sample_guide = getattr(objective, "multi_sample_guide", False)
@@ -53,87 +41,167 @@ class PerRow(ELBO):
         return {**result, "loss": result["loss"] / self.rows}
 
 
-def model_task(
-    model: Any, args: tuple, batch_size: int, objective: ELBO | None, num_particles: int, learnable: Any
-) -> Task:
-    """Maximum likelihood, or of the bound, for a probgen distribution or a `ConditionalModel` of (x, context)."""
-    conditional = isinstance(model, ConditionalModel)
-    if len(args) != 1 + conditional:
-        raise ValueError(f"data: expected {'(x, context)' if conditional else 'one array x'}, got {len(args)} arrays")
-    inner = model.model if conditional else model
-    if inner.batch_shape:
-        raise ValueError(f"model: expected batch shape (), got {inner.batch_shape}; train each of them by itself")
-    check_events("data", inner, args[0])
-    params, rest = partition(model, learnable)
-    given = lambda m, context: m(*context) if conditional else m
+class ModelTask:
+    """A probgen distribution, or a `ConditionalModel` of (x, context).
 
-    def program(rest: Rest, x: Array, *context: Array) -> None:
-        trained = module("model", combine(params, rest), learnable=learnable)
+    One with latent variables is trained by its own `program` and `guide`; any other by its density or its bound.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        data: Data,
+        held_out: Data | None,
+        batch_size: int,
+        objective: Objective | None,
+        num_particles: int | None,
+        learnable: Callable[[str, Any], bool] | None,
+    ):
+        self.conditional, self.learnable = isinstance(model, ConditionalModel), learnable
+        inner = model.model if self.conditional else model
+        self._check_data("data", inner, data)
+        if held_out is not None:
+            self._check_data("validation", inner, held_out)
+        self.params, self.rest = partition(model, learnable)
+        self.updates = has_update(model)
+        if not (self.params or self.updates):
+            narrowed = " that `learnable` lets learn" if learnable else ""
+            raise ValueError(f"model: {type(inner).__name__} has no parameter{narrowed}, and no state to update")
+        self.latent = hasattr(type(inner), "program")
+        _check_particles(inner, self.latent, objective, num_particles)
+        # a latent-variable model's particles are its objective's, another bound's its own
+        self.bound_particles = 1 if self.latent or num_particles is None else num_particles
+        particles = num_particles if self.latent and num_particles else 1
+        self.objective = PerRow(ELBO(num_particles=particles) if objective is None else objective, batch_size)
+        self.guide = _counting(self._guide, self.objective.objective)
+        self.event_size: int | None = max(1, jnp.zeros(inner.event_shape).size)
+        self.kind = "=" if inner.exact else "≤"
+
+    def _check_data(self, name: str, inner: Distribution, data: Data) -> None:
+        args, kwargs = data
+        if kwargs or len(args) != 1 + self.conditional:
+            expected = "(x, context)" if self.conditional else "one array x"
+            raise ValueError(f"{name}: expected {expected}, got {len(args) + len(kwargs)} arrays")
+        if inner.batch_shape:
+            raise ValueError(f"model: expected batch shape (), got {inner.batch_shape}; train each of them by itself")
+        check_events(name, inner, args[0])
+
+    def _model(self, rest: Rest, context: tuple[Array, ...]) -> Any:
+        model = module("model", combine(self.params, rest), learnable=self.learnable)
+        return model(*context) if self.conditional else model
+
+    def program(self, rest: Rest, x: Array, *context: Array) -> None:
+        """The model at the data."""
+        model = self._model(rest, context)
+        if self.latent:
+            model.program(x, name=None)
+            return
         with numpyro.plate("data", x.shape[0]):
-            observe("x", given(trained, context), x, num_particles=num_particles)
+            observe("x", model, x, num_particles=self.bound_particles)
 
-    def score(params: dict, rest: Rest, key: Array, x: Array, *context: Array) -> Array:
-        trained = combine(params.get("model$params", {}), rest)
-        return -given(trained, context).log_prob_bound(key, x, num_particles)
+    def _guide(self, rest: Rest, x: Array, *context: Array) -> None:
+        if self.latent:
+            self._model(rest, context).guide(x, name=None)
 
-    def update(params: dict, rest: Rest, key: Array, *args: Array) -> Rest:
-        trained = combine(params.get("model$params", {}), rest)
-        return partition(trained.update(*args, key), learnable)[1]
+    def init(self, svi: Any, key: Array, batch: Data) -> Any:
+        """SVI's first state, compiled whole."""
+        return jax.jit(svi.init)(key, self.rest, *batch[0])
 
-    return Task(
-        program,
-        lambda rest, *args: None,
-        PerRow(Trace_ELBO() if objective is None else objective, batch_size),
-        rest,
-        max(1, jax.numpy.zeros(inner.event_shape).size),
-        lambda params, rest: from_params(
-            params, "model", combine(partition(model, learnable)[0], rest), learnable=learnable
-        ),
-        update if has_update(model) else None,
-        score,
-        "=" if inner.exact else "≤",
-        True,
-    )
-
-
-def program_task(
-    program: Callable,
-    guide: Callable | None,
-    data: tuple[tuple, dict],
-    held_out: tuple[tuple, dict] | None,
-    batch_size: int,
-    objective: ELBO | None,
-    key: Array,
-) -> Task:
-    """Stochastic variational inference of a user's program, its plates made to weigh what the full data would."""
-    guide = (lambda *args, **kwargs: None) if guide is None else guide
-    rows = count(data)
-    check_observed("data", program, data, batch_size)
-    if held_out is not None:
-        check_observed("validation", program, held_out, count(held_out))
-    names = _plates(program, guide, data, held_out, batch_size, key)
-    objective = PerRow(Trace_ELBO() if objective is None else objective, rows)
-
-    def scaled(size: int) -> tuple[Callable, Callable]:
-        """The program and the guide as `size` rows are to weigh, with `rest` as their first argument."""
-        both = [ScalePlates(fn, found, rows / size) for fn, found in zip((program, guide), names, strict=True)]
-        return _after_rest(both[0]), _after_rest(both[1])
-
-    def score(params: dict, rest: Any, key: Array, /, *args: Any, **kwargs: Any) -> Array:
+    def score(self, params: dict, rest: Rest, key: Array, data: Data) -> Array:
+        """The objective's loss of other rows, in nats per row."""
+        objective = PerRow(self.objective.objective, count(data))
         with evaluating():
-            return objective.loss(key, params, *scaled(count((args, kwargs))), rest, *args, **kwargs)
+            return objective.loss(key, params, self.program, self.guide, rest, *data[0])
 
-    return Task(
-        *scaled(batch_size),
-        objective,
-        None,
-        None,
-        lambda params, rest: evaluating(numpyro.handlers.substitute(program, data=params)),
-        None,
-        score,
-        "≤",
-        False,
-    )
+    def update(self, params: dict, rest: Rest, key: Array, data: Data) -> Rest:
+        """What of the model changes without gradients, after a step."""
+        model = combine(params.get("model$params", {}), rest)
+        return partition(model.update(*data[0], key), self.learnable)[1]
+
+    def finish(self, params: dict, rest: Rest) -> Any:
+        """The trained model."""
+        return from_params(params, "model", combine(self.params, rest), learnable=self.learnable)
+
+
+def _check_particles(inner: Distribution, latent: bool, objective: Objective | None, num_particles: int | None) -> None:
+    if num_particles is not None and num_particles < 1:
+        raise ValueError(f"num_particles: expected at least 1, got {num_particles}")
+    if num_particles is not None and inner.exact:
+        raise ValueError(f"num_particles: {type(inner).__name__} has an exact density, which particles do not change")
+    if num_particles is not None and latent and objective is not None:
+        raise ValueError("num_particles: an objective has its own: set them there")
+    if objective is not None and objective.num_particles > 1 and inner.exact:
+        raise ValueError(
+            f"objective: {type(inner).__name__} has an exact density, which {objective.num_particles} particles do not "
+            "change"
+        )
+
+
+class ProgramTask:
+    """A user's program, trained by stochastic variational inference, its plates made to weigh what the full data
+    would."""
+
+    event_size: int | None = None
+    rest: Rest | None = None
+    kind = "≤"
+    updates = False
+
+    def __init__(
+        self,
+        program: Callable,
+        guide: Callable | None,
+        data: Data,
+        held_out: Data | None,
+        batch_size: int,
+        block: int,
+        objective: Objective | None,
+        num_particles: int | None,
+        key: Array,
+    ):
+        if num_particles is not None and objective is not None:
+            raise ValueError("num_particles: an objective has its own: set them there")
+        if num_particles is not None and guide is None:
+            raise ValueError("num_particles: expected a guide to draw them from, got none")
+        self.source = program, (lambda *args, **kwargs: None) if guide is None else guide
+        self.rows = count(data)
+        check_observed("data", program, data, batch_size)
+        if held_out is not None:
+            check_observed("validation", program, held_out, min(block, count(held_out)))
+        self.plates = _plates(*self.source, data, held_out, batch_size, key)
+        self.objective = PerRow(ELBO(num_particles=num_particles or 1) if objective is None else objective, self.rows)
+        self.program, self.guide = self._scaled(batch_size)
+
+    def _scaled(self, size: int) -> tuple[Callable, Callable]:
+        """The program and the guide as `size` rows are to weigh, with `rest` as their first argument."""
+        program, guide = (
+            Differentiable(ScalePlates(fn, names, self.rows / size))
+            for fn, names in zip(self.source, self.plates, strict=True)
+        )
+        return _after_rest(program), _counting(_after_rest(guide), self.objective.objective)
+
+    def init(self, svi: Any, key: Array, batch: Data) -> Any:
+        """SVI's first state. Automatic guides set themselves up here, on numbers."""
+        state = svi.init(key, self.rest, *batch[0], **batch[1])
+        if not jax.tree.leaves(svi.get_params(state)) and state.mutable_state is None:
+            raise ValueError("model: the program and its guide register no param: there is nothing to learn")
+        return state
+
+    def score(self, params: dict, rest: None, key: Array, data: Data) -> Array:
+        """The objective's loss of other rows, as if they stood for all, in nats per row."""
+        with evaluating():
+            return self.objective.loss(key, params, *self._scaled(count(data)), rest, *data[0], **data[1])
+
+    def update(self, params: dict, rest: None, key: Array, data: Data) -> None:
+        """Nothing of a program changes but by gradients and its own mutable state."""
+
+    def finish(self, params: dict, rest: None) -> Any:
+        """The program with its params."""
+        return evaluating(numpyro.handlers.substitute(self.source[0], data=params))
+
+
+def _counting(guide: Callable, objective: Objective) -> Callable:
+    """The guide, counting the steps where the objective follows a schedule."""
+    return count_steps(guide) if getattr(objective, "scheduled", False) else guide
 
 
 def _after_rest(fn: Callable) -> Callable:
@@ -141,28 +209,22 @@ def _after_rest(fn: Callable) -> Callable:
 
 
 def _plates(
-    program: Callable,
-    guide: Callable,
-    data: tuple[tuple, dict],
-    held_out: tuple[tuple, dict] | None,
-    batch_size: int,
-    key: Array,
+    program: Callable, guide: Callable, data: Data, held_out: Data | None, batch_size: int, key: Array
 ) -> tuple[frozenset[str], frozenset[str]]:
     """Names of the plates of program and guide whose scale depends on how many rows there are."""
     rows = count(data)
     size = batch_size if batch_size < rows or held_out is None else count(held_out)
     if size == rows:
         return frozenset(), frozenset()
-    first = jax.tree.map(lambda x: x[:batch_size], data)
+    first = widened(jax.tree.map(lambda x: x[:batch_size], data))
     with numpyro.handlers.block(), numpyro.handlers.seed(rng_seed=key):
         guide(*first[0], **first[1])  # an automatic guide sets itself up when it first runs, and not abstractly
     instead = "train on all rows at once (batch_size=None)" if size == batch_size else "leave validation out"
-    return plates_to_scale(program, guide, *data, rows, size, instead)
+    args, kwargs = jax.eval_shape(widened, data)
+    return plates_to_scale(program, guide, args, kwargs, rows, size, instead)
 
 
-def count(data: tuple[tuple, dict]) -> int:
-    """The number of rows."""
-    return jax.tree.leaves(data)[0].shape[0]
+Task = ModelTask | ProgramTask
 
 
 def is_model(model: Any) -> bool:

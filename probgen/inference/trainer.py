@@ -10,19 +10,21 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 import optax
-from jax import Array
+from jax import Array, lax
 from numpyro.infer import ELBO, SVI
 
 from probgen.core import split_key
 from probgen.distributions import Conditional
-from probgen.inference.checks import as_arrays, check_events
+from probgen.inference.checks import Data, as_arrays, count, widened
+from probgen.inference.guard import guarded, without_guard
 from probgen.inference.interrupt import Interrupt
 from probgen.inference.loop import CHUNK, Carry, Loop
 from probgen.inference.progress import Progress
 from probgen.inference.result import Best, FitResult, make_history
-from probgen.inference.task import Task, is_model, model_task, program_task
+from probgen.inference.task import ModelTask, ProgramTask, Task, is_model
 
 _CHUNK_SECONDS = 0.25
+_BLOCK = 256  # rows that are validated together, at least
 
 
 def fit(
@@ -40,7 +42,7 @@ def fit(
     validate_every: int | None = None,
     patience: int | None = None,
     ema: float | None = None,
-    num_particles: int = 1,
+    num_particles: int | None = None,
     learnable: Callable[[str, Any], bool] | None = None,
     progress: bool | str = True,
 ) -> FitResult:
@@ -53,7 +55,9 @@ def fit(
             numpyro program; a program is called with the data: `program(*data)` for a tuple, `program(**data)` for
             a dict, else `program(data)`.
         data: arrays (or lists of numbers) with the rows on axis 0.
-        guide, objective: as for `SVI`; without a guide a program has no latent sites. `Trace_ELBO()` by default.
+        guide, objective: as for `SVI`; without a guide a program has no latent sites. The objective is
+            `objectives.ELBO(num_particles)` by default. A model with latent variables brings its own `program` and
+            `guide`, and is trained as they would be.
         optimizer: an optax transformation, `optax.adam(1e-3)` by default; clip gradients there.
         steps, epochs: one of them. An epoch is ⌊N / batch_size⌋ steps, reshuffled each time.
         batch_size: rows in a step; all of them by default. A program's plates over the rows are scaled by N / B, so
@@ -63,14 +67,15 @@ def fit(
             `validate_every` steps (an epoch by default) and at the end, and the params that were best are returned.
         patience: stop after so many validations without a better one.
         ema: decay of an exponential moving average of the params, which is then what is validated and returned.
-        num_particles: particles of a bound.
-        learnable: `(path, leaf) -> bool`, narrows what learns.
+        num_particles: particles of the default objective, or of the bound where a model has only that (1 by default).
+        learnable: `(path, leaf) -> bool`, narrows what learns of a model.
         progress: a bar with the running loss (bits/dim for discrete events); a string names it.
 
     Returns a `FitResult`: `params, state, losses` as numpyro's, and `model`, `history`, `best`, `stopped`. A
     non-finite loss or gradient stops with a RuntimeWarning that names the step, and the last good params are
     returned; so are those at a Ctrl-C (a second one raises KeyboardInterrupt). Raises ValueError for unusable data or
-    arguments, data outside the support of a program's observed sites among them, before training compiles.
+    arguments, data outside the support of a program's observed sites and options that would do nothing among them,
+    before training compiles.
 
     >>> import jax, probgen
     >>> x = jax.random.normal(jax.random.key(0), (64, 2)) * 2 + 1
@@ -80,29 +85,43 @@ def fit(
     ((20,), 'finished')
     """
     args, kwargs, rows = as_arrays("data", data)
+    if optimizer is not None and not isinstance(optimizer, optax.GradientTransformation):
+        raise ValueError(f"optimizer: expected an optax transformation, got {type(optimizer).__name__}")
     batch_size = rows if batch_size is None else batch_size
     total = _total_steps(steps, epochs, rows, batch_size)
     _check_options(validation, validate_every, patience, ema)
-    held_out = _validation_data(model, validation, (args, kwargs))
+    held_out = None if validation is None else _validation_data(validation, (args, kwargs))
     init_key, loop_key, score_key = split_key(key, (3,))
+    block = max(batch_size, _BLOCK)
+    task: Task
     if is_model(model):
         if guide is not None:
             raise ValueError("guide: a distribution is its own program; write a numpyro program to use a guide")
-        task = model_task(model, args, batch_size, objective, num_particles, learnable)
+        task = ModelTask(model, (args, kwargs), held_out, batch_size, objective, num_particles, learnable)
     else:
-        task = program_task(_program(model), guide, (args, kwargs), held_out, batch_size, objective, init_key)
-    svi = SVI(task.program, task.guide, optax.adam(1e-3) if optimizer is None else optimizer, task.objective)
-    first = jax.tree.map(lambda x: x[:batch_size], (args, kwargs))
-    init = jax.jit(svi.init) if task.abstract_init else svi.init
-    state = init(init_key, task.rest, *first[0], **first[1])
-    loop = Loop(task, svi, (args, kwargs), rows, batch_size, loop_key, ema)
-    watch = Watch(task, loop, held_out, validate_every or max(1, rows // batch_size), patience, score_key)
+        if learnable is not None:
+            raise ValueError("learnable: a program says so itself, probgen.module(name, model, learnable=…)")
+        task = ProgramTask(
+            _program(model), guide, (args, kwargs), held_out, batch_size, block, objective, num_particles, init_key
+        )
+    svi = SVI(task.program, task.guide, guarded(optimizer or optax.adam(1e-3)), task.objective)
+    state = task.init(svi, init_key, widened(jax.tree.map(lambda x: x[:batch_size], (args, kwargs))))
+    loop = Loop(task, svi, rows, batch_size, loop_key, ema)
+    watch = Watch(task, loop, held_out, block, validate_every or max(1, rows // batch_size), patience, score_key)
     with Interrupt() as interrupt, Progress(total, task.event_size, progress) as bar:
-        carry, losses, stopped = _train(loop, watch, loop.start(state), total, bar, interrupt)
+        carry, losses, stopped = _train(loop, watch, (args, kwargs), loop.start(state), total, bar, interrupt)
         params, rest = watch.chosen(carry)
-        history = make_history(losses, watch.history, _discrete_size(model, task), task.kind, stopped)
+        history = make_history(losses, watch.history, task.event_size, task.kind, stopped)
         trained = task.finish(params, rest)
-    return FitResult(params, carry.svi, losses, model=trained, history=history, best=watch.best, stopped=stopped)
+    return FitResult(
+        {name: value for name, value in params.items() if name not in (carry.svi.mutable_state or {})},
+        without_guard(carry.svi),
+        losses,
+        model=trained,
+        history=history,
+        best=watch.best,
+        stopped=stopped,
+    )
 
 
 def _program(model: Any) -> Callable:
@@ -135,24 +154,16 @@ def _total_steps(steps: int | None, epochs: int | None, rows: int, batch_size: i
     return total
 
 
-def _validation_data(model: Any, validation: Any, data: tuple[tuple, dict]) -> tuple[tuple, dict] | None:
-    if validation is None:
-        return None
+def _validation_data(validation: Any, data: Data) -> Data:
     args, kwargs, _ = as_arrays("validation", validation)
     structure: Any = jax.tree.structure(data)
     if structure != jax.tree.structure((args, kwargs)):
         raise ValueError("validation: expected the same structure of arrays as data")
-    if is_model(model):
-        check_events("validation", getattr(model, "model", model) if len(args) > 1 else model, args[0])
     return args, kwargs
 
 
-def _discrete_size(model: Any, task: Task) -> int | None:
-    return task.event_size if is_model(model) else None
-
-
 def _train(
-    loop: Loop, watch: "Watch", carry: Carry, total: int, bar: Progress, interrupt: Interrupt
+    loop: Loop, watch: "Watch", data: Data, carry: Carry, total: int, bar: Progress, interrupt: Interrupt
 ) -> tuple[Carry, np.ndarray, str]:
     """Chunks of steps until the end, a failure, lost patience or Ctrl-C."""
     losses: list[np.ndarray] = []
@@ -164,7 +175,7 @@ def _train(
             break
         began = time.perf_counter()
         steps = min(chunk, total - done, watch.steps_until_next(done))
-        carry, chunk_losses = loop.run(carry, steps, lambda: interrupt.pending)
+        carry, chunk_losses = loop.run(carry, data, steps, lambda: interrupt.pending)
         host = np.asarray(chunk_losses)
         good = int(carry.step) - done
         losses.append(host[:good])
@@ -194,19 +205,15 @@ def _failure(loss: float, step: int) -> str:
 class Watch:
     """Validation: the loss of held-out rows, the best params so far, and patience."""
 
-    def __init__(self, task: Task, loop: Loop, held_out: Any, every: int, patience: int | None, key: Array):
-        self.task, self.loop, self.held_out, self.every, self.patience, self.key = (
-            task,
-            loop,
-            held_out,
-            every,
-            patience,
-            key,
-        )
+    def __init__(
+        self, task: Task, loop: Loop, held_out: Data | None, block: int, every: int, patience: int | None, key: Array
+    ):
+        self.loop, self.held_out, self.every, self.patience = loop, held_out, every, patience
         self.best: Best | None = None
         self.history: list[tuple[int, float]] = []
         self.kept: tuple[Any, Any] | None = None
-        self._score = jax.jit(self._mean_score)
+        size = 0 if held_out is None else _block_size(count(held_out), block)
+        self._score = jax.jit(lambda params, rest, data: _mean_score(task, size, key, params, rest, data))
 
     @property
     def last(self) -> float | None:
@@ -223,22 +230,7 @@ class Watch:
 
     def _current(self, carry: Carry) -> tuple[Any, Any]:
         params = self.loop.svi.get_params(carry.svi) if self.loop.ema is None else carry.average
-        return params, carry.rest
-
-    def _mean_score(self, params: Any, rest: Any, data: tuple[tuple, dict]) -> Array:
-        args, kwargs = data
-        if self.task.event_size is None:
-            return self.task.score(params, rest, self.key, *args, **kwargs)
-        rows, size = args[0].shape[0], min(args[0].shape[0], max(self.loop.batch_size, 256))
-        blocks = -(-rows // size)
-        index = jnp.arange(blocks * size).reshape(blocks, size)  # past the end: filled up, and not counted
-
-        def block(index: Array) -> Array:
-            part = tuple(x[index % rows] for x in args)
-            losses = self.task.score(params, rest, jax.random.fold_in(self.key, index[0]), *part)
-            return jnp.sum(jnp.where(index < rows, losses, 0.0))
-
-        return jnp.sum(jax.lax.map(block, index)) / rows
+        return {**params, **(carry.svi.mutable_state or {})}, carry.rest
 
     def look(self, carry: Carry, step: int) -> bool:
         """Validate, unless it was done at this step; True when patience is lost."""
@@ -256,3 +248,23 @@ class Watch:
     def chosen(self, carry: Carry) -> tuple[Any, Any]:
         """The best params on validation data, or the last."""
         return self._current(carry) if self.kept is None else self.kept
+
+
+def _mean_score(task: Task, size: int, key: Array, params: Any, rest: Any, data: Data) -> Array:
+    """The loss of all rows, in blocks of `size` and what is left over."""
+    rows = count(data)
+    whole = rows // size
+
+    def block(i: Array | int, start: Array | int, length: int) -> Array:
+        part = jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, start, length), data)
+        return length * task.score(params, rest, jax.random.fold_in(key, i), widened(part))
+
+    total = jnp.sum(lax.map(lambda i: block(i, i * size, size), jnp.arange(whole)))
+    return (total if whole * size == rows else total + block(whole, whole * size, rows - whole * size)) / rows
+
+
+def _block_size(rows: int, most: int) -> int:
+    """The largest number of rows, at most `most`, of which blocks leave none over; or `most`, where that is small."""
+    if rows <= most:
+        return rows
+    return next((size for size in range(most, most // 2, -1) if rows % size == 0), most)

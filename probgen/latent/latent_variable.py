@@ -9,14 +9,66 @@ import numpyro
 import numpyro.distributions as dist
 from jax import Array
 from numpyro.distributions import constraints
+from numpyro.distributions.batch_util import promote_batch_shape
 
-from probgen.core import bind, module
-from probgen.distributions import Model
+from probgen.core import bind, is_conditional, module
+from probgen.distributions import Given, Model
 
 _Conditional = Callable[[Array], dist.Distribution]
 
 
-class LatentVariableModel(Model):
+class Programmed:
+    """The numpyro program and guide of a model with a prior, a likelihood and a posterior, which it gives at rows."""
+
+    def _at_rows(self, part: str, *args: Array) -> dist.Distribution:
+        raise NotImplementedError(f"{type(self).__name__} does not say what its {part} is")
+
+    def program(self, x: Array | None, *, size: int | None = None, name: str | None = "model") -> Array:
+        """The numpyro program z ~ p(z), x ~ p(x | z) for rows [B, *event_shape] out of `size` (all of them by default).
+
+        Its params are one site `name$params`, shared with `guide`: `probgen.from_params(result.params, name, model)`
+        gives the learned model. With x=None it draws `size` rows; with name=None it registers nothing, and is the
+        program of the model as it is.
+
+        >>> import jax, jax.numpy as jnp, optax, probgen
+        >>> from numpyro.infer import SVI, Trace_ELBO
+        >>> model = probgen.latent.vae((3,), 2, latent_dim=2, hidden=(8,), key=jax.random.key(0))
+        >>> svi = SVI(model.program, model.guide, optax.adam(1e-3), Trace_ELBO())
+        >>> result = svi.run(jax.random.key(1), 2, jnp.zeros((5, 3), int), progress_bar=False)
+        >>> probgen.from_params(result.params, "model", model).log_prob_bound(
+        ...     jax.random.key(2), jnp.zeros(3, int)
+        ... ).shape
+        ()
+        """
+        model = self if name is None else module(name, self)
+        with _rows_plate(x, size):
+            z = numpyro.sample("z", model._at_rows("prior"))
+            return numpyro.sample("x", model._at_rows("likelihood", z), obs=x)
+
+    def guide(self, x: Array, *, size: int | None = None, name: str | None = "model") -> Array:
+        """The numpyro guide z ~ q(z | x) of `program`."""
+        model = self if name is None else module(name, self)
+        with _rows_plate(x, size):
+            return numpyro.sample("z", model._at_rows("posterior", x))
+
+
+class GivenLatentVariable(Programmed, Given):
+    """A conditional latent-variable model with its context: what such a model can do, at one context or one a row."""
+
+    def kl(self, key: Array, x: Array) -> Array:
+        """KL(q(z | x) ‖ p(z)) of rows, each at its context, in nats."""
+        return self._with_keys("kl", key, jnp.asarray(x))
+
+    def _at_rows(self, part: str, *args: Array) -> Any:
+        at_one = lambda context, *args: bind(self.model, context)._at_rows(part, *args)
+        if not self._context_batch or not (args or is_conditional(self.model.prior)):
+            return at_one(self.context, *args)
+        if len(self._context_batch) > 1:
+            raise ValueError(f"context: expected one, or one a row, got batch shape {self._context_batch}")
+        return promote_batch_shape(jax.vmap(at_one)(self.context, *args))
+
+
+class LatentVariableModel(Programmed, Model):
     """p(x) = ∫ p(z) p(x | z) dz, with an approximate posterior q(z | x) from which its bounds are drawn.
 
         log w = log p(z) + log p(x | z) − log q(z | x),   z ~ q(z | x),   E[w] = p(x)
@@ -48,6 +100,7 @@ class LatentVariableModel(Model):
     pytree_data_fields = ("likelihood", "posterior", "prior")
     pytree_aux_fields = ("context_shape",)
     exact = False
+    conditioned = GivenLatentVariable
 
     def __init__(
         self,
@@ -121,32 +174,9 @@ class LatentVariableModel(Model):
             z, log_q = self._infer(key, x)
             return log_q - self.prior.log_prob(z)
 
-    def program(self, x: Array | None, *, size: int | None = None, name: str = "model") -> Array:
-        """The numpyro program z ~ p(z), x ~ p(x | z) for rows [B, *event_shape] out of `size` (all of them by default).
-
-        Its params are one site `name$params`, shared with `guide`: `probgen.from_params(result.params, name, model)`
-        gives the learned model. With x=None it draws `size` rows.
-
-        >>> import jax, jax.numpy as jnp, optax, probgen
-        >>> from numpyro.infer import SVI, Trace_ELBO
-        >>> model = probgen.latent.vae((3,), 2, latent_dim=2, hidden=(8,), key=jax.random.key(0))
-        >>> svi = SVI(model.program, model.guide, optax.adam(1e-3), Trace_ELBO())
-        >>> result = svi.run(jax.random.key(1), 2, jnp.zeros((5, 3), int), progress_bar=False)
-        >>> probgen.from_params(result.params, "model", model).log_prob_bound(
-        ...     jax.random.key(2), jnp.zeros(3, int)
-        ... ).shape
-        ()
-        """
-        model = module(name, self)
-        with _rows_plate(x, size):
-            z = numpyro.sample("z", model.prior)
-            return numpyro.sample("x", model.likelihood(z), obs=x)
-
-    def guide(self, x: Array, *, size: int | None = None, name: str = "model") -> Array:
-        """The numpyro guide z ~ q(z | x) of `program`."""
-        model = module(name, self)
-        with _rows_plate(x, size):
-            return numpyro.sample("z", model.posterior(x))
+    def _at_rows(self, part: str, *args: Array) -> Any:
+        """One of the parts, a prior as it is and a conditional at rows."""
+        return getattr(self, part)(*args) if args else getattr(self, part)
 
 
 def _rows_plate(x: Array | None, size: int | None) -> Any:

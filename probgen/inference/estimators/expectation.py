@@ -10,8 +10,8 @@ from jax import Array, lax
 from numpyro.primitives import CondIndepStackFrame
 
 from probgen.core import split_key
+from probgen.distributions import differentiable
 from probgen.inference.estimators.base import Estimator, unmasked
-from probgen.inference.estimators.differentiable import differentiable
 from probgen.inference.estimators.engine import Static, estimate, make_plan
 from probgen.inference.estimators.sites import Drawing
 from probgen.inference.estimators.surrogate import Run, to_plates

@@ -19,6 +19,7 @@ from probgen.inference.estimators.handlers import state_site
 from probgen.inference.estimators.sites import Drawing, Recorded, Site
 from probgen.inference.estimators.surrogate import Key, Run, to_plates
 from probgen.inference.objectives.divergence import closed_kl
+from probgen.inference.objectives.match import check_match
 
 
 class ELBO(numpyro_elbo.ELBO):
@@ -59,6 +60,7 @@ class ELBO(numpyro_elbo.ELBO):
     """
 
     can_infer_discrete = True
+    scheduled = False  # whether it needs to know the step
 
     def __init__(
         self, num_particles: int = 1, vectorize_particles: bool | Callable = True, *, analytic_kl: bool = True
@@ -119,7 +121,7 @@ class Pair:
         """The terms of one particle."""
         drawing = Drawing(decided, values)
         guide, model, mutables = self._traces(key, drawing)
-        _check_match(model, guide)
+        check_match(model, guide)
         self._hold_params(key, drawing, guide)
         scales = {name: _plate_scale(site) for name, site in {**model, **guide}.items() if site["type"] == "plate"}
         sample = lambda trace: {name: site for name, site in trace.items() if site["type"] == "sample"}
@@ -246,43 +248,3 @@ def _same(a: Any, b: Any) -> bool:
         return True
     known = not any(x is None or isinstance(x, jax.core.Tracer) for x in (a, b))
     return known and bool(np.array_equal(a, b))
-
-
-def _check_match(model: dict, guide: dict) -> None:
-    """Raise ValueError where the latent sites, the plates or the shapes of a guide are not the model's."""
-    drawn = {name for name, site in guide.items() if site["type"] == "sample" and not site["is_observed"]}
-    latent = {name for name, site in model.items() if site["type"] == "sample" and not site["is_observed"]}
-    for name in sorted(latent - drawn):
-        raise ValueError(
-            f"site {name!r} of the model is neither observed nor drawn by the guide, which draws {sorted(drawn)}: "
-            "draw it in the guide (a discrete one by estimators.Enumerate(), to sum it out)"
-        )
-    for name in sorted(drawn - latent):
-        if not guide[name]["infer"].get("is_auxiliary"):
-            raise ValueError(
-                f"site {name!r} of the guide is no latent site of the model, which has {sorted(latent)}: "
-                "give both one name, or mark it infer={'is_auxiliary': True}"
-            )
-    for name in sorted(drawn & latent):
-        a, b = guide[name]["fn"], model[name]["fn"]
-        if a.event_shape != b.event_shape or not _broadcast(a.batch_shape, b.batch_shape):
-            raise ValueError(
-                f"site {name!r}: the guide draws batch × event {list(a.batch_shape)} × {list(a.event_shape)}, "
-                f"the model has {list(b.batch_shape)} × {list(b.event_shape)}"
-            )
-    _check_plates(model, guide)
-
-
-def _broadcast(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
-    return all(x == y or 1 in (x, y) for x, y in zip(a[::-1], b[::-1], strict=False))
-
-
-def _check_plates(model: dict, guide: dict) -> None:
-    frames = lambda trace: {f.name: f for site in trace.values() for f in site.get("cond_indep_stack", ())}
-    ours, theirs = frames(guide), frames(model)
-    for name in sorted(ours.keys() & theirs.keys()):
-        if ours[name] != theirs[name]:
-            raise ValueError(
-                f"plate {name!r} is axis {ours[name].dim} with {ours[name].size} elements in the guide, "
-                f"axis {theirs[name].dim} with {theirs[name].size} in the model: give both the same dim and sizes"
-            )

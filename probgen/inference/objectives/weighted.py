@@ -5,7 +5,8 @@ from typing import Any
 
 import jax.numpy as jnp
 from jax import Array
-from numpyro.primitives import mutable
+from numpyro import primitives
+from numpyro.primitives import Messenger
 
 from probgen.inference.estimators.engine import Values
 from probgen.inference.estimators.surrogate import Key
@@ -28,10 +29,17 @@ class Weighted(ELBO):
 
     def weigh(self, values: Values) -> Mapping[str, Any]:
         """The weight of each latent site's terms."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not say what a site weighs: write its weigh(values)")
+
+    @property
+    def scheduled(self) -> bool:  # type: ignore[override]
+        """Whether it, or what it wraps, needs to know the step."""
+        return self.objective.scheduled
 
     def coefficients(self, values: Values) -> Mapping[Key, Any]:
-        """The wrapped objective's weights times this one's."""
+        """The wrapped objective's weights times this one's. Raises ValueError where there is nothing to weigh."""
+        if not _latents(values):
+            raise ValueError(f"{type(self).__name__}: the guide draws no latent site, whose KL could be weighed")
         inner, weights = self.objective.coefficients(values), self.weigh(values)
         mine = {key: weights[key[1]] for key in values.terms if key[1] in weights}
         return {key: inner.get(key, 1.0) * mine.get(key, 1.0) for key in inner.keys() | mine.keys()}
@@ -44,8 +52,8 @@ def _latents(values: Values) -> list[str]:
 class Beta(Weighted):
     """Train on E[log p(x | z)] − β KL(q(z) ‖ p(z)): a β-VAE, or an annealed bound.
 
-    Args: `objective`; `beta`: a number, or a schedule, a function of the step (such as optax's), for which the guide
-    has to be wrapped by `count_steps`.
+    Args: `objective`; `beta`: a number, or a schedule, a function of the step (such as optax's). `fit` counts the
+    steps; for `SVI` wrap the guide by `count_steps`.
 
     References: β-VAE (Higgins et al. 2017); annealing: Generating Sentences from a Continuous Space (Bowman et al.
     2016), arXiv:1511.06349.
@@ -57,6 +65,11 @@ class Beta(Weighted):
     def __init__(self, objective: ELBO, beta: float | Array | Callable[[Array], Any]):
         self.beta = beta
         super().__init__(objective)
+
+    @property
+    def scheduled(self) -> bool:  # type: ignore[override]
+        """Whether β follows the step."""
+        return callable(self.beta) or self.objective.scheduled
 
     def weigh(self, values: Values) -> dict[str, Any]:
         """β for every latent site."""
@@ -96,15 +109,21 @@ class FreeBits(Weighted):
         return {name: jnp.where(kl[name] > nats[name], 1.0, 0.0) for name in sites}
 
 
-def count_steps(guide: Callable) -> Callable:
-    """A guide that counts how often it has run, in numpyro's mutable state, for schedules.
+class count_steps(Messenger):
+    """A guide that counts how often it has run, in numpyro's mutable state, for schedules. Twice counts once.
 
     >>> guide = count_steps(lambda: None)
     """
 
-    def counted(*args: Any, **kwargs: Any) -> Any:
-        state = mutable(_STEP, {"count": jnp.full((), -1)})  # SVI.init runs the guide once, before step 0
-        state["count"] = state["count"] + 1  # type: ignore[index]
-        return guide(*args, **kwargs)
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the guide."""
+        if not any(isinstance(handler, count_steps) for handler in primitives._PYRO_STACK):
+            state = primitives.mutable(_STEP, {"count": jnp.full((), -1)})  # SVI.init runs it once, before step 0
+            state["count"] = state["count"] + 1  # type: ignore[index]
+        return super().__call__(*args, **kwargs)
 
-    return counted
+    def __getattr__(self, name: str) -> Any:
+        """What else the guide has, such as an automatic guide's `sample_posterior`."""
+        if name.startswith("__") or self.__dict__.get("fn") is None:
+            raise AttributeError(name)
+        return getattr(self.fn, name)

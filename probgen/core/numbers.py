@@ -1,0 +1,27 @@
+"""Numbers that a caller hands over as data."""
+
+from typing import Any
+
+import numpy as np
+
+
+def as_numbers(name: str, x: Any) -> np.ndarray:
+    """An array of numbers out of what a user has: an array of any library, a list.
+
+    Raises ValueError where they are no numbers, or where a NumPy array masks some of them: the mask would be lost, and
+    what it hides would count. (JAX's own functions refuse masked arrays by themselves.)
+
+    >>> as_numbers("x", [[1, 2], [3, 4]]).shape
+    (2, 2)
+    """
+    parts = x if isinstance(x, list | tuple) else [x]
+    masked = sum(int(np.ma.getmaskarray(part).sum()) for part in parts if isinstance(part, np.ma.MaskedArray))
+    if masked:
+        raise ValueError(
+            f"{name}: expected numbers that all count, got a masked array with {masked} masked: drop those rows, or "
+            "fill them and mask their sites in a program, numpyro.handlers.mask"
+        )
+    array = np.asarray(x)
+    if array.dtype == object or array.dtype.kind in "USMm":
+        raise ValueError(f"{name}: expected numbers, got dtype {array.dtype}")
+    return array

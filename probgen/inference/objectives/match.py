@@ -1,0 +1,76 @@
+"""Whether a guide fits its model: the same latent sites, plates and shapes, as strictly as numpyro's objectives."""
+
+import warnings
+from collections.abc import Iterator
+
+import jax.numpy as jnp
+
+
+def check_match(model: dict, guide: dict) -> None:
+    """Raise ValueError where the latent sites, the plates or the shapes of a guide are not the model's.
+
+    Warn, as numpyro does, where shapes broadcast over an axis that no plate is for, and where the guide opens a plate
+    that the model has not.
+    """
+    drawn = {name for name, site in guide.items() if site["type"] == "sample" and not site["is_observed"]}
+    latent = {name for name, site in model.items() if site["type"] == "sample" and not site["is_observed"]}
+    for name in sorted(latent - drawn):
+        raise ValueError(
+            f"site {name!r} of the model is neither observed nor drawn by the guide, which draws {sorted(drawn)}: "
+            "draw it in the guide (a discrete one by estimators.Enumerate(), to sum it out)"
+        )
+    for name in sorted(drawn - latent):
+        if not guide[name]["infer"].get("is_auxiliary"):
+            raise ValueError(
+                f"site {name!r} of the guide is no latent site of the model, which has {sorted(latent)}: "
+                "give both one name, or mark it infer={'is_auxiliary': True}"
+            )
+    _check_plates(model, guide)
+    for name in sorted(drawn & latent):
+        a, b = guide[name]["fn"], model[name]["fn"]
+        if a.event_shape != b.event_shape or _without_ones(a.batch_shape) != _without_ones(b.batch_shape):
+            raise ValueError(
+                f"site {name!r}: the guide draws batch × event {list(a.batch_shape)} × {list(a.event_shape)}, "
+                f"the model has {list(b.batch_shape)} × {list(b.event_shape)}"
+            )
+    for said in missing_plates(model):
+        warnings.warn(said, UserWarning, stacklevel=2)
+
+
+def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A batch shape from its first axis that is not of size one."""
+    first = next((i for i, size in enumerate(shape) if size != 1), len(shape))
+    return shape[first:]
+
+
+def _check_plates(model: dict, guide: dict) -> None:
+    frames = lambda trace: {f.name: f for site in trace.values() for f in site.get("cond_indep_stack", ())}
+    ours, theirs = frames(guide), frames(model)
+    for name in sorted(ours.keys() & theirs.keys()):
+        if ours[name] != theirs[name]:
+            raise ValueError(
+                f"plate {name!r} is axis {ours[name].dim} with {ours[name].size} elements in the guide, "
+                f"axis {theirs[name].dim} with {theirs[name].size} in the model: give both the same dim and sizes"
+            )
+    for name in sorted(ours.keys() - theirs.keys()):
+        warnings.warn(f"the guide opens plate {name!r}, which the model has not", UserWarning, stacklevel=3)
+
+
+def missing_plates(model: dict) -> Iterator[str]:
+    """What is to be said of sites under plates whose value and parameters broadcast over an axis that is no plate's.
+
+    An observation `[N, 1]` beside parameters `[N]` counts N × N terms where N were meant.
+    """
+    for name, site in model.items():
+        if site["type"] != "sample" or not site["cond_indep_stack"]:
+            continue
+        fn, value = site["fn"], jnp.shape(site["value"])
+        shape = jnp.broadcast_shapes(tuple(fn.batch_shape), value[: len(value) - len(fn.event_shape)])
+        plates = {frame.dim for frame in site["cond_indep_stack"]}
+        scanned = {-len(shape)} if site.get("_control_flow_done", False) else set()
+        for axis in range(-1, -len(shape) - 1, -1):
+            if shape[axis] > 1 and axis not in plates | scanned:
+                yield (
+                    f"site {name!r} has {list(shape)} log-densities, but no plate on axis {axis}: its distribution has "
+                    f"batch shape {list(fn.batch_shape)}, its value the shape {list(value)}"
+                )
