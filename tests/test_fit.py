@@ -648,6 +648,29 @@ def test_the_culprit_is_named():
         quiet(Cliff(True), jnp.ones(8), steps=9, optimizer=optax.sgd(0.4))
 
 
+@pytest.mark.parametrize("stepwise", [False, True])
+def test_params_that_no_loss_sees_are_good_too(monkeypatch, stepwise):
+    """A param overflows in the middle of a chunk, and the loss, which does not depend on it, stays finite."""
+    monkeypatch.setattr(Loop, "_convolves_on_cpu", lambda self, carry, data: stepwise)
+    monkeypatch.setattr("probgen.inference.trainer._CHUNK_SECONDS", 1e9)
+
+    def program(x):
+        numpyro.param("unseen", 1.0)
+        with numpyro.plate("N", len(x)):
+            numpyro.sample("x", dist.Normal(numpyro.param("loc", 0.0), 1.0), obs=x)
+
+    def explode(gradient, state, params):
+        at = lambda name, g: jnp.where((state >= 20) & (name == "unseen"), jnp.inf, -0.1 * g)
+        return {name: at(name, g) for name, g in gradient.items()}, state + 1
+
+    optimizer = optax.GradientTransformation(lambda params: jnp.zeros((), int), explode)
+    with pytest.warns(RuntimeWarning, match="step 21"):
+        result = quiet(program, X[:, 0], steps=100, batch_size=16, optimizer=optimizer)
+    assert len(result.losses) == 20 and result.params["unseen"] == 1.0
+    same = quiet(program, X[:, 0], steps=20, batch_size=16, optimizer=optax.sgd(0.1))
+    np.testing.assert_array_equal(result.params["loc"], same.params["loc"])
+
+
 def interrupt_after(monkeypatch, calls, *, stepwise=False, times=1):
     """A real Ctrl-C after so many dispatches, when the old params are donated and the new ones have no name yet."""
     made, name = Loop.__init__, "_one" if stepwise else "_many"

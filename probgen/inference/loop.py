@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from numpyro.infer import SVI
 
 from probgen.inference.checks import Data, widened
-from probgen.inference.guard import was_fine
 from probgen.inference.task import Task
 
 CHUNK = 1024  # the most steps between two looks of the host
@@ -24,7 +24,16 @@ class Carry(NamedTuple):
     average: Any
     order: Array
     step: Array
-    failed: Array
+
+
+def _all_finite(tree: Any) -> Array:
+    """Whether every number is finite: a sum per leaf is enough, since NaN and infinity survive it."""
+    leaves = [jnp.sum(leaf) for leaf in jax.tree.leaves(tree) if jnp.issubdtype(jnp.result_type(leaf), jnp.floating)]
+    return jnp.all(jnp.isfinite(jnp.stack(leaves))) if leaves else jnp.array(True)
+
+
+def _copy(tree: Any) -> Any:
+    return jax.tree.map(lambda x: jnp.array(x, copy=True), tree)
 
 
 def is_slow_in_loops(jaxpr: Any) -> bool:
@@ -41,6 +50,9 @@ class Loop:
 
     Where each step is dispatched by itself, there are fewer once `stop()` says so. It holds no data: the compiled
     methods and their owner are a cycle, which would keep them alive.
+
+    No step looks whether it went wrong, which would cost a pass over old and new params: that is looked up in the
+    losses and in the last params. What was before is kept, and after a failure the good steps are taken once more.
     """
 
     def __init__(self, task: Task, svi: SVI, rows: int, batch_size: int, key: Array, ema: float | None):
@@ -49,35 +61,50 @@ class Loop:
         self.order_key, self.update_key = jax.random.split(key)
         self._many: Callable = jax.jit(self._chunk, donate_argnums=0)
         self._one: Callable = jax.jit(self._single, donate_argnums=0)
+        self._is_good: Callable = jax.jit(lambda carry: _all_finite(svi.get_params(carry.svi)))
         self._stepwise: bool | None = None
 
     def start(self, svi_state: Any) -> Carry:
         """The carry before the first step; nothing of the user's is in it to be donated."""
-        params = self.svi.get_params(svi_state)
-        carry = Carry(
-            svi_state,
-            self.task.rest,
-            params if self.ema is not None else None,
-            jnp.arange(self.rows),
-            jnp.zeros((), jnp.int32),
-            jnp.array(False),
-        )
-        return jax.tree.map(lambda x: jnp.array(x, copy=True), carry)
+        average = self.svi.get_params(svi_state) if self.ema is not None else None
+        order, step = jnp.arange(self.rows), jnp.zeros((), jnp.int32)
+        return _copy(Carry(svi_state, self.task.rest, average, order, step))
 
-    def run(self, carry: Carry, data: Data, steps: int, stop: Callable[[], bool]) -> tuple[Carry, Array]:
-        """Take at most `CHUNK` steps, and at least one."""
+    def run(self, carry: Carry, data: Data, steps: int, stop: Callable[[], bool]) -> tuple[Carry, np.ndarray]:
+        """Take at most `CHUNK` steps, and at least one.
+
+        Where one fails, the carry is the one before it, as its `step` tells, and its loss is the first that does not
+        count.
+        """
         if self._stepwise is None:
             self._stepwise = self._convolves_on_cpu(carry, data)
+        before = _copy(carry)
+        carry, losses = self._take(carry, data, steps, stop)
+        bad = np.flatnonzero(~np.isfinite(losses))
+        if not len(bad) and self._is_good(carry):
+            return carry, losses
+        least, most = 0, int(bad[0]) if len(bad) else len(losses) - 1
+        carry = before
+        while least < most:  # the most steps after which all is finite, by halving
+            middle = (least + most + 1) // 2
+            after, _ = self._take(_copy(before), data, middle, lambda: False)
+            if self._is_good(after):
+                least, carry = middle, after
+            else:
+                most = middle - 1
+        return carry, losses
+
+    def _take(self, carry: Carry, data: Data, steps: int, stop: Callable[[], bool]) -> tuple[Carry, np.ndarray]:
         if not self._stepwise:
             carry, losses = self._many(carry, data, jnp.int32(steps))
-            return carry, losses[:steps]
-        losses = []
+            return carry, np.asarray(losses)[:steps]
+        one_by_one = []
         for _ in range(steps):
             carry, loss = self._one(carry, data)
-            losses.append(loss)
+            one_by_one.append(loss)
             if stop():
                 break
-        return carry, jnp.stack(losses)
+        return carry, np.asarray(jnp.stack(one_by_one))
 
     def _convolves_on_cpu(self, carry: Carry, data: Data) -> bool:
         if jax.default_backend() != "cpu":
@@ -123,24 +150,10 @@ class Loop:
     def _step(self, carry: Carry, data: Data) -> tuple[Carry, Array]:
         batch = self._batch(carry, data)
         svi_state, loss = self.svi.update(carry.svi, carry.rest, *batch[0], **batch[1])
-        fine = was_fine(svi_state.optim_state) & ~carry.failed
         params, rest, average = self.svi.get_params(svi_state), carry.rest, carry.average
         if self.task.updates:
             rest = self.task.update(params, rest, jax.random.fold_in(self.update_key, carry.step), batch)
         if self.ema is not None:
             decay = jnp.minimum(self.ema, (1 + carry.step) / (10 + carry.step))  # the first steps count for less
             average = jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, average, params)
-        kept = lambda new, old: jax.tree.map(lambda n, o: jnp.where(fine, n, o), new, old)
-        new = Carry(
-            # (the optimizer has kept its own)
-            svi_state._replace(
-                rng_key=kept(svi_state.rng_key, carry.svi.rng_key),
-                mutable_state=kept(svi_state.mutable_state, carry.svi.mutable_state),
-            ),
-            kept(rest, carry.rest),
-            kept(average, carry.average),
-            carry.order,
-            carry.step + fine,
-            ~fine,
-        )
-        return new, loss.astype(jnp.zeros(()).dtype)
+        return Carry(svi_state, rest, average, carry.order, carry.step + 1), loss.astype(jnp.zeros(()).dtype)

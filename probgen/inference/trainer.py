@@ -16,14 +16,13 @@ from numpyro.infer import ELBO, SVI
 from probgen.core import split_key
 from probgen.distributions import Conditional
 from probgen.inference.checks import Data, as_arrays, count, widened
-from probgen.inference.guard import guarded, without_guard
 from probgen.inference.interrupt import Interrupt
 from probgen.inference.loop import CHUNK, Carry, Loop
 from probgen.inference.progress import Progress
 from probgen.inference.result import Best, FitResult, make_history
 from probgen.inference.task import ModelTask, ProgramTask, Task, is_model
 
-_CHUNK_SECONDS = 0.25
+_CHUNK_SECONDS = 1.0
 _BLOCK = 256  # rows that are validated together, at least
 
 
@@ -104,7 +103,7 @@ def fit(
         task = ProgramTask(
             _program(model), guide, (args, kwargs), held_out, batch_size, block, objective, num_particles, init_key
         )
-    svi = SVI(task.program, task.guide, guarded(optimizer or optax.adam(1e-3)), task.objective)
+    svi = SVI(task.program, task.guide, optimizer or optax.adam(1e-3), task.objective)
     state = task.init(svi, init_key, widened(jax.tree.map(lambda x: x[:batch_size], (args, kwargs))))
     loop = Loop(task, svi, rows, batch_size, loop_key, ema)
     watch = Watch(task, loop, held_out, block, validate_every or max(1, rows // batch_size), patience, score_key)
@@ -115,7 +114,7 @@ def fit(
         trained = task.finish(params, rest)
     return FitResult(
         {name: value for name, value in params.items() if name not in (carry.svi.mutable_state or {})},
-        without_guard(carry.svi),
+        carry.svi,
         losses,
         model=trained,
         history=history,
@@ -175,8 +174,7 @@ def _train(
             break
         began = time.perf_counter()
         steps = min(chunk, total - done, watch.steps_until_next(done))
-        carry, chunk_losses = loop.run(carry, data, steps, lambda: interrupt.pending)
-        host = np.asarray(chunk_losses)
+        carry, host = loop.run(carry, data, steps, lambda: interrupt.pending)
         good = int(carry.step) - done
         losses.append(host[:good])
         done += good
