@@ -4,7 +4,7 @@ from probgen.core.binding import Contextual, bind, has_update, is_random, sequen
 from probgen.core.dependence import Dependence
 from probgen.core.files import load, save
 from probgen.core.leaves import Frozen, Kind, Leaf, Rest, combine, count_parameters, given, leaves, partition, state
-from probgen.core.numerics import log1mexp, logmeanexp
+from probgen.core.numerics import as_float, log1mexp, logmeanexp
 from probgen.core.programs import evaluating, from_params, module, random_module
 from probgen.core.recipes import Recipe, recipe
 from probgen.core.sizes import check_sizes
@@ -18,6 +18,7 @@ __all__ = [
     "Leaf",
     "Recipe",
     "Rest",
+    "as_float",
     "bind",
     "check_sizes",
     "combine",
