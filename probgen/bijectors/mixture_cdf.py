@@ -154,7 +154,7 @@ class MixtureCDF(Bijector):
     def _log_slope(self, x: Array, y: Array) -> Array:
         """log dy/dx: far out F' and g are beyond all numbers, but F'/F and g/G are not, and there F(x) = G(y).
 
-            F'/F = Σ_k r_k g(z_k) / (G(z_k) σ_k),   r_k ∝ π_k G(z_k)
+        F'/F = Σ_k r_k g(z_k) / (G(z_k) σ_k),   r_k ∝ π_k G(z_k)
         """
         log_weights, means, log_scales = self._parts()
         sign = jnp.where(y > 0, -1.0, 1.0).astype(y.dtype)  # of the nearer tail
