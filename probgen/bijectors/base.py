@@ -1,6 +1,8 @@
 """The bijector: two fused maps of one event, an `equinox.Module` and a `distrax.Bijector` at once."""
 
-from typing import NoReturn
+from collections.abc import Callable
+from types import MethodType
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import distrax
 import equinox as eqx
@@ -10,7 +12,7 @@ from jax import Array
 from numpyro.distributions import constraints
 
 from probgen.bijectors.support import UnknownSupport, as_interval, is_real, map_interval, reaches, widen
-from probgen.core import bind, vectorize
+from probgen.core import as_float, bind, vectorize
 
 
 class Bijector(eqx.Module, distrax.Bijector):
@@ -88,14 +90,32 @@ class Bijector(eqx.Module, distrax.Bijector):
         raise NotImplementedError(f"{type(self).__name__} has no inverse direction")
 
     def forward_and_log_det(self, x: Array) -> tuple[Array, Array]:
-        """(y, log_det) for x with any leading axes."""
+        """(y, log_det) for x of any real dtype, with any leading axes."""
         self._require(jnp.shape(x))
-        return vectorize(self.forward_event, self.event_ndims_in)(x)
+        bijector, x = self._of_one_dtype(x)
+        return vectorize(bijector.forward_event, self.event_ndims_in)(x)
 
     def inverse_and_log_det(self, y: Array) -> tuple[Array, Array]:
-        """(x, log_det) for y with any leading axes."""
+        """(x, log_det) for y of any real dtype, with any leading axes."""
         self._require(jnp.shape(y))
-        return vectorize(self.inverse_event, self.event_ndims_out)(y)
+        bijector, y = self._of_one_dtype(y)
+        return vectorize(bijector.inverse_event, self.event_ndims_out)(y)
+
+    @property
+    def moves_only(self) -> bool:
+        """Whether it only moves the numbers of an event, so that integers stay integers."""
+        return False
+
+    def _of_one_dtype(self, x: Array) -> tuple["Bijector", Array]:
+        """The bijector and x with floats of the widest kind among them, of 32 bits at least: loops over the parts of an
+        event carry one kind, and a log-determinant in half precision would be worth nothing."""
+        if self.moves_only:
+            return self, jnp.asarray(x)
+        x, dtypes = as_float(x), [leaf.dtype for leaf in jax.tree.leaves(self) if _is_float(leaf)]
+        dtype = jnp.result_type(x.dtype, jnp.float32, *dtypes)
+        if all(own == dtype for own in dtypes):
+            return self, x.astype(dtype)
+        return jax.tree.map(lambda leaf: leaf.astype(dtype) if _is_float(leaf) else leaf, self), x.astype(dtype)
 
     def forward_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Shape of an event after `forward`, from its shape before. Raises ValueError where it takes no such events."""
@@ -150,8 +170,70 @@ class Bijector(eqx.Module, distrax.Bijector):
         return self, jax.vmap(lambda c, x: one(bind(self, c), x))(context, batch)
 
     def same_as(self, other: distrax.Bijector) -> bool:
-        """Whether two bijectors are the same object (distrax asks this when it compares distributions)."""
-        return self is other
+        """Whether two bijectors have the same structure and the same numbers, as far as those are known (traced ones
+        are the same only where they are one object)."""
+        if self is other:
+            return True
+        own: Any = jax.tree.structure(self)
+        if not isinstance(other, Bijector) or own != jax.tree.structure(other):
+            return False
+        return all(_same(a, b) for a, b in zip(jax.tree.leaves(self), jax.tree.leaves(other), strict=True))
+
+    def __eq__(self, other: object) -> bool:  # type: ignore[override]
+        return isinstance(other, Bijector) and self.same_as(other)
+
+    def __hash__(self) -> int:
+        return hash(jax.tree.structure(self))
+
+    if not TYPE_CHECKING:
+
+        def __getattribute__(self, name: str) -> Any:
+            found = object.__getattribute__(self, name)
+            if isinstance(found, MethodType) and found.__self__ is self and not name.startswith("__"):
+                return _Method(found.__func__, self)
+            return found
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if (
+            cls.__qualname__ == "tfp_compatible_bijector.<locals>.TFPCompatibleBijector"
+        ):  # what `distrax.to_tfp` makes of our class
+            as_theirs: Any = cls
+            as_theirs.__setattr__ = object.__setattr__
+            as_theirs.inverse_and_log_det = lambda self, y: as_theirs.__getattr__(self, "inverse_and_log_det")(y)
+
+
+class _Method(eqx.Module):
+    """A method of a bijector: a pytree, as equinox's are, and hashable, so that plain `jax.jit` takes it. It is the
+    same only for one object: what `jit` compiled with the numbers of one bijector never serves another."""
+
+    function: Callable[..., Any] = eqx.field(static=True)
+    owner: Bijector
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(self.owner, *args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(MethodType(self.function, self.owner), name)  # its name, its docstring, its signature
+
+    def __eq__(self, other: object) -> bool:  # type: ignore[override]
+        return isinstance(other, _Method) and self.function is other.function and self.owner is other.owner
+
+    def __hash__(self) -> int:
+        return hash((self.function, id(self.owner)))
+
+
+def _same(a: Any, b: Any) -> bool:
+    if a is b:
+        return True
+    if isinstance(a, jax.core.Tracer) or isinstance(b, jax.core.Tracer) or jnp.shape(a) != jnp.shape(b):
+        return False
+    with jax.ensure_compile_time_eval():
+        return jnp.result_type(a) == jnp.result_type(b) and bool(jnp.all(a == b))
+
+
+def _is_float(leaf: Any) -> bool:
+    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)
 
 
 def apply(bijector: distrax.Bijector, x: Array, *, inverse: bool = False) -> tuple[Array, Array]:

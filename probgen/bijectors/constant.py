@@ -1,4 +1,4 @@
-"""Bijectors of other libraries inside our models: values, not learned."""
+"""Bijectors of other libraries inside our models: values, which do not learn and pass gradients on."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from numpyro.distributions import constraints, transforms
 from numpyro.distributions.transforms import Transform
 
 from probgen.bijectors.base import Bijector
-from probgen.core import Frozen
+from probgen.core import given
 
 _ONTO_REAL = (
     distrax.Linear,
@@ -21,6 +21,16 @@ _ONTO_REAL = (
     distrax.Shift,
     distrax.UnconstrainedAffine,
     transforms.AffineTransform,  # numpyro's own codomain takes any traced scale to be positive
+)
+_LINEAR = (
+    transforms.AffineTransform,
+    transforms.DiscreteCosineTransform,
+    transforms.HaarTransform,
+    transforms.IdentityTransform,
+    transforms.LowerCholeskyAffine,
+    transforms.PermuteTransform,
+    transforms.RecursiveLinearTransform,
+    transforms.ReshapeTransform,
 )
 _TransformInverse: Any = type(transforms.ExpTransform().inv)
 
@@ -61,11 +71,14 @@ def _codomain(bijector: Any) -> constraints.Constraint:
 
 
 class Constant(Bijector):
-    """A distrax bijector or a numpyro transform as a part of a model: its arrays are frozen, its structure static.
+    """A distrax bijector or a numpyro transform as a part of a model: its arrays are given, its structure static.
+
+    It does not learn, and gradients flow through it: to the network whose output it was made of, as a transformer's
+    are, or to a parameter of the program that it stands in.
 
     distrax's own objects change their tree structure with the type of their leaves, and do not know their codomain;
-    both are settled here, at construction. A probgen bijector may be given too, and is frozen as a whole. Of chains,
-    inverses and blocks the codomain follows from their parts.
+    both are settled here, at construction. A probgen bijector may be given too, and then nothing of it learns. Of
+    chains, inverses and blocks the codomain follows from their parts.
 
     Args: `bijector`; `codomain`: the numpyro constraint that ℝᵈ is mapped to, needed where it is not known.
     Raises ValueError where it is needed and missing.
@@ -74,13 +87,13 @@ class Constant(Bijector):
     >>> Constant(distrax.Tanh()).codomain.upper_bound
     1.0
     >>> Constant(distrax.Lambda(jnp.sinh), codomain=constraints.real).forward(0.0)
-    Array(0., dtype=float32, weak_type=True)
+    Array(0., dtype=float32)
     """
 
-    leaves: Frozen
     structure: Any = eqx.field(static=True)
     ndims: tuple[int, int] = eqx.field(static=True)
     codomain_: constraints.Constraint | None = eqx.field(static=True)
+    leaves: tuple[Array, ...] = given()
 
     def __init__(self, bijector: Any, *, codomain: constraints.Constraint | None = None):
         if codomain is None and not _parts(bijector):
@@ -93,12 +106,12 @@ class Constant(Bijector):
             else (bijector.event_ndims_in, bijector.event_ndims_out)
         )
         leaves, self.structure = jax.tree.flatten(bijector)
-        self.leaves = Frozen(tuple(jnp.asarray(leaf) for leaf in leaves))
+        self.leaves = tuple(jnp.asarray(leaf) for leaf in leaves)
 
     @property
     def bijector(self) -> Any:
-        """The object that was given, its arrays behind `stop_gradient`."""
-        return jax.tree.unflatten(self.structure, self.leaves.value)
+        """The object that was given."""
+        return jax.tree.unflatten(self.structure, self.leaves)
 
     @property
     def event_ndims_in(self) -> int:
@@ -107,6 +120,20 @@ class Constant(Bijector):
     @property
     def event_ndims_out(self) -> int:
         return self.ndims[1]
+
+    @property
+    def is_constant_jacobian(self) -> bool:
+        parts, inner = _parts(self.bijector), self.bijector
+        if parts:
+            return all(part.is_constant_jacobian for part, _ in parts)
+        return isinstance(inner, _LINEAR) if isinstance(inner, Transform) else bool(inner.is_constant_jacobian)
+
+    @property
+    def is_constant_log_det(self) -> bool:
+        parts, inner = _parts(self.bijector), self.bijector
+        if parts:
+            return all(part.is_constant_log_det for part, _ in parts)
+        return isinstance(inner, _LINEAR) if isinstance(inner, Transform) else bool(inner.is_constant_log_det)
 
     @property
     def domain(self) -> constraints.Constraint:
@@ -138,13 +165,14 @@ class Constant(Bijector):
         return support if parts else super().preimage(support)
 
     def forward_and_log_det(self, x: Array) -> tuple[Array, Array]:
-        return self._both(jnp.asarray(x), inverse=False)
+        return self._both(x, inverse=False)
 
     def inverse_and_log_det(self, y: Array) -> tuple[Array, Array]:
-        return self._both(jnp.asarray(y), inverse=True)
+        return self._both(y, inverse=True)
 
     def _both(self, x: Array, *, inverse: bool) -> tuple[Array, Array]:
-        inner = self.bijector
+        bijector, x = self._of_one_dtype(x)
+        inner = bijector.bijector
         if isinstance(inner, Transform):
             value = inner.inv(x) if inverse else inner(x)
             before, after = self.ndims[::-1] if inverse else self.ndims

@@ -11,6 +11,7 @@ from numpyro.distributions import constraints
 
 from probgen.bijectors.base import Bijector
 from probgen.bijectors.support import as_interval, move_end, reaches
+from probgen.core import as_float
 
 
 def inside_unit_interval(y: Array) -> Array:
@@ -44,7 +45,7 @@ class Affine(Bijector):
     rank: int = eqx.field(static=True)
 
     def __init__(self, shift: Array, log_scale: Array):
-        self.shift, self.log_scale = jnp.broadcast_arrays(jnp.asarray(shift, float), jnp.asarray(log_scale, float))
+        self.shift, self.log_scale = jnp.broadcast_arrays(as_float(shift), as_float(log_scale))
         self.rank = self.shift.ndim
 
     @property
@@ -232,7 +233,7 @@ class Power(Bijector):
     rank: int = eqx.field(static=True)
 
     def __init__(self, log_power: Array):
-        self.log_power = jnp.asarray(log_power, float)
+        self.log_power = as_float(log_power)
         self.rank = self.log_power.ndim
 
     @property
@@ -293,7 +294,7 @@ class LeakyReLU(Bijector):
     rank: int = eqx.field(static=True)
 
     def __init__(self, log_slope: Array):
-        self.log_slope = jnp.asarray(log_slope, float)
+        self.log_slope = as_float(log_slope)
         self.rank = self.log_slope.ndim
 
     @property

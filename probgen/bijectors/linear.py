@@ -12,7 +12,7 @@ from jax.scipy.linalg import solve_triangular
 from probgen.bijectors.base import Bijector
 from probgen.bijectors.elementwise import Affine
 from probgen.bijectors.orthogonal import EXACT, random_orthogonal, reflect
-from probgen.core import Frozen
+from probgen.core import Frozen, as_float
 
 
 class ActNorm(Affine):
@@ -35,7 +35,7 @@ class ActNorm(Affine):
         super().__init__(jnp.zeros(dim), jnp.zeros(dim))
 
     def initialize(self, batch: Array, *, inverse: bool, context: Array | None = None) -> tuple[Bijector, Array]:
-        batch = jnp.asarray(batch, float)
+        batch = as_float(batch)
         axes = tuple(range(batch.ndim - 1))
         mean, sd = jnp.mean(batch, axes), jnp.std(batch, axes)
         rounding = 10 * jnp.finfo(batch.dtype).eps * jnp.max(jnp.abs(batch), axes)  # the sd of a constant, computed
@@ -245,7 +245,7 @@ def _factorize(matrix: Array) -> tuple[Array, Frozen, Array]:
 
 
 def _square(matrix: Array) -> Array:
-    matrix = jnp.asarray(matrix, float)
+    matrix = as_float(matrix)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or matrix.size == 0:
         raise ValueError(f"matrix: expected a square matrix [D, D], got shape {matrix.shape}")
     return matrix
@@ -269,7 +269,7 @@ def _require_full_rank(matrix: np.ndarray) -> None:
 
 
 def _shift(shift: Array | float, dim: int) -> Array:
-    shift = jnp.asarray(shift, float)
+    shift = as_float(shift)
     if shift.ndim and shift.shape != (dim,):
         raise ValueError(f"shift: expected shape ({dim},), got {shift.shape}")
     return jnp.broadcast_to(shift, (dim,))

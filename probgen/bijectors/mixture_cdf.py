@@ -20,12 +20,37 @@ MAX_LOG_SCALE = 7.0
 class Kernel(NamedTuple):
     """A symmetric standard distribution of one number, by the logarithms of its functions.
 
-    `log_cdf(x)`, `log_pdf(x)`, and `quantile(log_p, log_q)` of a probability p whose complement is q.
+    `log_cdf(x)`, `log_pdf(x)`, `log_ratio(x)` = log_cdf(x) − log_pdf(x), which is small where both are huge, and
+    `quantile(log_p, log_q)` of a probability p whose complement is q.
     """
 
     log_cdf: Callable[[Array], Array]
     log_pdf: Callable[[Array], Array]
+    log_ratio: Callable[[Array], Array]
     quantile: Callable[[Array, Array], Array]
+
+
+def _log_mills(x: Array) -> Array:
+    """log Φ(x) − log φ(x), by Mills' ratio's series where the two, near −x²/2, have no digits left to differ in."""
+    end = -10.0 if x.dtype == jnp.float32 else -30.0
+    far = jnp.minimum(x, end)
+    series, u = jnp.zeros_like(x), 1.0 / far**2
+    for odd in (15, 13, 11, 9, 7, 5, 3, 1):
+        series = -odd * u * (1.0 + series)
+    near = jnp.maximum(x, end)
+    plain = jax.scipy.special.log_ndtr(near) - jax.scipy.stats.norm.logpdf(near)
+    return jnp.where(x < end, jnp.log1p(series) - jnp.log(-far), plain)
+
+
+@jax.custom_jvp
+def _log_ndtr(x: Array) -> Array:
+    return jax.scipy.special.log_ndtr(x)
+
+
+@_log_ndtr.defjvp
+def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    (x,), (dot,) = primals, tangents
+    return _log_ndtr(x), jnp.exp(-_log_mills(x)) * dot
 
 
 @jax.custom_jvp
@@ -36,7 +61,7 @@ def _log_ndtri(log_p: Array) -> Array:
     x = jnp.where(log_p > -3.0, jax.scipy.special.ndtri(jnp.exp(jnp.maximum(log_p, -3.0))), tail)
     for _ in range(3):  # log Φ is concave and smooth: three steps are enough from either start
         value = jax.scipy.special.log_ndtr(x)
-        x = x - (value - log_p) * jnp.exp(value - jax.scipy.stats.norm.logpdf(x))
+        x = x - (value - log_p) * jnp.exp(_log_mills(x))
     return x
 
 
@@ -44,17 +69,19 @@ def _log_ndtri(log_p: Array) -> Array:
 def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     (log_p,), (dot,) = primals, tangents
     x = _log_ndtri(log_p)
-    return x, jnp.exp(log_p - jax.scipy.stats.norm.logpdf(x)) * dot
+    return x, jnp.exp(_log_mills(x)) * dot
 
 
 LOGISTIC = Kernel(
     lambda x: -jax.nn.softplus(-x),
     lambda x: -jax.nn.softplus(x) - jax.nn.softplus(-x),
+    jax.nn.softplus,
     lambda log_p, log_q: log_p - log_q,
 )
 GAUSSIAN = Kernel(
-    jax.scipy.special.log_ndtr,
+    _log_ndtr,
     jax.scipy.stats.norm.logpdf,
+    _log_mills,
     lambda log_p, log_q: jnp.where(log_p < log_q, 1.0, -1.0) * _log_ndtri(jnp.minimum(log_p, log_q)),
 )
 
@@ -124,6 +151,18 @@ class MixtureCDF(Bijector):
         below, above = log_sum(self.kernel.log_cdf(z)), log_sum(self.kernel.log_cdf(-z))
         return below, above, log_sum(self.kernel.log_pdf(z) - log_scales)
 
+    def _log_slope(self, x: Array, y: Array) -> Array:
+        """log dy/dx: far out F' and g are beyond all numbers, but F'/F and g/G are not, and there F(x) = G(y).
+
+        F'/F = Σ_k r_k g(z_k) / (G(z_k) σ_k),   r_k ∝ π_k G(z_k)
+        """
+        log_weights, means, log_scales = self._parts()
+        sign = jnp.where(y > 0, -1.0, 1.0).astype(y.dtype)  # of the nearer tail
+        z = sign[..., None] * (x[..., None] - means) * jnp.exp(-log_scales)
+        log_shares = jax.nn.log_softmax(log_weights + self.kernel.log_cdf(z), -1)
+        hazard = jax.nn.logsumexp(log_shares - self.kernel.log_ratio(z) - log_scales, -1)
+        return hazard + self.kernel.log_ratio(sign * y)
+
     def _standard(self, x: Array) -> Array:
         return self.kernel.quantile(*self._logs(x)[:2])
 
@@ -132,7 +171,7 @@ class MixtureCDF(Bijector):
         if self.uniform:
             return jnp.exp(below), jnp.sum(log_density)
         y = self.kernel.quantile(below, above)
-        return y, jnp.sum(log_density - self.kernel.log_pdf(y))
+        return y, jnp.sum(self._log_slope(x, y))
 
     def inverse_event(self, y: Array) -> tuple[Array, Array]:
         if self.uniform:
@@ -141,5 +180,4 @@ class MixtureCDF(Bijector):
         _, means, log_scales = self._parts()
         quantiles = means + jnp.exp(log_scales) * y[..., None]
         x = invert_increasing(self._standard, y, quantiles.min(-1), quantiles.max(-1))
-        log_density = self._logs(x)[2]
-        return x, -jnp.sum(log_density if self.uniform else log_density - self.kernel.log_pdf(y))
+        return x, -jnp.sum(self._logs(x)[2] if self.uniform else self._log_slope(x, y))

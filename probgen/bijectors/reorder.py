@@ -12,13 +12,20 @@ from probgen.bijectors.base import Bijector
 from probgen.bijectors.support import UnknownSupport, as_interval
 
 
-class _VolumePreserving(Bijector):
+class _Mover(Bijector):
     @property
     def is_constant_jacobian(self) -> bool:
         return True
 
+    @property
+    def moves_only(self) -> bool:
+        return True
 
-class Permute(_VolumePreserving):
+    def _no_log_det(self, x: Array) -> Array:
+        return jnp.zeros((), jnp.promote_types(x.dtype, jnp.float32))
+
+
+class Permute(_Mover):
     """y[i] = x[permutation[i]] along the last axis: an order that never learns.
 
     Args: `permutation`: integers, a permutation of 0..D−1. A tuple is static; an integer array is a leaf, for layers
@@ -49,10 +56,10 @@ class Permute(_VolumePreserving):
         return jnp.asarray(self.order) if self.permutation is None else self.permutation
 
     def forward_event(self, x: Array) -> tuple[Array, Array]:
-        return x[self._indices], jnp.zeros((), x.dtype)
+        return x[self._indices], self._no_log_det(x)
 
     def inverse_event(self, y: Array) -> tuple[Array, Array]:
-        return y[jnp.argsort(self._indices)], jnp.zeros((), y.dtype)
+        return y[jnp.argsort(self._indices)], self._no_log_det(y)
 
     def image(self, support: constraints.Constraint) -> constraints.Constraint:
         return _shared_ends(self, support)
@@ -60,7 +67,7 @@ class Permute(_VolumePreserving):
     preimage = image
 
 
-class Reverse(_VolumePreserving):
+class Reverse(_Mover):
     """y[i] = x[D−1−i]: the permutation between coupling layers, cheaper than a gather.
 
     >>> import jax.numpy as jnp
@@ -69,7 +76,7 @@ class Reverse(_VolumePreserving):
     """
 
     def forward_event(self, x: Array) -> tuple[Array, Array]:
-        return x[::-1], jnp.zeros((), x.dtype)
+        return x[::-1], self._no_log_det(x)
 
     def inverse_event(self, y: Array) -> tuple[Array, Array]:
         return self.forward_event(y)
@@ -80,7 +87,7 @@ class Reverse(_VolumePreserving):
     preimage = image
 
 
-class Reshape(_VolumePreserving):
+class Reshape(_Mover):
     """An event of one shape as an event of another, in row-major order.
 
     Args: `shape_in`, `shape_out`: event shapes of equal size; otherwise ValueError.
@@ -107,10 +114,10 @@ class Reshape(_VolumePreserving):
         return len(self.shape_out)
 
     def forward_event(self, x: Array) -> tuple[Array, Array]:
-        return x.reshape(self.shape_out), jnp.zeros((), x.dtype)
+        return x.reshape(self.shape_out), self._no_log_det(x)
 
     def inverse_event(self, y: Array) -> tuple[Array, Array]:
-        return y.reshape(self.shape_in), jnp.zeros((), y.dtype)
+        return y.reshape(self.shape_in), self._no_log_det(y)
 
     def forward_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return self._exchange(shape, self.shape_in, self.shape_out)

@@ -12,7 +12,7 @@ from numpyro.distributions import constraints
 from probgen.bijectors.base import Bijector, apply, refuse_batch
 from probgen.bijectors.constant import as_bijector
 from probgen.bijectors.elementwise import Sigmoid
-from probgen.core import bind, given, is_random, with_key
+from probgen.core import as_float, bind, given, is_random, with_key
 
 
 class Chain(Bijector):
@@ -56,6 +56,10 @@ class Chain(Bijector):
         return all(b.is_constant_log_det for b in self.bijectors)
 
     @property
+    def moves_only(self) -> bool:
+        return all(b.moves_only for b in self.bijectors)
+
+    @property
     def codomain(self) -> constraints.Constraint:
         support = constraints.real
         for b in reversed(self.bijectors):
@@ -63,14 +67,14 @@ class Chain(Bijector):
         return support
 
     def forward_event(self, x: Array) -> tuple[Array, Array]:
-        total = jnp.zeros((), x.dtype)
+        total = jnp.zeros((), jnp.float32)
         for b in reversed(self.bijectors):
             x, log_det = apply(b, x)
             total = total + log_det
         return x, total
 
     def inverse_event(self, y: Array) -> tuple[Array, Array]:
-        total = jnp.zeros((), y.dtype)
+        total = jnp.zeros((), jnp.float32)
         for b in self.bijectors:
             y, log_det = apply(b, y, inverse=True)
             total = total + log_det
@@ -136,6 +140,10 @@ class Inverse(Bijector):
     @property
     def is_constant_log_det(self) -> bool:
         return self.bijector.is_constant_log_det
+
+    @property
+    def moves_only(self) -> bool:
+        return self.bijector.moves_only
 
     @property
     def domain(self) -> constraints.Constraint:
@@ -210,6 +218,14 @@ class Stacked(Bijector):
         return self.layers.event_ndims_in
 
     @property
+    def is_constant_jacobian(self) -> bool:
+        return self.layers.is_constant_jacobian
+
+    @property
+    def is_constant_log_det(self) -> bool:
+        return self.layers.is_constant_log_det
+
+    @property
     def depth(self) -> int:
         """The number of layers."""
         return jax.tree.leaves(self.layers)[0].shape[0]
@@ -256,7 +272,7 @@ class Stacked(Bijector):
             layer, out = layer.initialize(batch, inverse=inverse, context=context)
             return out.astype(batch.dtype), layer
 
-        batch, layers = lax.scan(one, jnp.asarray(batch, float), self.layers, reverse=not inverse)
+        batch, layers = lax.scan(one, as_float(batch), self.layers, reverse=not inverse)
         return Stacked(layers, self.unroll, self.context), batch
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from jax import Array
 
 from probgen.bijectors.base import Bijector
-from probgen.bijectors.elementwise import LeakyReLU, Power
+from probgen.bijectors.elementwise import Affine, LeakyReLU, Power
 from probgen.bijectors.mixture_cdf import LOGISTIC, Kernel, MixtureCDF
 from probgen.bijectors.spline import Spline, Tails
 from probgen.bijectors.structure import Chain
@@ -54,10 +54,10 @@ class AffineTransformer(eqx.Module):
         """Two: shift and log-scale."""
         return 2
 
-    def __call__(self, raw: Array) -> distrax.Bijector:
+    def __call__(self, raw: Array) -> Bijector:
         """The affine bijector of shape [...] from raw numbers [..., 2]."""
         log_scale = self.max_log_scale * jnp.tanh(raw[..., 1] / self.max_log_scale)
-        return distrax.ScalarAffine(shift=raw[..., 0], log_scale=log_scale)
+        return Affine(raw[..., 0], log_scale)
 
 
 class ShiftTransformer(eqx.Module):
@@ -75,9 +75,9 @@ class ShiftTransformer(eqx.Module):
         """One: the shift."""
         return 1
 
-    def __call__(self, raw: Array) -> distrax.Bijector:
+    def __call__(self, raw: Array) -> Bijector:
         """The shift of shape [...] from raw numbers [..., 1]."""
-        return distrax.ScalarAffine(shift=raw[..., 0], log_scale=jnp.zeros_like(raw[..., 0]))
+        return Affine(raw[..., 0], jnp.zeros_like(raw[..., 0]))
 
 
 class LeakyReLUTransformer(eqx.Module):

@@ -5,7 +5,7 @@ from probgen.core.dependence import Dependence
 from probgen.core.files import load, save
 from probgen.core.leaves import Frozen, Kind, Leaf, Rest, combine, count_parameters, given, leaves, partition, state
 from probgen.core.numbers import as_numbers
-from probgen.core.numerics import log1mexp, logmeanexp
+from probgen.core.numerics import as_float, log1mexp, logmeanexp
 from probgen.core.programs import evaluating, from_params, module, random_module
 from probgen.core.recipes import Recipe, recipe
 from probgen.core.sizes import check_sizes
@@ -19,6 +19,7 @@ __all__ = [
     "Leaf",
     "Recipe",
     "Rest",
+    "as_float",
     "as_numbers",
     "bind",
     "check_sizes",

@@ -1,6 +1,7 @@
 """Functions of logarithms that stay finite, with finite gradients, at the ends."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,16 @@ from jax import Array
 def logmeanexp(x: Array, axis: int = 0) -> Array:
     """log of the mean of exp(x) along an axis."""
     return jax.nn.logsumexp(x, axis) - math.log(x.shape[axis])
+
+
+def as_float(x: Any) -> Array:
+    """Numbers as floats: those that are keep their precision, integers and booleans get the default one.
+
+    >>> as_float(2), as_float(jnp.ones((), jnp.bfloat16))
+    (Array(2., dtype=float32), Array(1, dtype=bfloat16))
+    """
+    x = jnp.asarray(x)
+    return x if jnp.issubdtype(x.dtype, jnp.floating) and not x.weak_type else x.astype(float)
 
 
 def log1mexp(x: Array) -> Array:
