@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array, lax
 
 from probgen.bijectors.base import Bijector, apply
-from probgen.bijectors.transformers import Transformer
+from probgen.bijectors.transformers import ShiftTransformer, Transformer
 from probgen.core import Dependence, sequential
 
 Inversion = Callable[["MaskedAutoregressive", Array], tuple[Array, Array]]
@@ -117,6 +117,10 @@ class MaskedAutoregressive(Bijector):
     @property
     def event_shape(self) -> tuple[int, ...]:
         return (self.dependence.dim,)
+
+    @property
+    def is_constant_log_det(self) -> bool:
+        return isinstance(self.transformer, ShiftTransformer)
 
     def _raw(self, x: Array) -> Array:
         raw, num_params = self.conditioner(x), self.transformer.num_params

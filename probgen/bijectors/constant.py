@@ -22,6 +22,16 @@ _ONTO_REAL = (
     distrax.UnconstrainedAffine,
     transforms.AffineTransform,  # numpyro's own codomain takes any traced scale to be positive
 )
+_LINEAR = (
+    transforms.AffineTransform,
+    transforms.DiscreteCosineTransform,
+    transforms.HaarTransform,
+    transforms.IdentityTransform,
+    transforms.LowerCholeskyAffine,
+    transforms.PermuteTransform,
+    transforms.RecursiveLinearTransform,
+    transforms.ReshapeTransform,
+)
 _TransformInverse: Any = type(transforms.ExpTransform().inv)
 
 
@@ -107,6 +117,20 @@ class Constant(Bijector):
     @property
     def event_ndims_out(self) -> int:
         return self.ndims[1]
+
+    @property
+    def is_constant_jacobian(self) -> bool:
+        parts, inner = _parts(self.bijector), self.bijector
+        if parts:
+            return all(part.is_constant_jacobian for part, _ in parts)
+        return isinstance(inner, _LINEAR) if isinstance(inner, Transform) else bool(inner.is_constant_jacobian)
+
+    @property
+    def is_constant_log_det(self) -> bool:
+        parts, inner = _parts(self.bijector), self.bijector
+        if parts:
+            return all(part.is_constant_log_det for part, _ in parts)
+        return isinstance(inner, _LINEAR) if isinstance(inner, Transform) else bool(inner.is_constant_log_det)
 
     @property
     def domain(self) -> constraints.Constraint:

@@ -8,7 +8,7 @@ import numpy as np
 from jax import Array
 
 from probgen.bijectors.base import Bijector, apply
-from probgen.bijectors.transformers import Transformer
+from probgen.bijectors.transformers import ShiftTransformer, Transformer
 
 
 class Coupling(Bijector):
@@ -58,6 +58,10 @@ class Coupling(Bijector):
     @property
     def event_shape(self) -> tuple[int, ...] | None:
         return None if self.mask is None else (len(self.mask),)
+
+    @property
+    def is_constant_log_det(self) -> bool:
+        return isinstance(self.transformer, ShiftTransformer)
 
     def _parts(self, x: Array) -> tuple[Array, Array]:
         if self.mask is None:

@@ -210,6 +210,14 @@ class Stacked(Bijector):
         return self.layers.event_ndims_in
 
     @property
+    def is_constant_jacobian(self) -> bool:
+        return self.layers.is_constant_jacobian
+
+    @property
+    def is_constant_log_det(self) -> bool:
+        return self.layers.is_constant_log_det
+
+    @property
     def depth(self) -> int:
         """The number of layers."""
         return jax.tree.leaves(self.layers)[0].shape[0]
