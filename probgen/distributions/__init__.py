@@ -3,6 +3,7 @@
 from probgen.distributions.base import Distribution
 from probgen.distributions.conditionals import Conditional, ConditionalModel, Given
 from probgen.distributions.dequantized import Dequantized
+from probgen.distributions import divergences  # noqa: F401  (registers with numpyro's kl_divergence)
 from probgen.distributions.discretized import DiscretizedLogistic, DiscretizedLogisticMixture
 from probgen.distributions.from_context import FromContext
 from probgen.distributions.gaussian_mixture import GaussianMixture

@@ -8,15 +8,20 @@ import numpyro.distributions as dist
 from jax import Array
 
 from probgen.core import map_batch
-from probgen.distributions.enumeration import MOST, events_of, number_of_events
+from probgen.distributions.enumeration import MOST, are_few, events_of, number_of_events
 
 
 class ClosedForms(dist.Distribution):
     """What users of distributions ask beside densities and draws.
 
     A subclass that knows a closed form writes `_mean()`, `_variance()`, `_mode()`, `_entropy()`, `_cdf(value)` or
-    `_icdf(q)`. What it does not write is the exact sum over all values where the density is exact and an event takes at
-    most 65,536 of them, and otherwise raises NotImplementedError.
+    `_icdf(q)`. What it does not write is an exact sum where the density is exact and all values of an event have at
+    most 65,536 numbers (so many integers, or 4,096 rows of 12 bits), and otherwise raises NotImplementedError.
+
+    >>> import jax, jax.numpy as jnp, probgen
+    >>> made = probgen.autoregressive.made((3,), 2, key=jax.random.key(0))
+    >>> made.mean.shape, made.enumerate_support().shape
+    ((3,), (8, 3))
     """
 
     exact: bool
@@ -55,22 +60,19 @@ class ClosedForms(dist.Distribution):
 
     @property
     def has_enumerate_support(self) -> bool:  # type: ignore[override]
-        """Whether `enumerate_support` has values: of integers, where one event takes at most 65,536."""
-        return (number_of_events(self) or MOST + 1) <= MOST
+        """Whether `enumerate_support` has values: of integers, where there are few."""
+        return are_few(self)
 
     def enumerate_support(self, expand: bool = True) -> Array:
         """All values of an event, [n, *batch, *event]; with `expand=False` the batch axes are of size one.
 
-        NotImplementedError where they are more than 65,536, or reals.
+        NotImplementedError where they are reals, or have more than 65,536 numbers.
         """
         events = events_of(self)
         if events is None:
             count = number_of_events(self)
-            raise NotImplementedError(
-                f"{type(self).__name__} has no enumerate_support: its support is not finite; draw with sample(key, (n,))"
-                if count is None
-                else f"enumerate_support: an event takes {count:,} values, more than {MOST:,}; use sample(key, (n,))"
-            )
+            size = "its support is not finite" if count is None else f"its values have more than {MOST:,} numbers"
+            raise NotImplementedError(f"{type(self).__name__} has no enumerate_support: {size}; draw, sample(key, (n,))")
         lead = self.batch_shape if expand else (1,) * len(self.batch_shape)
         whole = events.reshape(len(events), *[1] * len(lead), *self.event_shape)
         return jnp.broadcast_to(whole, (len(events), *lead, *self.event_shape))

@@ -10,7 +10,7 @@ import numpyro.distributions as dist
 from jax import Array
 from numpyro.distributions import constraints
 
-MOST = 1 << 16  # values that are enumerated at once
+MOST = 1 << 16  # numbers, in all the values that are enumerated at once
 
 
 def levels(support: Any) -> tuple[int, int] | None:
@@ -29,7 +29,7 @@ def levels(support: Any) -> tuple[int, int] | None:
 
 
 def number_of_events(d: dist.Distribution) -> int | None:
-    """How many values one event of a distribution takes; None where that is not finite or not known."""
+    """How many values an event of a distribution takes; None where that is not finite or not known."""
     try:
         found = levels(d.support)
     except ValueError:  # the support is not known
@@ -37,11 +37,16 @@ def number_of_events(d: dist.Distribution) -> int | None:
     return None if found is None else found[1] ** math.prod(d.event_shape)
 
 
-def events_of(d: dist.Distribution) -> Array | None:
-    """All values of one event, [n, *event_shape], the last number fastest; None where they are more than `MOST`, not
-    finite or not known."""
+def are_few(d: dist.Distribution) -> bool:
+    """Whether all values of an event have at most 65,536 numbers in all."""
     count = number_of_events(d)
-    if count is None or count > MOST:
+    return count is not None and count * max(1, math.prod(d.event_shape)) <= MOST
+
+
+def events_of(d: dist.Distribution) -> Array | None:
+    """All values of an event, [n, *event_shape], the last number fastest; None where they are too many (`are_few`)."""
+    count = number_of_events(d)
+    if count is None or not are_few(d):
         return None
     low, base = levels(d.support)  # type: ignore[misc]
     places = base ** np.arange(math.prod(d.event_shape))[::-1]

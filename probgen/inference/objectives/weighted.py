@@ -28,7 +28,7 @@ class Weighted(ELBO):
 
     def weigh(self, values: Values) -> Mapping[str, Any]:
         """The weight of each latent site's terms."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no weights: write weigh(values)")
 
     def coefficients(self, values: Values) -> Mapping[Key, Any]:
         """The wrapped objective's weights times this one's."""
