@@ -97,6 +97,11 @@ class Distribution(ClosedForms, Wrapping):
         shape = jnp.shape(next(iter(_own_leaves(self))))
         return tuple(shape[: max(0, len(shape) - self._leaf_ndim)])
 
+    def _first(self) -> Self:
+        """The first along the added axes."""
+        first = (0,) * len(self._added_shape)
+        return jax.tree.map(lambda leaf: leaf[first], self) if first else self
+
     @property
     def batch_shape(self) -> tuple[int, ...]:
         """The axes over which the distribution's parameters are batched."""

@@ -89,7 +89,8 @@ class ClosedForms(dist.Distribution):
 
     def _variance(self) -> Array:
         values, log_p = self._all("variance", "take that of draws, sample(key, (n,)).var(0)")
-        away = values.reshape(len(values), *[1] * (log_p.ndim - 1), *self.event_shape) - self._mean()
+        mean = jnp.tensordot(jnp.exp(log_p), values.astype(log_p.dtype), (0, 0))
+        away = values.reshape(len(values), *[1] * (log_p.ndim - 1), *self.event_shape) - mean
         return jnp.sum(jnp.exp(log_p).reshape(*log_p.shape, *[1] * self.event_dim) * away**2, 0)
 
     def _mode(self) -> Array:

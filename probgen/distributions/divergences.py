@@ -12,7 +12,7 @@ from jax import Array
 from probgen.core import bind, map_batch
 from probgen.distributions.base import Distribution
 from probgen.distributions.conditionals import Given
-from probgen.distributions.enumeration import events_of
+from probgen.distributions.enumeration import events_of, levels, number_of_events
 from probgen.distributions.gaussian_mixture import GaussianMixture
 from probgen.distributions.mixture import EM, CategoricalMixture
 from probgen.distributions.transformed import Transformed
@@ -109,8 +109,8 @@ def _of_positions(p: Distribution, q: Distribution) -> Array | None:
 def _of_values(p: Distribution, q: Distribution) -> Array | None:
     if not (p.exact and q.exact):
         return None
-    values, others = events_of(p), events_of(q)
-    if values is None or others is None or not np.array_equal(values, others):
+    values = events_of(p)
+    if values is None or number_of_events(q) is None or levels(p.support) != levels(q.support):
         return None
     lead = (1,) * max(len(p.batch_shape), len(q.batch_shape))
     return _sum(p, q, values.reshape(len(values), *lead, *p.event_shape))

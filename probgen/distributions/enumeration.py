@@ -32,7 +32,7 @@ def number_of_events(d: dist.Distribution) -> int | None:
     """How many values an event of a distribution takes; None where that is not finite or not known."""
     try:
         found = levels(d.support)
-    except ValueError:  # the support is not known
+    except (ValueError, jax.errors.ConcretizationTypeError):  # the support is not known, or its ends are traced
         return None
     return None if found is None else found[1] ** math.prod(d.event_shape)
 

@@ -76,8 +76,9 @@ class Transformed(Distribution):
 
     @property
     def support(self) -> constraints.Constraint:
-        """The image of the base's support."""
-        return self.bijector.image(self.base.support)
+        """The image of the base's support; of several models stacked, that of the first."""
+        one = self._first()
+        return one.bijector.image(one.base.support)
 
     def _sum(self, log_det: Array) -> Array:
         return sum_rightmost(log_det, self.base.event_dim - self.bijector.event_ndims_in)
