@@ -95,7 +95,7 @@ class Facts:
             self.wide += (wide.log_prob(sampled, seen or None).shape, wide.log_prob(x[0]).shape)
 
     def _wrapped(self, many, x):
-        """Expanded, masked and read as an event, below `vmap`: [3], the sum over the two rows of which one is masked."""
+        """Expanded, masked and read as an event, below `vmap`: [3], the sum over two rows, one of them masked."""
         mask = jnp.array([True, False])
         wrap = lambda d: d.expand([2]).mask(mask).to_event(1)
         wrapped = promote_batch_shape(jax.vmap(wrap)(many))
@@ -187,7 +187,7 @@ def independent(f):
     d = f.model.expand([3, 2])
     for ndims in (1, 2):
         e = d.to_event(ndims)
-        assert e.batch_shape == (3, 2)[: 2 - ndims] and e.event_shape == ((3, 2) + f.model.event_shape)[2 - ndims :]
+        assert e.batch_shape == (3, 2)[: 2 - ndims] and e.event_shape == (3, 2, *f.model.event_shape)[2 - ndims :]
         assert e.support.event_dim == e.event_dim and e.is_discrete == d.is_discrete
     assert f.wide[:2] == ((2,), (3, *f.model.event_shape))
     try:

@@ -1,7 +1,7 @@
-"""Moments, entropies, distribution functions: in closed form or by exact sums, or an error that says what else to do."""
+"""Moments, entropies, distribution functions: in closed form, by exact sums, or an error that says what else to do."""
 
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import jax.numpy as jnp
 import numpyro.distributions as dist
@@ -71,8 +71,8 @@ class ClosedForms(dist.Distribution):
         events = events_of(self)
         if events is None:
             count = number_of_events(self)
-            size = "its support is not finite" if count is None else f"its values have more than {MOST:,} numbers"
-            raise NotImplementedError(f"{type(self).__name__} has no enumerate_support: {size}; draw, sample(key, (n,))")
+            size = "its support is infinite" if count is None else f"its values have more than {MOST:,} numbers"
+            raise NotImplementedError(f"{type(self).__name__} has no enumerate_support: {size}; draw by sample(key)")
         lead = self.batch_shape if expand else (1,) * len(self.batch_shape)
         whole = events.reshape(len(events), *[1] * len(lead), *self.event_shape)
         return jnp.broadcast_to(whole, (len(events), *lead, *self.event_shape))

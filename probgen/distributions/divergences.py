@@ -72,8 +72,8 @@ def _same(a: Any, b: Any) -> bool:
     """Whether two bijectors are known to be equal; traced numbers are where they are the same tracer."""
     (ours, structure), (theirs, other) = jax.tree.flatten(a), jax.tree.flatten(b)
     traced = lambda x: isinstance(x, jax.core.Tracer)
-    equal = lambda x, y: x is y or not (traced(x) or traced(y)) and np.array_equal(x, y)
-    return structure == other and all(map(equal, ours, theirs))
+    equal = lambda x, y: x is y or (not (traced(x) or traced(y)) and np.array_equal(x, y))
+    return bool(structure == other and all(map(equal, ours, theirs)))  # type: ignore[operator]
 
 
 def _of_normals(p: Distribution, q: Distribution) -> Array | None:

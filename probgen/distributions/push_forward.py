@@ -46,7 +46,7 @@ def _covariance(base: dist.Distribution) -> Array:
         inner = inner.base_dist
     if inner.event_dim:
         raise NotImplementedError(
-            f"a {type(inner).__name__} does not say its covariance, so the variance of what a matrix makes of it is not "
+            f"a {type(inner).__name__} does not say its covariance, so that of what a matrix makes of it is not "
             "known in closed form: take that of draws, sample(key, (n,)).var(0)"
         )
     flat = jnp.broadcast_to(base.variance, base.batch_shape + base.event_shape).reshape(*base.batch_shape, -1)
