@@ -92,6 +92,15 @@ def test_no_assert_for_users():
         assert not found, f"{file}: {found}"
 
 
+def test_what_is_not_implemented_says_what_to_use():
+    for file in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Name | ast.Call):
+                called = isinstance(node.exc, ast.Call) and node.exc.args
+                name = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
+                assert getattr(name, "id", "") != "NotImplementedError" or called, f"{file}:{node.lineno}"
+
+
 def test_public_names_have_docstrings_with_examples_where_they_are_models():
     parts = ["flows", "autoregressive", "latent", "score", "distributions", "bijectors", "networks"]
     for module in (getattr(probgen, part) for part in parts):

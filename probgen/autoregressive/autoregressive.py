@@ -186,7 +186,7 @@ class Autoregressive(Model):
         is_integer = isinstance(self.support.base_constraint, type(constraints.integer_interval(0, 1)))
         if is_integer and jnp.issubdtype(value.dtype, jnp.floating):
             raise ValueError(f"value: the model is over integers, got dtype {value.dtype}")
-        inside = self.support(value)
+        inside = self.support(value) if value.size else jnp.array(True)
         if not isinstance(inside, jax.core.Tracer) and not inside.all():
             raise ValueError(f"value: expected numbers in {self.support.base_constraint}, got some outside")
         return value

@@ -18,7 +18,7 @@ class _Orthogonal(Bijector):
         return True
 
     def _apply(self, x: Array, *, transpose: bool) -> Array:
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no map: write _apply(x, transpose=)")
 
     def forward_event(self, x: Array) -> tuple[Array, Array]:
         return self._apply(x, transpose=False), jnp.zeros((), x.dtype)

@@ -49,8 +49,11 @@ def vectorize(function: Callable[[Array], Any], ndims: int) -> Callable[[Array],
         x = jnp.asarray(x)
         if x.ndim < ndims:
             raise ValueError(f"an event has {ndims} axes, but x has shape {x.shape}")
+        lead = x.shape[: x.ndim - ndims]
+        if 0 in lead:
+            return _no_rows(function, lead, _without(lead, x))
         one, outer = function, len(_row_axes())
-        for axis in reversed(range(x.ndim - ndims)):
+        for axis in reversed(range(len(lead))):
             one = jax.vmap(one, axis_name=_row_axis(outer + axis))
         return one(x)
 
@@ -67,16 +70,32 @@ def map_batch(
     """`function(owner, *args)` for each element of a batch that the owner's leaves carry on their first axes.
 
     An argument has shape `[*sample, *batch, *event]`, its event of the rank given; the leading axes of all of them
-    broadcast together and with `batch_shape`. The sample axes are mapped with the owner shared.
+    broadcast together and with `batch_shape`. The owner is shared along the sample axes, and along those of its own
+    that are of size one.
     """
     leads = [x.shape[: x.ndim - n] for x, n in zip(args, event_ndims, strict=True)]
     lead = jnp.broadcast_shapes(batch_shape, *leads)
     full = [jnp.broadcast_to(x, lead + x.shape[x.ndim - n :]) for x, n in zip(args, event_ndims, strict=True)]
+    if 0 in lead:
+        return _no_rows(function, lead, _without(batch_shape, owner), *(_without(lead, x) for x in full))
+    single = tuple(axis for axis, size in enumerate(batch_shape) if size == 1)
+    owner = jax.tree.map(lambda leaf: jnp.squeeze(leaf, single), owner) if single else owner
+    shared = {*range(len(lead) - len(batch_shape)), *(axis + len(lead) - len(batch_shape) for axis in single)}
     outer = len(_row_axes())
     for axis in reversed(range(len(lead))):
-        in_axes = (None if axis < len(lead) - len(batch_shape) else 0, *[0] * len(full))
-        function = jax.vmap(function, in_axes=in_axes, axis_name=_row_axis(outer + axis))
+        in_axes = (None if axis in shared else 0, *[0] * len(full))
+        function = jax.vmap(function, in_axes=in_axes, axis_name=_row_axis(outer + axis), axis_size=lead[axis])
     return function(owner, *full)
+
+
+def _without(lead: tuple[int, ...], tree: Any) -> Any:
+    """The shapes of what is in a tree, without their first axes."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x)[len(lead) :], jnp.asarray(x).dtype), tree)
+
+
+def _no_rows(function: Callable[..., Any], lead: tuple[int, ...], *one: Any) -> Any:
+    """What `function` of one row says of no rows: `vmap` cannot tell, since it needs a row to map."""
+    return jax.tree.map(lambda out: jnp.zeros(lead + out.shape, out.dtype), jax.eval_shape(function, *one))
 
 
 def split_key(key: Array, shape: tuple[int, ...]) -> Array:

@@ -1,5 +1,6 @@
 """The base class, what is made of bijectors, heads, conditionals, and the distributions of discrete data."""
 
+from probgen.distributions import divergences  # noqa: F401  (registers with numpyro's kl_divergence)
 from probgen.distributions.base import Distribution
 from probgen.distributions.conditionals import Conditional, ConditionalModel, Given
 from probgen.distributions.dequantized import Dequantized

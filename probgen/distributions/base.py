@@ -9,14 +9,17 @@ import jax.tree_util as jtu
 import numpy as np
 import numpyro.distributions as dist
 from jax import Array
+from numpyro.distributions.batch_util import promote_batch_shape
 from numpyro.distributions.util import validate_sample
 
 from probgen.bijectors.support import UnknownSupport
 from probgen.core import Recipe, logmeanexp, map_batch, split_key
+from probgen.distributions.closed_forms import ClosedForms
 from probgen.distributions.plain import hold, release
+from probgen.distributions.wrappers import Wrapping
 
 
-class Distribution(dist.Distribution):
+class Distribution(ClosedForms, Wrapping):
     """A numpyro distribution whose parts may learn, and which says whether its density is exact.
 
     A subclass names its array-valued fields in `pytree_data_fields`, its static ones in `pytree_aux_fields`, and
@@ -24,7 +27,8 @@ class Distribution(dist.Distribution):
     It sets them, calls `super().__init__(batch_shape, event_shape)`, has a property `support`, and writes
 
     - `_sample(key, sample_shape)`; `_log_prob(value)` if `exact`, else `_log_weights(key, value)`, one weight a row;
-    - `_sample_and_log_prob(key, sample_shape)` where both together are cheaper, and then `fused = True`.
+    - `_sample_and_log_prob(key, sample_shape)` where both together are cheaper, and then `fused = True`;
+    - where it knows them, closed forms: `_mean()`, `_variance()`, `_mode()`, `_entropy()`, `_cdf(value)`, `_icdf(q)`.
 
     Made under `vmap`, or stacked, a distribution gets the new axes in front of its `batch_shape`, and all its
     methods follow.
@@ -93,6 +97,11 @@ class Distribution(dist.Distribution):
         shape = jnp.shape(next(iter(_own_leaves(self))))
         return tuple(shape[: max(0, len(shape) - self._leaf_ndim)])
 
+    def _first(self) -> Self:
+        """The first along the added axes."""
+        first = (0,) * len(self._added_shape)
+        return jax.tree.map(lambda leaf: leaf[first], self) if first else self
+
     @property
     def batch_shape(self) -> tuple[int, ...]:
         """The axes over which the distribution's parameters are batched."""
@@ -125,10 +134,17 @@ class Distribution(dist.Distribution):
         if intermediates:
             return intermediates[0]
         value, added = self._as_events(value), self._added_shape
+        lead = self._lead(value)
+        if 0 in lead:
+            return jnp.zeros(lead)
         if not added:
             return self._log_prob(value)
         event_ndims = len(self._batch_shape) + self.event_dim
         return map_batch(lambda d, x: d._log_prob(x), self, added, (value,), (event_ndims,))
+
+    def _lead(self, value: Array) -> tuple[int, ...]:
+        """The shape of the density of events [*sample, *batch, *event]."""
+        return jnp.broadcast_shapes(value.shape[: value.ndim - self.event_dim], self.batch_shape)
 
     def _as_events(self, value: Array) -> Array:
         value, event = jnp.asarray(value), self.event_shape
@@ -137,6 +153,8 @@ class Distribution(dist.Distribution):
         return value
 
     def _validate_sample(self, value: Array) -> Array:
+        if not jnp.size(value):
+            return jnp.array(True)
         try:
             return super()._validate_sample(value)
         except UnknownSupport:  # what is not known cannot be checked
@@ -154,6 +172,8 @@ class Distribution(dist.Distribution):
     def log_weights(self, key: Array, value: Array, num_particles: int) -> Array:
         """log w_k, [num_particles, *sample, *batch]: the logarithms of unbiased estimates of p(value)."""
         value = self._as_events(value)
+        if 0 in self._lead(value):
+            return jnp.zeros((num_particles, *self._lead(value)))
         event_ndims = len(self._batch_shape) + self.event_dim
         if self.exact:
             log_prob = self.log_prob(value)
@@ -176,7 +196,7 @@ class Distribution(dist.Distribution):
     def rsample(self, key: Array | None, sample_shape: tuple[int, ...] = ()) -> Array:
         """Draws that carry gradients; NotImplementedError where they do not."""
         if not self.has_rsample:
-            raise NotImplementedError(f"samples of this {type(self).__name__} carry no gradient")
+            raise NotImplementedError(f"samples of this {type(self).__name__} carry no gradient: use sample")
         return self.sample(key, sample_shape)
 
     def sample_and_log_prob(self, key: Array | None, sample_shape: tuple[int, ...] = ()) -> tuple[Array, Array]:
@@ -195,13 +215,13 @@ class Distribution(dist.Distribution):
     # -- what a subclass writes
 
     def _sample(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
-        raise NotImplementedError(f"{type(self).__name__} has no sampler")
+        raise NotImplementedError(f"{type(self).__name__} has no sampler: write _sample(key, sample_shape)")
 
     def _log_prob(self, value: Array) -> Array:
-        raise NotImplementedError(f"{type(self).__name__} has no log_prob")
+        raise NotImplementedError(f"{type(self).__name__} has no log_prob: write _log_prob(value)")
 
     def _log_weights(self, key: Array, value: Array) -> Array:
-        raise NotImplementedError(f"{type(self).__name__} has no importance weights")
+        raise NotImplementedError(f"{type(self).__name__} has no importance weights: use log_prob_bound(key, x)")
 
     def _sample_and_log_prob(self, key: Array, sample_shape: tuple[int, ...]) -> tuple[Array, Array]:
         value = self._sample(key, sample_shape)
@@ -210,11 +230,19 @@ class Distribution(dist.Distribution):
     def _draw(self, method: str, key: Array | None, sample_shape: tuple[int, ...]) -> Any:
         if key is None:
             raise ValueError("key: expected a jax.random key, got None (in a numpyro program, use handlers.seed)")
+        if 0 in sample_shape:  # what one draw looks like; many of numpyro's distributions cannot draw none
+            one = jax.eval_shape(lambda key: self._draw(method, key, ()), key)
+            return jax.tree.map(lambda x: jnp.zeros((*sample_shape, *x.shape), x.dtype), one)
         added = self._added_shape
         if not added:
             return getattr(self, method)(split_key(key, ()), sample_shape)
         keys = split_key(key, (*sample_shape, *added))
         return map_batch(lambda d, k: getattr(d, method)(k, ()), self, added, (keys,), (0,))
+
+
+@promote_batch_shape.register
+def _(d: Distribution) -> dist.Distribution:
+    return d  # its batch shape has the new axes already
 
 
 def _own_leaves(d: Distribution) -> list[Any]:

@@ -1,5 +1,6 @@
 """Conditionals: functions from a context to a distribution, whose batch shape comes from the context."""
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -124,8 +125,30 @@ class Given(Distribution):
         return self.context.shape[: self.context.ndim - self.context_ndims]
 
     def _map(self, method: str, args: tuple[Array, ...], event_ndims: tuple[int, ...]) -> Any:
-        one = lambda context, *args: getattr(bind(self.model, context), method)(*args)
+        return self._each(lambda model, *args: getattr(model, method)(*args), *args, event_ndims=event_ndims)
+
+    def _each(self, function: Callable[..., Any], *args: Array, event_ndims: tuple[int, ...] = ()) -> Any:
+        """`function(model, *args)` for the model at each context."""
+        one = lambda context, *args: function(bind(self.model, context), *args)
         return map_batch(one, self.context, self._context_batch, args, event_ndims)
+
+    def _mean(self) -> Array:
+        return self._each(lambda model: model.mean)
+
+    def _variance(self) -> Array:
+        return self._each(lambda model: model.variance)
+
+    def _mode(self) -> Array:
+        return self._each(lambda model: model.mode)
+
+    def _entropy(self) -> Array:
+        return self._each(lambda model: model.entropy())
+
+    def _cdf(self, value: Array) -> Array:
+        return self._map("cdf", (value,), (len(self.model.batch_shape) + self.event_dim,))
+
+    def _icdf(self, q: Array) -> Array:
+        return self._map("icdf", (q,), (len(self.model.batch_shape),))
 
     def _log_prob(self, value: Array) -> Array:
         return self._map("log_prob", (value,), (len(self.model.batch_shape) + self.event_dim,))

@@ -1,7 +1,8 @@
-"""Discretized logistics: ordinal distributions over 0..levels−1."""
+"""Discretized logistics and categoricals: distributions over the integers 0..levels−1."""
 
 import jax
 import jax.numpy as jnp
+import numpyro.distributions as dist
 from jax import Array
 from numpyro.distributions import constraints
 
@@ -22,6 +23,26 @@ def _log_mass(value: Array, loc: Array, scale: Array, levels: int) -> Array:
 def _draw(key: Array, loc: Array, scale: Array, levels: int, shape: tuple[int, ...]) -> Array:
     x = loc + scale * jax.random.logistic(key, shape, dtype=jnp.result_type(loc, scale))
     return jnp.clip(jnp.round(x), 0, levels - 1).astype(jnp.int32)
+
+
+class IntegerCategorical(dist.CategoricalLogits):
+    """numpyro's categorical, of integers: they have a mean and a variance, which numpyro says are NaN.
+
+    >>> import jax.numpy as jnp
+    >>> IntegerCategorical(jnp.zeros(5)).mean
+    Array(2., dtype=float32)
+    """
+
+    @property
+    def mean(self) -> Array:
+        """Σ_k k P(k)."""
+        return self.probs @ jnp.arange(self.logits.shape[-1], dtype=self.probs.dtype)
+
+    @property
+    def variance(self) -> Array:
+        """Σ_k (k − mean)² P(k)."""
+        away = jnp.arange(self.logits.shape[-1], dtype=self.probs.dtype) - self.mean[..., None]
+        return jnp.sum(self.probs * away**2, -1)
 
 
 class DiscretizedLogistic(Distribution):

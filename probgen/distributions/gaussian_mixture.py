@@ -135,6 +135,29 @@ class GaussianMixture(Mixture):
         noise = jax.random.normal(key, self.event_shape, self.loc.dtype)
         return self.loc[k] + jnp.einsum("ij,j->i", self._scale_tril[k], noise, precision="highest")
 
+    def _mean(self) -> Array:
+        return jax.nn.softmax(self.logits) @ self.loc
+
+    def _covariance(self) -> Array:
+        """That of an event as a whole, [D, D]: within the components and between them."""
+        away = self.loc - self._mean()
+        between = jnp.einsum("ki,kj->kij", away, away, precision="highest")
+        return jnp.einsum("k,kij->ij", jax.nn.softmax(self.logits), self.covariance + between, precision="highest")
+
+    def _variance(self) -> Array:
+        return jnp.diagonal(self._covariance())
+
+    def _entropy(self) -> Array:
+        if len(self.logits) > 1:
+            return super()._entropy()
+        return jnp.sum(self._log_scale) + 0.5 * self.event_shape[0] * math.log(2 * math.pi * math.e)
+
+    def _cdf(self, value: Array) -> Array:
+        if self.event_shape != (1,):
+            return super()._cdf(value)
+        scaled = (value - self.loc[:, 0]) / jnp.exp(self._log_scale).reshape(-1)
+        return jax.scipy.special.ndtr(scaled) @ jax.nn.softmax(self.logits)
+
     def em_step(self, x: Array, smoothing: float = 0.1, shrinkage: float = 0.0) -> "GaussianMixture":
         """One step of expectation–maximization on rows [N, D], block by block.
 

@@ -13,7 +13,7 @@ from jax import Array
 
 from probgen.core import check_sizes
 from probgen.distributions.differentiable import differentiable
-from probgen.distributions.discretized import DiscretizedLogistic, DiscretizedLogisticMixture
+from probgen.distributions.discretized import DiscretizedLogistic, DiscretizedLogisticMixture, IntegerCategorical
 
 
 class Head(Protocol):
@@ -121,7 +121,7 @@ class CategoricalHead(eqx.Module):
 
     def __call__(self, raw: Array) -> dist.Distribution:
         """Categoricals of batch shape [...] from [..., levels]."""
-        return dist.Categorical(logits=raw)
+        return IntegerCategorical(raw)
 
 
 class DiscretizedLogisticHead(eqx.Module):

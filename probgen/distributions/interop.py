@@ -153,6 +153,21 @@ class FromDistrax(Distribution):
     def _log_prob(self, value: Array) -> Array:
         return self.distribution.log_prob(value)
 
+    def _mean(self) -> Array:
+        return self.distribution.mean()
+
+    def _variance(self) -> Array:
+        return self.distribution.variance()
+
+    def _mode(self) -> Array:
+        return self.distribution.mode()
+
+    def _entropy(self) -> Array:
+        return self.distribution.entropy()
+
+    def _cdf(self, value: Array) -> Array:
+        return self.distribution.cdf(value)
+
 
 def from_distrax(distribution: Any, *, support: constraints.Constraint | None = None) -> FromDistrax:
     """A distrax distribution as a numpyro one, for a `sample` site; its parameters are values and pass gradients.

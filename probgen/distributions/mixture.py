@@ -25,15 +25,15 @@ class Mixture(Model):
 
     def log_components(self, x: Array) -> Array:
         """log p(x | k) of one event, [K]."""
-        raise NotImplementedError(f"{type(self).__name__} has no components")
+        raise NotImplementedError(f"{type(self).__name__} has no components: write log_components(x)")
 
     def sample_component(self, key: Array, k: Array) -> Array:
         """One draw of component k."""
-        raise NotImplementedError(f"{type(self).__name__} has no sampler")
+        raise NotImplementedError(f"{type(self).__name__} has no sampler: write sample_component(key, k)")
 
     def em_step(self, x: Array, smoothing: float = 0.1, shrinkage: float = 0.0) -> Self:
         """One step of expectation–maximization on rows [N, *event_shape], with the pseudo-rows that `EM` explains."""
-        raise NotImplementedError(f"{type(self).__name__} has no EM step")
+        raise NotImplementedError(f"{type(self).__name__} has no EM step: write em_step(x), or train by gradients")
 
     def log_joint(self, x: Array) -> Array:
         """log π_k + log p(x | k) of one event, [K]; its softmax is p(k | x)."""
@@ -92,6 +92,25 @@ class CategoricalMixture(Mixture):
         """All positions, of component k."""
         return jax.random.categorical(key, self.position_logits[k]).astype(jnp.int32)
 
+    def _moments(self) -> tuple[Array, Array]:
+        """The mean and the variance."""
+        values = jnp.arange(self.levels, dtype=self.position_logits.dtype)
+        mass = jnp.einsum("k,k...->...", jax.nn.softmax(self.logits), jax.nn.softmax(self.position_logits))
+        mean = mass @ values
+        return mean, jnp.sum(mass * (values - mean[..., None]) ** 2, -1)
+
+    def _mean(self) -> Array:
+        return self._moments()[0]
+
+    def _variance(self) -> Array:
+        return self._moments()[1]
+
+    def _entropy(self) -> Array:
+        if len(self.logits) > 1:
+            return super()._entropy()
+        log_theta = jax.nn.log_softmax(self.position_logits)
+        return -jnp.sum(jnp.exp(log_theta) * log_theta)
+
     def em_step(self, x: Array, smoothing: float = 0.1, shrinkage: float = 0.0) -> "CategoricalMixture":
         """One step of expectation–maximization on rows [N, *event_shape], with the pseudo-rows that `EM` explains."""
         responsibilities = jax.nn.softmax(jax.vmap(self.log_joint)(x))
@@ -143,6 +162,21 @@ class EM(Model):
     def sample_event(self, key: Array) -> Array:
         """As the model's."""
         return self.model.sample_event(key)
+
+    def _mean(self) -> Array:
+        return self.model.mean
+
+    def _variance(self) -> Array:
+        return self.model.variance
+
+    def _mode(self) -> Array:
+        return self.model.mode
+
+    def _entropy(self) -> Array:
+        return self.model.entropy()
+
+    def _cdf(self, value: Array) -> Array:
+        return self.model.cdf(value)
 
     def update(self, batch: Array, key: Array) -> "EM":
         """One EM step on a batch of rows."""

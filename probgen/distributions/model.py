@@ -13,7 +13,7 @@ class Model(Distribution):
 
     A subclass sets its fields, calls `super().__init__(event_shape)`, has a property `support`, and writes for ONE
     event: `sample_event(key) -> x`, and `log_prob_event(x)` if `exact`, else `log_weight_event(key, x)`, the
-    logarithm of an unbiased estimate of p(x).
+    logarithm of an unbiased estimate of p(x); where it knows them, `_mean()` and the other closed forms.
 
     >>> import jax, jax.numpy as jnp
     >>> from numpyro.distributions import constraints
@@ -40,15 +40,15 @@ class Model(Distribution):
 
     def sample_event(self, key: Array) -> Array:
         """One draw, of `event_shape`."""
-        raise NotImplementedError(f"{type(self).__name__} has no sampler")
+        raise NotImplementedError(f"{type(self).__name__} has no sampler: write sample_event(key)")
 
     def log_prob_event(self, x: Array) -> Array:
         """log p(x) of one event."""
-        raise NotImplementedError(f"{type(self).__name__} has no log_prob")
+        raise NotImplementedError(f"{type(self).__name__} has no log_prob: write log_prob_event(x)")
 
     def log_weight_event(self, key: Array, x: Array) -> Array:
         """log of an unbiased estimate of p(x), of one event."""
-        raise NotImplementedError(f"{type(self).__name__} has no importance weights")
+        raise NotImplementedError(f"{type(self).__name__} has no importance weights: use log_prob_bound(key, x)")
 
     def _sample(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
         return vectorize(self.sample_event, 0)(split_key(key, sample_shape))

@@ -30,6 +30,12 @@ class Bounded(Distribution):
     def _sample(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
         return self.model.sample(key, sample_shape)
 
+    def _mean(self) -> Array:
+        return self.model.mean
+
+    def _variance(self) -> Array:
+        return self.model.variance
+
     def _log_prob(self, value: Array) -> Array:
         return self.model.log_prob_bound(self.key, value, self.num_particles)
 

@@ -13,6 +13,7 @@ from numpyro.distributions import constraints
 from numpyro.distributions.util import sum_rightmost
 
 from probgen.bijectors import Bijector, as_bijector
+from probgen.distributions import push_forward
 from probgen.distributions.base import Distribution
 from probgen.distributions.conditionals import ConditionalModel
 from probgen.distributions.interop import from_distrax
@@ -75,8 +76,9 @@ class Transformed(Distribution):
 
     @property
     def support(self) -> constraints.Constraint:
-        """The image of the base's support."""
-        return self.bijector.image(self.base.support)
+        """The image of the base's support; of several models stacked, that of the first."""
+        one = self._first()
+        return one.bijector.image(one.base.support)
 
     def _sum(self, log_det: Array) -> Array:
         return sum_rightmost(log_det, self.base.event_dim - self.bijector.event_ndims_in)
@@ -84,6 +86,24 @@ class Transformed(Distribution):
     def _log_prob(self, value: Array) -> Array:
         z, log_det = self.bijector.inverse_and_log_det(value)
         return self.base.log_prob(z) + self._sum(log_det)
+
+    def _mean(self) -> Array:
+        return push_forward.mean(self)
+
+    def _covariance(self) -> Array:
+        return push_forward.covariance_of(self)
+
+    def _variance(self) -> Array:
+        return push_forward.variance(self)
+
+    def _entropy(self) -> Array:
+        return push_forward.entropy(self)
+
+    def _cdf(self, value: Array) -> Array:
+        return push_forward.cdf(self, value)
+
+    def _icdf(self, q: Array) -> Array:
+        return push_forward.icdf(self, q)
 
     def _sample(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
         return self._sample_and_log_prob(key, sample_shape)[0]

@@ -82,8 +82,8 @@ class ScoreModel(Model):
             one = lambda d, k, x: d.log_prob_bound(k, x, num_particles)
             return map_batch(one, self, added, (keys, value), (0, self.event_dim))
         time_key, noise_key = jax.random.split(split_key(key, ()))
-        rows = max(1, math.prod(lead))
-        shift = (jax.random.uniform(time_key) + jnp.arange(rows).reshape(lead) / rows) % 1.0
+        rows = math.prod(lead)
+        shift = (jax.random.uniform(time_key) + jnp.arange(rows).reshape(lead) / max(1, rows)) % 1.0
         t = (jnp.arange(num_particles).reshape(-1, *[1] * len(lead)) + shift) / num_particles
         bound = lambda _, k, t, x: self.bound_event(k, t, x)
         keys = split_key(noise_key, t.shape)

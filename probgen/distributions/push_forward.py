@@ -1,0 +1,121 @@
+"""Moments, entropies and distribution functions of f(z), z ~ base, where those of the base and the Jacobian tell."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from jax import Array
+
+
+def mean(d: Any) -> Array:
+    """f(E[z]), for a constant Jacobian."""
+    _require_constant(d, "mean", "average draws, sample(key, (n,)).mean(0)")
+    return jnp.broadcast_to(d.bijector.forward(_base_mean(d)), d._batch_shape + d.event_shape)
+
+
+def variance(d: Any) -> Array:
+    """The squared slope times the base's variance; the diagonal of J Σ Jᵀ for vectors."""
+    _require_constant(d, "variance", "take that of draws, sample(key, (n,)).var(0)")
+    if d.bijector.event_ndims_in == 0:
+        slope = jnp.exp(2 * d.bijector.forward_log_det_jacobian(_base_mean(d)))
+        return jnp.broadcast_to(slope * d.base.variance, d._batch_shape + d.event_shape)
+    return jnp.diagonal(covariance_of(d), axis1=-2, axis2=-1).reshape(d._batch_shape + d.event_shape)
+
+
+def covariance_of(d: Any) -> Array:
+    """J Σ Jᵀ of flat events, [*batch, D, D], for a constant Jacobian."""
+    _require_constant(d, "covariance", "take that of draws")
+    forward = lambda z: d.bijector.forward(z.reshape(d.base.event_shape))
+    jacobian = jax.jacobian(forward)(_base_mean(d).reshape(-1, math.prod(d.base.event_shape))[0])
+    jacobian = jacobian.reshape(*jacobian.shape[: jacobian.ndim - 1 - d.event_dim], -1, jacobian.shape[-1])
+    inner = _covariance(d.base)
+    whole = jnp.einsum("...ij,...jk,...lk->...il", jacobian, inner, jacobian, precision="highest")
+    return jnp.broadcast_to(whole, d._batch_shape + whole.shape[-2:])
+
+
+def _covariance(base: dist.Distribution) -> Array:
+    """That of flat events of a base."""
+    if hasattr(base, "_covariance"):
+        return base._covariance()
+    if hasattr(base, "covariance_matrix"):
+        return base.covariance_matrix
+    inner: Any = base
+    while isinstance(inner, dist.Independent | dist.ExpandedDistribution):
+        inner = inner.base_dist
+    if inner.event_dim:
+        raise NotImplementedError(
+            f"a {type(inner).__name__} does not say its covariance, so that of what a matrix makes of it is not "
+            "known in closed form: take that of draws, sample(key, (n,)).var(0)"
+        )
+    flat = jnp.broadcast_to(base.variance, base.batch_shape + base.event_shape).reshape(*base.batch_shape, -1)
+    return flat[..., None] * jnp.eye(flat.shape[-1], dtype=flat.dtype)
+
+
+def entropy(d: Any) -> Array:
+    """H(z) + log|det ∂f/∂z|, where that is constant."""
+    if not d.bijector.is_constant_log_det:
+        d._refuse("entropy", "average -log_prob over draws: its log-determinant is another at every x")
+    shape = d.base.batch_shape + d.base.event_shape
+    log_det = d._sum(d.bijector.forward_log_det_jacobian(jnp.asarray(d.base.support.feasible_like(jnp.zeros(shape)))))
+    return jnp.broadcast_to(d.base.entropy() + log_det, d._batch_shape)
+
+
+def cdf(d: Any, value: Array) -> Array:
+    """That of the base at f⁻¹(value), from above where f falls."""
+    _require_one_number(d, "cdf", "count draws, (sample(key, (n,)) <= value).mean(0)")
+    z = d.bijector.inverse(value)
+    below = _number(d.base).cdf(z.reshape(z.shape[: z.ndim - d.event_dim]))
+    return jnp.where(_falls(d, z), 1 - below, below)
+
+
+def icdf(d: Any, q: Array) -> Array:
+    """f of the base's at q, at 1 − q where f falls."""
+    _require_one_number(d, "icdf", "take that of draws, jnp.quantile(sample(key, (n,)), q, 0)")
+    number, event = _number(d.base), d.base.event_shape
+    q = jnp.broadcast_to(q, jnp.broadcast_shapes(q.shape, d._batch_shape))
+    z = lambda q: number.icdf(q).reshape(*q.shape, *event)
+    falls = _falls(d, z(jnp.full(q.shape, 0.5)))
+    return d.bijector.forward(z(jnp.where(falls, 1 - q, q)))
+
+
+def _falls(d: Any, z: Array) -> Array:
+    """Whether f falls, by its slope at each z: a bijector of one number rises or falls everywhere."""
+    return jax.grad(lambda z: jnp.sum(d.bijector.forward(z)))(z).reshape(z.shape[: z.ndim - d.event_dim]) < 0
+
+
+def _number(base: Any) -> Any:
+    """A base whose event is one number, as a distribution of scalars; ours see to their own event."""
+    if isinstance(base, dist.Independent) and not base.base_dist.event_dim:
+        return _Squeezed(base.base_dist, base.reinterpreted_batch_ndims)
+    return _Squeezed(base, 0, base.event_dim)
+
+
+class _Squeezed:
+    """The distribution functions of a base, batch axes of size one put away that are those of its event."""
+
+    def __init__(self, base: Any, batch: int, event: int = 0):
+        self.base, self.batch, self.event = base, batch, event
+
+    def cdf(self, z: Array) -> Array:
+        more = z.reshape(*z.shape, *[1] * (self.batch + self.event))
+        found = self.base.cdf(more)
+        return found.reshape(found.shape[: found.ndim - self.batch])
+
+    def icdf(self, q: Array) -> Array:
+        return self.base.icdf(q.reshape(*q.shape, *[1] * self.batch))
+
+
+def _base_mean(d: Any) -> Array:
+    return jnp.broadcast_to(d.base.mean, d.base.batch_shape + d.base.event_shape)
+
+
+def _require_constant(d: Any, what: str, instead: str) -> None:
+    if not d.bijector.is_constant_jacobian:
+        d._refuse(what, f"{instead}; its bijector, {type(d.bijector).__name__}, is not affine")
+
+
+def _require_one_number(d: Any, what: str, instead: str) -> None:
+    if math.prod(d.event_shape) != 1 or math.prod(d.base.event_shape) != 1:
+        d._refuse(what, f"an event has shape {d.event_shape}; {instead}")

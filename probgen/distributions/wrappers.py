@@ -1,0 +1,116 @@
+"""Our distributions expanded, masked, and with batch axes read as event axes: numpyro's wrappers, and within a scan.
+
+numpyro puts the axis over which `scan` or `vmap` went into a distribution's batch shape by `promote_batch_shape`. Ours
+count that axis by themselves; wrapped, they need their own way, since numpyro's subtracts an expansion's axes from a
+batch shape that does not have them yet, and takes all axes of an event for reinterpreted ones.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from jax import Array
+from numpyro.distributions.batch_util import promote_batch_shape
+
+
+class Wrapping(dist.Distribution):
+    """What makes the wrappers below of a distribution, and of them again."""
+
+    def expand(self, batch_shape: Sequence[int]) -> dist.Distribution:
+        """The same distribution with its batch axes broadcast to `batch_shape`."""
+        return self if tuple(batch_shape) == self.batch_shape else Expanded(self, tuple(batch_shape))
+
+    def to_event(self, reinterpreted_batch_ndims: int | None = None) -> dist.Distribution:
+        """The last batch axes (all by default) as the first of the event."""
+        ndims = len(self.batch_shape) if reinterpreted_batch_ndims is None else reinterpreted_batch_ndims
+        return Independent(self, ndims) if ndims else self
+
+    def mask(self, mask: Any) -> dist.Distribution:
+        """The distribution whose log-density is 0 where `mask` is False."""
+        return self if mask is True else Masked(self, mask)
+
+
+class _Wrapper(Wrapping):
+    base_dist: Any
+
+    def _refuse(self, what: str) -> NoReturn:
+        raise NotImplementedError(f"a {type(self).__name__} distribution has no {what}: ask its base_dist")
+
+    @property
+    def mode(self) -> Array:
+        """As the wrapped distribution's."""
+        return jnp.broadcast_to(self.base_dist.mode, self.batch_shape + self.event_shape)
+
+    def cdf(self, value: Array) -> Array:
+        """As the wrapped distribution's."""
+        return self.base_dist.cdf(value)
+
+    def icdf(self, q: Array) -> Array:
+        """As the wrapped distribution's."""
+        return self.base_dist.icdf(q)
+
+
+class Expanded(_Wrapper, dist.ExpandedDistribution):
+    """One of our distributions after `expand`."""
+
+    def enumerate_support(self, expand: bool = True) -> Array:
+        """All values of an event, [n, *batch, *event]; with `expand=False` the batch axes are of size one."""
+        values = self.base_dist.enumerate_support(expand=False)
+        lead = (1,) * len(self.batch_shape)
+        values = values.reshape(len(values), *lead, *self.event_shape)
+        return jnp.broadcast_to(values, (len(values), *(self.batch_shape if expand else lead), *self.event_shape))
+
+
+class Independent(_Wrapper, dist.Independent):
+    """One of our distributions after `to_event`."""
+
+    def log_prob(self, value: Array, intermediates: list[Any] | None = None) -> Array:
+        """The sum over the axes that were the batch's."""
+        log_prob = self.base_dist.log_prob(value, *([] if intermediates is None else [intermediates]))
+        return jnp.sum(log_prob, tuple(range(-self.reinterpreted_batch_ndims, 0)))
+
+    def expand(self, batch_shape: Sequence[int]) -> dist.Distribution:
+        """The same distribution with its batch axes broadcast to `batch_shape`."""
+        return dist.Independent.expand(self, batch_shape)
+
+    def cdf(self, value: Array) -> Array:
+        """Not defined for more than one number."""
+        self._refuse("cdf")
+
+    def icdf(self, q: Array) -> Array:
+        """Not defined for more than one number."""
+        self._refuse("icdf")
+
+    def enumerate_support(self, expand: bool = True) -> Array:
+        """Not defined: elements of the batch are enumerated in lock-step."""
+        self._refuse("enumerate_support")
+
+
+class Masked(_Wrapper, dist.MaskedDistribution):
+    """One of our distributions after `mask`."""
+
+    def entropy(self) -> Array:
+        """Not defined: masked densities integrate to no 1."""
+        self._refuse("entropy")
+
+
+@promote_batch_shape.register
+def _(d: Expanded) -> dist.Distribution:
+    base = promote_batch_shape(d.base_dist)
+    own = len(d._batch_shape) - len(d._expanded_sizes)  # axes of the base when it was expanded
+    new = base.batch_shape[: len(base.batch_shape) - own]
+    axes = tuple(range(len(new), len(new) + len(d._expanded_sizes)))
+    base = jax.tree.map(lambda leaf: jnp.expand_dims(leaf, axes), base)
+    return promote_batch_shape(base).expand((*new, *d._batch_shape))
+
+
+@promote_batch_shape.register
+def _(d: Independent) -> dist.Distribution:
+    return promote_batch_shape(d.base_dist).to_event(d.reinterpreted_batch_ndims)
+
+
+@promote_batch_shape.register
+def _(d: Masked) -> dist.Distribution:
+    return Masked(promote_batch_shape(d.base_dist), d._mask)
