@@ -45,7 +45,14 @@ def compile_seconds(call: Callable[[], Any]) -> float:
     return time.perf_counter() - began
 
 
-def paired(contenders: Mapping[str, Callable[[], Any]], *, rounds: int = 100, steps: int = 2, warmup: int = 2) -> Turns:
+def paired(
+    contenders: Mapping[str, Callable[[], Any]],
+    *,
+    rounds: int = 100,
+    steps: int = 2,
+    warmup: int = 2,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Turns:
     """Time zero-argument callables in turns: rounds of A B C, B C A, …, each turn `steps` calls and one wait."""
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     names = list(contenders)
@@ -54,11 +61,11 @@ def paired(contenders: Mapping[str, Callable[[], Any]], *, rounds: int = 100, st
     try:
         for i in range(warmup + rounds):
             for name in names[i % len(names) :] + names[: i % len(names)]:  # another one begins each round
-                began = time.perf_counter()
+                began = clock()
                 for _ in range(steps):
                     out = contenders[name]()
                 jax.block_until_ready(out)
-                seconds[name].append((time.perf_counter() - began) / steps)
+                seconds[name].append((clock() - began) / steps)
     finally:
         gc.enable()
     return Turns({name: times[warmup:] for name, times in seconds.items()})

@@ -175,18 +175,21 @@ def test_orders_of_the_ode_samplers():
 # -- integers
 
 
-def tiny(seed=0):
+def tiny(seed=0, rank=32):
     """A model of two numbers in 0..2 with weights that are far from the start."""
-    model = vp_score((2,), levels=3, width=8, depth=1, log_snr=(5.0, -6.0), steps=60, key=jax.random.key(seed))
+    model = vp_score(
+        (2,), levels=3, width=8, depth=1, rank=rank, log_snr=(5.0, -6.0), steps=60, key=jax.random.key(seed)
+    )
     params, rest = probgen.partition(model)
     keys = dict(zip(params, jax.random.split(jax.random.key(seed + 1), len(params)), strict=True))
     noisy = {path: leaf + 0.3 * jax.random.normal(keys[path], leaf.shape) for path, leaf in params.items()}
     return probgen.combine(noisy, rest)
 
 
-def test_bounds_of_all_events_sum_to_at_most_one():
+@pytest.mark.parametrize("rank", [1, 32])
+def test_bounds_of_all_events_sum_to_at_most_one(rank):
     grid = jnp.array(list(itertools.product(range(3), repeat=2)))
-    bound = bound_of(tiny(), jax.random.key(0), grid, 4000)
+    bound = bound_of(tiny(rank=rank), jax.random.key(0), grid, 4000)
     total = jnp.exp(bound).sum()
     assert 0.3 < total < 1.0 + 1e-2
 

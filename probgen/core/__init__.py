@@ -9,7 +9,7 @@ from probgen.core.numerics import as_float, log1mexp, logmeanexp
 from probgen.core.programs import evaluating, from_params, module, random_module
 from probgen.core.recipes import Recipe, recipe
 from probgen.core.sizes import check_sizes
-from probgen.core.vectorize import map_batch, row_number, split_key, vectorize
+from probgen.core.vectorize import map_batch, mapped_rows, row_number, split_key, vectorize
 
 __all__ = [
     "Contextual",
@@ -36,6 +36,7 @@ __all__ = [
     "log1mexp",
     "logmeanexp",
     "map_batch",
+    "mapped_rows",
     "module",
     "partition",
     "random_module",

@@ -1,5 +1,6 @@
 """From one event to batches, by nested `vmap` (never by reshaping, which gathers sharded axes)."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -35,6 +36,16 @@ def row_number() -> Array:
     for index in _row_axes():  # the golden ratio spreads the rows of all axes evenly, so that none coincide
         number = number * jnp.uint32(0x9E3779B1) + index.astype(jnp.uint32)
     return number
+
+
+def mapped_rows() -> int:
+    """Over how many rows `vectorize` and `map_batch` are mapping here: what one row takes in memory, they all do.
+
+    >>> import jax.numpy as jnp
+    >>> vectorize(lambda x: mapped_rows() + 0 * x, 0)(jnp.zeros((2, 3), int)).tolist()
+    [[6, 6, 6], [6, 6, 6]]
+    """
+    return math.prod(lax.axis_size(_row_axis(depth)) for depth in range(len(_row_axes())))
 
 
 def vectorize(function: Callable[[Array], Any], ndims: int) -> Callable[[Array], Any]:

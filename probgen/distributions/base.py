@@ -1,6 +1,7 @@
 """The base of all distributions: numpyro's, with sorted named fields, live batch shapes, and exact ≠ bound."""
 
 import copy
+import math
 from typing import Any, ClassVar, Self
 
 import jax
@@ -16,6 +17,7 @@ from probgen.bijectors.support import UnknownSupport
 from probgen.core import Recipe, logmeanexp, map_batch, split_key
 from probgen.distributions.closed_forms import ClosedForms
 from probgen.distributions.plain import hold, release
+from probgen.distributions.rows import map_particles
 from probgen.distributions.wrappers import Wrapping
 
 
@@ -170,7 +172,10 @@ class Distribution(ClosedForms, Wrapping):
         return self.log_prob(value) if self.exact else logmeanexp(self.log_weights(key, value, num_particles))
 
     def log_weights(self, key: Array, value: Array, num_particles: int) -> Array:
-        """log w_k, [num_particles, *sample, *batch]: the logarithms of unbiased estimates of p(value)."""
+        """log w_k, [num_particles, *sample, *batch]: the logarithms of unbiased estimates of p(value).
+
+        Many particles are drawn in blocks: memory, that of the gradient too, grows by these numbers alone.
+        """
         value = self._as_events(value)
         if 0 in self._lead(value):
             return jnp.zeros((num_particles, *self._lead(value)))
@@ -187,7 +192,9 @@ class Distribution(ClosedForms, Wrapping):
                 return one(self, key, value)
             return map_batch(one, self, added, (split_key(key, lead), value), (0, event_ndims))
 
-        return jax.vmap(particle)(split_key(key, (num_particles,)))
+        rows = jnp.broadcast_shapes(value.shape[: value.ndim - self.event_dim], self.batch_shape)
+        size = math.prod((*rows, *self.event_shape))
+        return map_particles(particle, (split_key(key, (num_particles,)),), size)
 
     def sample(self, key: Array | None, sample_shape: tuple[int, ...] = ()) -> Array:
         """Draws of shape [*sample_shape, *batch_shape, *event_shape]."""

@@ -10,6 +10,7 @@ from numpyro.distributions import constraints
 
 from probgen.core import recipe
 from probgen.distributions.model import Model
+from probgen.distributions.rows import block_size, sum_over_rows
 
 
 class Mixture(Model):
@@ -112,13 +113,22 @@ class CategoricalMixture(Mixture):
         return -jnp.sum(jnp.exp(log_theta) * log_theta)
 
     def em_step(self, x: Array, smoothing: float = 0.1, shrinkage: float = 0.0) -> "CategoricalMixture":
-        """One step of expectation–maximization on rows [N, *event_shape], with the pseudo-rows that `EM` explains."""
-        responsibilities = jax.nn.softmax(jax.vmap(self.log_joint)(x))
-        one_hot = jax.nn.one_hot(x.reshape(len(x), -1), self.levels)
-        counts = jnp.einsum("nk,ndl->kdl", responsibilities, one_hot) + smoothing + shrinkage * one_hot.mean(0)
-        weights = responsibilities.sum(0) + 1.0
-        log_theta = jnp.log(counts).reshape(self.position_logits.shape)
-        return self.replace(logits=jnp.log(weights), position_logits=log_theta - log_theta.mean(-1, keepdims=True))
+        """One step of expectation–maximization on rows [N, *event_shape], with the pseudo-rows that `EM` explains.
+
+        Block by block, so that memory does not grow with the rows.
+        """
+
+        def count(rows: Array) -> tuple[Array, Array, Array]:
+            responsibilities = jax.nn.softmax(jax.vmap(self.log_joint)(rows))
+            one_hot = jax.nn.one_hot(rows.reshape(len(rows), -1), self.levels)
+            return responsibilities.sum(0), jnp.einsum("nk,ndl->kdl", responsibilities, one_hot), one_hot.sum(0)
+
+        size = math.prod(self.event_shape) * max(len(self.logits), self.levels)
+        weights, counts, of_all = sum_over_rows(count, (jnp.asarray(x),), block_size(size))
+        log_theta = jnp.log(counts + smoothing + shrinkage * of_all / len(x)).reshape(self.position_logits.shape)
+        return self.replace(
+            logits=jnp.log(weights + 1.0), position_logits=log_theta - log_theta.mean(-1, keepdims=True)
+        )
 
 
 class EM(Model):

@@ -1,4 +1,4 @@
-"""Sums over many rows, block by block, so that memory does not grow with their number."""
+"""Many rows or particles, block by block, so that memory does not grow with their number."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from probgen.core import mapped_rows
+
 _BLOCK_NUMBERS = 1 << 22  # of the largest array that a block makes: 16 MB in float32
+_NUMBERS, _FEWEST = 64, 8
 
 
 def block_size(numbers_per_row: int) -> int:
@@ -32,3 +35,20 @@ def sum_over_rows(function: Callable[..., Any], rows: tuple[Array, ...], size: i
     add = lambda a, b: jax.tree.map(jnp.add, a, b)
     summed, _ = lax.scan(lambda so_far, block: (add(so_far, function(*block)), None), zero, blocks)
     return summed if total is None else add(summed, total)
+
+
+def map_particles(function: Callable[..., Array], particles: tuple[Array, ...], value_size: int) -> Array:
+    """`function` of each particle, stacked: all at once where they are few, else block by block.
+
+    The gradient computes each block again, so that its memory does not grow with the particles either. A block holds
+    64 numbers for each of the values that a particle sees (those of levels, or of a hidden layer), or 8 particles.
+
+    >>> import jax.numpy as jnp
+    >>> map_particles(lambda a, b: a + b, (jnp.arange(3), jnp.ones(3)), 1 << 30)
+    Array([1., 2., 3.], dtype=float32)
+    """
+    size = max(_FEWEST, block_size(_NUMBERS * value_size * mapped_rows()))
+    if len(particles[0]) <= size:
+        return jax.vmap(function)(*particles)
+    one = jax.checkpoint(lambda particle: function(*particle))
+    return lax.map(one, particles, batch_size=size)

@@ -4,7 +4,7 @@ from probgen.networks.attention import Transformer
 from probgen.networks.convolution import CausalConvolution
 from probgen.networks.dropout import Dropout
 from probgen.networks.gated_pixel_cnn import GatedPixelCNN
-from probgen.networks.levels import Pixels
+from probgen.networks.levels import LevelFeatures, Pixels
 from probgen.networks.masked import MADE
 from probgen.networks.mlp import MLP, Linear
 from probgen.networks.pixel_cnn import PixelCNN
@@ -14,14 +14,15 @@ from probgen.networks.time import NoiseEmbedding, ResidualMLP
 from probgen.networks.wavenet import WaveNet
 
 __all__ = [
-    "GRU",
-    "MADE",
-    "MLP",
     "CausalConvolution",
     "Dropout",
     "Embedding",
+    "GRU",
     "GatedPixelCNN",
+    "LevelFeatures",
     "Linear",
+    "MADE",
+    "MLP",
     "NoiseEmbedding",
     "PixelCNN",
     "Pixels",

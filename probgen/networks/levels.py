@@ -1,11 +1,12 @@
-"""Networks on integer events."""
+"""Networks on integer events, and of logits for their levels."""
 
 from typing import Any
 
 import equinox as eqx
+import jax.numpy as jnp
 from jax import Array
 
-from probgen.core import sequential
+from probgen.core import check_sizes, sequential
 from probgen.networks.dropout import Dropout, refuse_dropout
 
 
@@ -51,3 +52,34 @@ class Pixels(eqx.Module):
     def step(self, cache: Any, value: Array, i: Array) -> tuple[Any, Array]:
         """One step of the network's."""
         return self.network.step(cache, self._spread(value), i)
+
+
+class LevelFeatures(eqx.Module):
+    """Logits of many levels at every place, out of few numbers of a network: a last layer that all places share.
+
+        F_dk = b_dk + Σ_r G_dr B_rk,   B_rk = cos(π r (k + ½) / L) at the start, r = 1..R
+
+    A layer from a width W to all D·L logits has W·D·L weights; here it is W·D·R, and (R + D) L more. All of G, B and b
+    are learned.
+
+    Args: `network`: anything → D·R numbers G; `size` D; `levels` L; `rank` R.
+
+    References: that of low rank as in Breaking the Softmax Bottleneck (Yang et al. 2018), arXiv:1711.03953, section 2.
+
+    >>> LevelFeatures(lambda x: x, size=2, levels=5, rank=3)(jnp.zeros(6)).shape
+    (10,)
+    """
+
+    network: Any
+    basis: Array
+    bias: Array
+
+    def __init__(self, network: Any, *, size: int, levels: int, rank: int):
+        check_sizes(size=size, levels=levels, rank=rank)
+        self.network, self.bias = network, jnp.zeros((size, levels))
+        self.basis = jnp.cos(jnp.pi / levels * jnp.arange(1, rank + 1)[:, None] * (jnp.arange(levels) + 0.5))
+
+    def __call__(self, *args: Array) -> Array:
+        """The logits of one event, [D·L]."""
+        features = self.network(*args).reshape(len(self.bias), -1)
+        return (features @ self.basis + self.bias).ravel()

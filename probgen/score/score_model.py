@@ -9,6 +9,7 @@ from numpyro.distributions import constraints
 
 from probgen.core import map_batch, split_key
 from probgen.distributions import Model
+from probgen.distributions.rows import map_particles
 from probgen.score.denoiser import Denoiser, LevelDenoiser, level_values
 from probgen.score.sampler import Ancestral, Sampler
 from probgen.score.sde import VP, coefficients
@@ -86,8 +87,8 @@ class ScoreModel(Model):
         shift = (jax.random.uniform(time_key) + jnp.arange(rows).reshape(lead) / max(1, rows)) % 1.0
         t = (jnp.arange(num_particles).reshape(-1, *[1] * len(lead)) + shift) / num_particles
         bound = lambda _, k, t, x: self.bound_event(k, t, x)
-        keys = split_key(noise_key, t.shape)
-        return jnp.mean(map_batch(bound, None, (), (keys, t, value), (0, 0, self.event_dim)), 0)
+        particle = lambda keys, t: map_batch(bound, None, (), (keys, t, value), (0, 0, self.event_dim))
+        return jnp.mean(map_particles(particle, (split_key(noise_key, t.shape), t), value.size), 0)
 
     def bound_event(self, key: Array, t: Array, x: Array) -> Array:
         """The bound of one event with its diffusion term at the time t; uniform t makes it unbiased."""

@@ -1,12 +1,13 @@
 """The recipe of a score model with a variance-preserving SDE."""
 
 import math
+from typing import Any
 
 from jax import Array
 
 from probgen.core import recipe
 from probgen.distributions import ConditionalModel
-from probgen.networks import NoiseEmbedding, ResidualMLP
+from probgen.networks import LevelFeatures, NoiseEmbedding, ResidualMLP
 from probgen.score.denoiser import LevelDenoiser, RealDenoiser
 from probgen.score.sampler import Ancestral
 from probgen.score.score_model import ScoreModel
@@ -20,6 +21,7 @@ def vp_score(
     levels: int | None = None,
     width: int = 256,
     depth: int = 3,
+    rank: int = 32,
     dropout: float = 0.0,
     scale: float = 1.0,
     log_snr: tuple[float, float] = (7.0, -7.0),
@@ -32,8 +34,10 @@ def vp_score(
         dx = f(t) x dt + g(t) dw,   λ(t) from λ_max to λ_min linearly;   x̂ of a `LevelDenoiser` or `RealDenoiser`
 
     Args: `event_shape`; `levels` L of integers 0..L−1, None for reals; `width`, `depth` and `dropout` of the network;
-    `scale`: the standard deviation of (centred) real data; `log_snr` (λ_max, λ_min); `steps` of the sampler; with
-    `context_dim` a `ConditionalModel`. Raises ValueError where `levels` < 2 or `scale` ≤ 0.
+    `rank`: more levels than that are logits of so many features a position (`networks.LevelFeatures`), so that
+    the parameters do not grow with `width` · D · L; `scale`: the standard deviation of (centred) real data; `log_snr`
+    (λ_max, λ_min); `steps` of the sampler; with `context_dim` a `ConditionalModel`. Raises ValueError where `levels` <
+    2, `rank` < 1 or `scale` ≤ 0.
 
     References: Score-Based Generative Modeling through SDEs (Song et al. 2021), arXiv:2011.13456; Variational Diffusion
     Models (Kingma, Salimans, Poole, Ho 2021), arXiv:2107.00630.
@@ -45,19 +49,23 @@ def vp_score(
     """
     if levels is not None and levels < 2:
         raise ValueError(f"levels: expected at least 2, got {levels}")
+    if rank < 1:
+        raise ValueError(f"rank: expected at least 1, got {rank}")
     if not scale > 0:
         raise ValueError(f"scale: expected a positive standard deviation, got {scale}")
     embedding = NoiseEmbedding(reach=max(abs(end) for end in log_snr))
     size = math.prod(event_shape)
-    network = ResidualMLP(
+    network: Any = ResidualMLP(
         size,
-        size * (levels or 1),
+        size * min(levels or 1, rank),
         context_dim=embedding.dim + (context_dim or 0),
         width=width,
         depth=depth,
         dropout=dropout,
         key=key,
     )
+    if levels is not None and levels > rank:
+        network = LevelFeatures(network, size=size, levels=levels, rank=rank)
     denoiser = (
         RealDenoiser(network, embedding, scale=scale, context_dim=context_dim)
         if levels is None

@@ -1,0 +1,81 @@
+"""Memory does not grow with particles, rows or levels, as the compiler counts it; and the numbers stay the same."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import probgen
+from probgen.core import count_parameters
+from probgen.distributions import EM, mixture, rows
+from probgen.flows import discrete_real_nvp
+from probgen.latent import vae
+from probgen.score import vp_score
+
+KEY = jax.random.key(0)
+
+
+def working_bytes(function, *args):
+    """What a compiled function needs beside its arguments and results."""
+    return jax.jit(function).lower(*args).compile().memory_analysis().temp_size_in_bytes
+
+
+def test_em_counts_in_blocks():
+    model, step = mixture((64,), 64, components=4, key=KEY), lambda em, x: em.update(x, KEY)
+    of_rows = lambda n: working_bytes(step, EM(model, shrinkage=2.0), jax.ShapeDtypeStruct((n, 64), jnp.int32))
+    block = rows.block_size(64 * 64)
+    assert of_rows(20 * block) < 1.2 * of_rows(2 * block)
+
+
+@pytest.mark.parametrize("count", [7, 1024, 2500])
+def test_em_steps_are_those_of_all_rows_at_once(count):
+    """Rows fewer than a block, a whole one, and two and a half."""
+    start = mixture((64, 1), 64, components=4, key=KEY)
+    x = jax.random.randint(jax.random.key(1), (count, 64, 1), 0, 64)
+    new = start.em_step(x, 0.3, 2.0)
+    joint = np.asarray(jax.vmap(start.log_joint)(x), np.float64)
+    r = np.exp(joint - np.logaddexp.reduce(joint, 1)[:, None])
+    one_hot = np.eye(64)[np.asarray(x)[..., 0]]
+    counts = np.einsum("nk,ndl->kdl", r, one_hot, optimize=True) + 0.3 + 2.0 * one_hot.mean(0)
+    np.testing.assert_allclose(new.logits, np.log(r.sum(0) + 1), rtol=1e-5)
+    theta = (counts / counts.sum(-1, keepdims=True))[:, :, None]
+    np.testing.assert_allclose(jax.nn.softmax(new.position_logits), theta, rtol=1e-4)
+
+
+# -- particles
+
+MODELS = {
+    "conditional vae": lambda: vae((8,), 4, latent_dim=2, hidden=(64,), context_dim=1, key=KEY)(jnp.ones((3, 1))),
+    "vaes of a batch": lambda: jax.vmap(lambda k: vae((8,), 4, latent_dim=2, hidden=(64,), key=k))(
+        jax.random.split(KEY, 3)
+    ),
+    "dequantized flow": lambda: discrete_real_nvp((8,), 4, layers=1, hidden=(64,), key=KEY),
+    "score": lambda: vp_score((8,), levels=4, width=64, depth=1, key=KEY),
+}
+X = jnp.arange(24).reshape(3, 8) % 4
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_bounds_of_many_particles(name, monkeypatch):
+    """And their gradients, which are those of all particles at once."""
+    params, rest = probgen.partition(MODELS[name]())
+    params = {path: leaf + 0.1 for path, leaf in params.items()}
+
+    def compiled():
+        loss = lambda params, key: probgen.combine(params, rest).log_prob_bound(key, X, 260).sum()
+        return jax.jit(jax.value_and_grad(loss)).lower(params, KEY).compile()
+
+    at_once = compiled()
+    monkeypatch.setattr(rows, "_BLOCK_NUMBERS", 64 * X.size * 20)  # 20 particles of all rows to a block
+    blocks = compiled()
+    for found, wanted in zip(jax.tree.leaves(blocks(params, KEY)), jax.tree.leaves(at_once(params, KEY)), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=2e-4, atol=2e-3)
+    # 13 times, but for the keys, the weights, and the parameters' gradient
+    assert 5 * blocks.memory_analysis().temp_size_in_bytes < at_once.memory_analysis().temp_size_in_bytes
+
+
+def test_parameters_of_a_score_model_of_many_levels():
+    """A layer from the width to 16 · 16 · 256 logits had 16.8 million."""
+    count = lambda levels: count_parameters(vp_score((16, 16), levels=levels, depth=1, key=KEY))
+    assert count(256) < 3e6
+    assert count(1024) - count(256) == (1024 - 256) * (16 * 16 + 32)  # biases and features; no width in it
