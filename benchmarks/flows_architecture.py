@@ -12,11 +12,12 @@ PEERS = ("flowjax", "zuko", "nflows")
 
 
 class Architecture(NamedTuple):
-    """`layers` of one kind on vectors of `dim` numbers: conditioners of two hidden layers of 256 units with relu."""
+    """`layers` of one kind on vectors of `dim` numbers: conditioners of `hidden` widths, all equal, with relu."""
 
     kind: str
     dim: int
     layers: int
+    hidden: tuple[int, ...] = HIDDEN
 
     @property
     def coupling(self) -> bool:
@@ -36,7 +37,7 @@ class Architecture(NamedTuple):
         return inputs, outputs * (3 * BINS - 1 if self.spline else 2)
 
     def __str__(self) -> str:
-        return f"{self.kind}, D = {self.dim}, {self.layers} layers of {'×'.join(map(str, HIDDEN))}"
+        return f"{self.kind}, D = {self.dim}, {self.layers} layers of {'×'.join(map(str, self.hidden))}"
 
 
 class Contender(NamedTuple):

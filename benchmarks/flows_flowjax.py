@@ -19,7 +19,7 @@ import paramax
 from flowjax.train.losses import MaximumLikelihoodLoss
 from flowjax.train.train_utils import step as their_step
 from flowjax.utils import get_ravelled_pytree_constructor
-from flows_architecture import BATCH, BINS, BOUND, HIDDEN, Architecture, Contender
+from flows_architecture import BATCH, BINS, BOUND, Architecture, Contender
 from flows_jax import OPTIMIZER, hand_written_step
 from jax import Array
 
@@ -44,8 +44,8 @@ def flow(architecture: Architecture, key: Array) -> Any:
         base_dist=flowjax.distributions.Normal(jnp.zeros(architecture.dim)),
         transformer=spline() if architecture.spline else None,  # None: affine
         flow_layers=architecture.layers,
-        nn_width=HIDDEN[0],
-        nn_depth=len(HIDDEN),
+        nn_width=architecture.hidden[0],
+        nn_depth=len(architecture.hidden),
     )
 
 

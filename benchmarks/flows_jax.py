@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flows_architecture import BATCH, BINS, BOUND, HIDDEN, RATE, Architecture, Contender
+from flows_architecture import BATCH, BINS, BOUND, RATE, Architecture, Contender
 from jax import Array
 
 import probgen
@@ -52,7 +52,7 @@ def probgen_flow(architecture: Architecture, key: Array) -> Any:
     """The recipe as a user calls it."""
     spline = {"bins": BINS, "interval": (-BOUND, BOUND)} if architecture.spline else {}
     recipe = RECIPES[architecture.kind]
-    return recipe(architecture.dim, layers=architecture.layers, hidden=HIDDEN, key=key, **spline)
+    return recipe(architecture.dim, layers=architecture.layers, hidden=architecture.hidden, key=key, **spline)
 
 
 def probgen_step(architecture: Architecture, batches: Sequence[np.ndarray], key: Array) -> Contender:
@@ -72,7 +72,7 @@ def networks_step(architecture: Architecture, batches: Sequence[np.ndarray], key
     the last output, since a flow's layers cannot run side by side either.
     """
     inputs, outputs = architecture.sizes
-    build = lambda key: MLP(inputs, outputs, hidden=HIDDEN, activation=jax.nn.relu, key=key)
+    build = lambda key: MLP(inputs, outputs, hidden=architecture.hidden, activation=jax.nn.relu, key=key)
     networks = [build(key) for key in jax.random.split(key, architecture.layers)]
     params, rest = probgen.partition(networks)
 

@@ -18,14 +18,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from flows_architecture import BATCH, BINS, BOUND, HIDDEN, RATE, Architecture, Contender
+from flows_architecture import BATCH, BINS, BOUND, RATE, Architecture, Contender
 
 Call = Callable[[], Any]
 
 
-def flow(peer: str, architecture: Architecture) -> tuple[torch.nn.Module, Callable[[Any], Any], Callable[[int], Any]]:
+def flow(
+    peer: str, architecture: Architecture, *, seed: int = 0
+) -> tuple[torch.nn.Module, Callable[[Any], Any], Callable[[int], Any]]:
     """(module, log_prob, sample)."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     if peer == "zuko":
         module = _zuko(architecture)
         return module, lambda x: module().log_prob(x), lambda n: module().sample((n,))
@@ -42,7 +44,7 @@ def _zuko(a: Architecture) -> torch.nn.Module:
         univariate = functools.partial(zuko.transforms.MonotonicRQSTransform, bound=BOUND)
         transformer = {"univariate": univariate, "shapes": [(BINS,), (BINS,), (BINS - 1,)]}
     recipe = zuko.flows.NICE if a.coupling else zuko.flows.MAF
-    return recipe(a.dim, transforms=a.layers, hidden_features=HIDDEN, **transformer)
+    return recipe(a.dim, transforms=a.layers, hidden_features=a.hidden, **transformer)
 
 
 def _nflows(a: Architecture) -> torch.nn.Module:
@@ -58,26 +60,27 @@ def _nflows(a: Architecture) -> torch.nn.Module:
             transforms.PiecewiseRationalQuadraticCouplingTransform if a.spline else transforms.AffineCouplingTransform
         )
         masks = [[i % 2 == n % 2 for i in range(a.dim)] for n in range(a.layers)]
-        layers = [kind(torch.tensor(mask).int(), _conditioner, **spline) for mask in masks]
+        conditioner = functools.partial(_conditioner, hidden=a.hidden)
+        layers = [kind(torch.tensor(mask).int(), conditioner, **spline) for mask in masks]
     else:
         spline_kind = transforms.MaskedPiecewiseRationalQuadraticAutoregressiveTransform
         kind = spline_kind if a.spline else transforms.MaskedAffineAutoregressiveTransform
-        one = lambda: kind(a.dim, HIDDEN[0], num_blocks=len(HIDDEN) - 1, use_residual_blocks=False, **spline)
+        one = lambda: kind(a.dim, a.hidden[0], num_blocks=len(a.hidden) - 1, use_residual_blocks=False, **spline)
         layers = [layer for _ in range(a.layers) for layer in (one(), transforms.ReversePermutation(a.dim))]
     return Flow(transforms.CompositeTransform(layers), StandardNormal([a.dim]))
 
 
-def _conditioner(inputs: int, outputs: int) -> torch.nn.Module:
+def _conditioner(inputs: int, outputs: int, *, hidden: Sequence[int]) -> torch.nn.Module:
     """nflows' MLP in the place of its residual net: told of a context that is None, and asked for its width."""
     from nflows.nn.nets import MLP
 
     class Conditioner(MLP):
-        hidden_features = HIDDEN[0]
+        hidden_features = hidden[0]
 
         def forward(self, inputs: Any, context: None = None) -> Any:
             return super().forward(inputs)
 
-    return Conditioner([inputs], [outputs], list(HIDDEN))
+    return Conditioner([inputs], [outputs], list(hidden))
 
 
 def _step(module: torch.nn.Module, loss: Callable[[Any], Any], batches: Sequence[np.ndarray]) -> Call:

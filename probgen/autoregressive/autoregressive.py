@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import equinox as eqx
 import jax
@@ -17,7 +17,8 @@ from probgen.autoregressive.partial import Completion, Conditioned
 from probgen.autoregressive.sampling import Draw, Drawn, Prefix, step_by_step
 from probgen.core import Contextual, vectorize
 from probgen.distributions import ConditionalModel, Model
-from probgen.distributions.heads import Head
+from probgen.distributions.heads import BernoulliHead, CategoricalHead, Head
+from probgen.networks import with_output_bias
 
 
 def sizes_of(event_shape: Sequence[int]) -> tuple[int, ...]:
@@ -136,6 +137,14 @@ class Autoregressive(Model):
                 "so the conditional is no product of this model's; it takes an order-agnostic one, trained over orders"
             )
         return count
+
+    def initialized(self, batch: Array, context: Array | None = None) -> Self:
+        """As `distributions.initialize` says, whatever the contexts."""
+        if not isinstance(self.head, BernoulliHead | CategoricalHead):
+            raise ValueError(f"head: expected a Bernoulli or categorical one, got a {type(self.head).__name__}")
+        values, head = jax.vmap(self.in_order)(self._as_events(batch)), self.head
+        raw = lambda places: head.raw_of(values.reshape(-1, places))
+        return self.replace(network=with_output_bias(self.network, raw))
 
     # -- one event
 

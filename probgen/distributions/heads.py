@@ -103,6 +103,11 @@ class BernoulliHead(eqx.Module):
         """Bernoullis of batch shape [...] from [..., 1]."""
         return differentiable(dist.Bernoulli(logits=raw[..., 0]))
 
+    def raw_of(self, x: Array) -> Array:
+        """Raw numbers [..., 1] of the frequencies in rows x [N, ...], smoothed as `CategoricalHead.raw_of` does."""
+        logs = CategoricalHead(2).raw_of(x)
+        return logs[..., 1:] - logs[..., :1]
+
 
 class CategoricalHead(eqx.Module):
     """Categorical over 0..levels−1 with logits raw.
@@ -122,6 +127,18 @@ class CategoricalHead(eqx.Module):
     def __call__(self, raw: Array) -> dist.Distribution:
         """Categoricals of batch shape [...] from [..., levels]."""
         return IntegerCategorical(raw)
+
+    def raw_of(self, x: Array) -> Array:
+        """Raw numbers [..., levels] of the frequencies in rows x [N, ...]: log (n_l + ½) / (N + levels / 2).
+
+        References: The Performance of Universal Encoding (Krichevsky, Trofimov 1981).
+
+        >>> import jax.numpy as jnp
+        >>> jnp.exp(CategoricalHead(2).raw_of(jnp.array([0, 0, 1]))).tolist()
+        [0.625, 0.375]
+        """
+        counts = jnp.stack([jnp.sum(x == level, 0) for level in range(self.levels)], -1)
+        return jnp.log((counts + 0.5) / (len(x) + self.levels / 2))
 
 
 class DiscretizedLogisticHead(eqx.Module):

@@ -105,6 +105,16 @@ class Transformed(Distribution):
     def _icdf(self, q: Array) -> Array:
         return push_forward.icdf(self, q)
 
+    def initialized(self, batch: Array, context: Array | None = None) -> "Transformed":
+        """As `initialize` says."""
+        bijector, z = self.bijector.initialize(jnp.asarray(batch, float), inverse=True, context=context)
+        if not isinstance(z, jax.core.Tracer) and not np.all(np.isfinite(z)):
+            raise ValueError(
+                "batch: expected finite events within the support, got some that the inverse sends to no number"
+            )
+        base = self.base.initialized(z, context) if isinstance(self.base, Transformed) else self.base
+        return self.replace(base=base, bijector=bijector)
+
     def _sample(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
         return self._sample_and_log_prob(key, sample_shape)[0]
 
@@ -116,20 +126,25 @@ class Transformed(Distribution):
         return x, log_prob - self._sum(log_det)
 
 
-Flow = TypeVar("Flow", "Transformed", ConditionalModel)
+M = TypeVar("M", bound=Distribution | ConditionalModel)
 
 
-def initialize(model: Flow, batch: Array, context: Array | None = None) -> Flow:
-    """The model with its data-dependent layers (`ActNorm`) set from a batch; call it once, before training.
+def initialize(model: M, batch: Array, context: Array | None = None) -> M:
+    """The model with what can be set from a batch of data set; call it once, before training.
 
-    The batch goes through the bijector in the density direction, x → z, and each such layer sets itself so that what
-    leaves it has mean 0 and standard deviation 1 by coordinate. A flow that is the base of another is set as well.
+    Of a flow those are its data-dependent layers (`ActNorm`): the batch goes through the bijector in the density
+    direction, x → z, and each such layer sets itself so that what leaves it has mean 0 and standard deviation 1 by
+    coordinate. A flow that is the base of another is set as well. Of an `Autoregressive` model of integers they are the
+    last biases of its network: it starts near the histogram of every number (of every channel, or of all numbers,
+    where its places share weights), in place of learning it first.
 
-    Args: `model`: a `Transformed`, or a `ConditionalModel` of one; `batch` [N, *event]: data, enough for means and
-    standard deviations; `context` [N, *context]: of each row, for conditionals. Raises ValueError where the shapes are
-    others, or where the batch is not finite or lies outside the support.
+    Args: `model`: a `Transformed`, an `Autoregressive` with a Bernoulli or categorical head on one of our networks, or
+    a `ConditionalModel` of one; `batch` [N, *event]: data, enough for means and standard deviations, or frequencies;
+    `context` [N, *context]: of each row, for conditionals. Raises ValueError where the model or the shapes are others,
+    or where the batch is not finite or lies outside the support.
 
-    References: Glow: Generative Flow with Invertible 1×1 Convolutions (Kingma, Dhariwal 2018), arXiv:1807.03039.
+    References: Glow: Generative Flow with Invertible 1×1 Convolutions (Kingma, Dhariwal 2018), arXiv:1807.03039; biases
+    of the last layer: Neural Networks for Pattern Recognition (Bishop 1995).
 
     >>> import jax, jax.numpy as jnp
     >>> from probgen.bijectors import ActNorm
@@ -138,24 +153,16 @@ def initialize(model: Flow, batch: Array, context: Array | None = None) -> Flow:
     >>> flow.bijector.shift, jnp.exp(flow.bijector.log_scale)
     (Array([ 2., 20.], dtype=float32), Array([ 1., 10.], dtype=float32))
     """
+    inner: Any = model.model if isinstance(model, ConditionalModel) else model
+    if not hasattr(inner, "initialized"):
+        what = "a Transformed, an Autoregressive or a ConditionalModel of one"
+        raise ValueError(f"model: expected {what}, got a {type(inner).__name__}")
     if isinstance(model, ConditionalModel):
         want = (len(batch), *model.context_shape)
         if context is None or jnp.shape(context) != want:
             raise ValueError(f"context: expected shape {want}, got {None if context is None else jnp.shape(context)}")
-        return cast(Flow, dataclasses.replace(model, model=initialize(_transformed(model.model), batch, context)))
-    model, batch = _transformed(model), jnp.asarray(batch, float)
-    if batch.ndim != model.event_dim + 1 or batch.shape[1:] != model.event_shape or not len(batch):
-        raise ValueError(f"batch: expected shape [N, {', '.join(map(str, model.event_shape))}], got {batch.shape}")
-    bijector, z = model.bijector.initialize(batch, inverse=True, context=context)
-    if not isinstance(z, jax.core.Tracer) and not np.all(np.isfinite(z)):
-        raise ValueError(
-            "batch: expected finite events within the support, got some that the inverse sends to no number"
-        )
-    base = initialize(model.base, z, context) if isinstance(model.base, Transformed) else model.base
-    return cast(Flow, model.replace(base=base, bijector=bijector))
-
-
-def _transformed(model: Any) -> Transformed:
-    if not isinstance(model, Transformed):
-        raise ValueError(f"model: expected a Transformed or a ConditionalModel of one, got a {type(model).__name__}")
-    return model
+    batch = jnp.asarray(batch)
+    if batch.ndim != inner.event_dim + 1 or batch.shape[1:] != inner.event_shape or not len(batch):
+        raise ValueError(f"batch: expected shape [N, {', '.join(map(str, inner.event_shape))}], got {batch.shape}")
+    new = inner.initialized(batch, context)
+    return cast(M, dataclasses.replace(model, model=new) if isinstance(model, ConditionalModel) else new)

@@ -7,6 +7,7 @@ from probgen.networks.gated_pixel_cnn import GatedPixelCNN
 from probgen.networks.levels import LevelFeatures, Pixels
 from probgen.networks.masked import MADE
 from probgen.networks.mlp import MLP, Linear
+from probgen.networks.outputs import with_output_bias
 from probgen.networks.pixel_cnn import PixelCNN
 from probgen.networks.recurrent import GRU
 from probgen.networks.sequences import Embedding
@@ -29,4 +30,5 @@ __all__ = [
     "ResidualMLP",
     "Transformer",
     "WaveNet",
+    "with_output_bias",
 ]

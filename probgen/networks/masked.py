@@ -3,7 +3,6 @@
 import copy
 import functools
 import itertools
-import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -16,7 +15,7 @@ from jax import Array
 from probgen.core import Dependence
 from probgen.networks.dropout import Dropout, refuse_dropout
 from probgen.networks.masked_steps import MaskedSteps
-from probgen.networks.mlp import Linear, check_hidden
+from probgen.networks.mlp import Linear, check_hidden, dense_layers, spread
 
 BLOCK = 256  # rows of a masked matrix that are multiplied at once, by the columns that any sees; less does not pay
 
@@ -84,13 +83,10 @@ class MADE(eqx.Module):
             order = Dependence.in_order(range(dim) if order is None else order)
         if order.dim != dim:
             raise ValueError(f"order: expected {dim} variables, got {order.dim}")
-        sizes, scales = (dim, *hidden, num_params * dim), [math.sqrt(2.0)] * len(hidden) + [out_scale]
-        *keys, context_key = jax.random.split(key, len(sizes))
-        self.layers = tuple(
-            Linear(i, o, scale=s, key=k) for i, o, s, k in zip(sizes[:-1], sizes[1:], scales, keys, strict=True)
-        )
-        self.context = Linear(context_dim, sizes[1], key=context_key) if context_dim else None
-        direct_key = jax.random.fold_in(context_key, 0)
+        layers_key, context_key, direct_key = jax.random.split(key, 3)
+        sizes = dim, *hidden, num_params * dim
+        self.layers = dense_layers(sizes, out_scale=out_scale, key=layers_key)
+        self.context = spread(context_dim, sizes[1], key=context_key) if context_dim else None
         self.direct = Linear(dim, num_params * dim, scale=out_scale, key=direct_key).weight if direct else None
         self.dependence, self.num_params = order, int(num_params)
         self.dropout, self.activation = Dropout(dropout), activation

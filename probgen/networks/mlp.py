@@ -24,7 +24,7 @@ class Linear(eqx.Module):
     bias: Array
 
     def __init__(self, in_dim: int, out_dim: int, *, scale: float = 1.0, key: Array):
-        self.weight = _normal(key, (out_dim, in_dim)) * (scale / math.sqrt(max(in_dim, 1)))
+        self.weight = _drawn(jax.random.normal, key, (out_dim, in_dim)) * (scale / math.sqrt(max(in_dim, 1)))
         self.bias = jnp.zeros(out_dim)
 
     def __call__(self, x: Array) -> Array:
@@ -32,16 +32,42 @@ class Linear(eqx.Module):
         return self.weight @ x + self.bias
 
 
+def spread(in_dim: int, out_dim: int, *, key: Array) -> Linear:
+    """A hidden layer at the start: W, b ~ Uniform(−1/√in_dim, 1/√in_dim), of standard deviation 1/√(3 in_dim).
+
+    The rule of PyTorch's and Equinox's layers. Its variance is a third of that of Efficient BackProp (LeCun, Bottou,
+    Orr, Müller 1998) and a sixth of that of He, Zhang, Ren, Sun 2015, arXiv:1502.01852, which keeps signals as large
+    through many layers of rectifiers. Conditioners have two or three: at He's scale flows fit worse and overfit small
+    tables sooner. The biases let units bend at different places where the inputs are few.
+
+    >>> import jax, jax.numpy as jnp
+    >>> layer = spread(4, 100, key=jax.random.key(0))
+    >>> bool(jnp.abs(layer.weight).max() <= 0.5), bool(jnp.abs(layer.bias).max() <= 0.5)
+    (True, True)
+    """
+    layer = Linear(in_dim, out_dim, scale=0.0, key=key)
+    numbers = _drawn(jax.random.uniform, key, (out_dim, in_dim + 1)) * 2.0 - 1.0
+    numbers = numbers / math.sqrt(max(in_dim, 1))
+    return eqx.tree_at(lambda layer: (layer.weight, layer.bias), layer, (numbers[:, :-1], numbers[:, -1]))
+
+
+def dense_layers(sizes: Sequence[int], *, out_scale: float, key: Array) -> tuple[Linear, ...]:
+    """The layers between these widths at the start: hidden ones `spread`, the last of `out_scale`, its biases 0."""
+    *hidden, last = jax.random.split(key, len(sizes) - 1)
+    layers = [spread(i, o, key=k) for i, o, k in zip(sizes[:-2], sizes[1:-1], hidden, strict=True)]
+    return (*layers, Linear(sizes[-2], sizes[-1], scale=out_scale, key=last))
+
+
 def each(linear: Linear, x: Array) -> Array:
     """A dense layer at every place, [..., in] → [..., out]."""
     return x @ linear.weight.T + linear.bias
 
 
-def _normal(key: Array, shape: tuple[int, int]) -> Array:
-    """Normal numbers. Each length that is drawn has to be compiled, for longer than a small model takes to train: the
+def _drawn(draw: Callable[..., Array], key: Array, shape: tuple[int, int]) -> Array:
+    """Random numbers. Each length that is drawn has to be compiled, for longer than a small model takes to train: the
     lengths are powers of two, which many layers share."""
     size = int(math.prod(shape))  # of a NumPy integer too, which has no bit_length
-    return jax.random.normal(key, (1 << (size - 1).bit_length(),))[:size].reshape(shape)
+    return draw(key, (1 << (size - 1).bit_length(),))[:size].reshape(shape)
 
 
 def check_hidden(hidden: Sequence[int], activation: Callable[[Array], Array]) -> None:
@@ -56,7 +82,7 @@ def check_hidden(hidden: Sequence[int], activation: Callable[[Array], Array]) ->
 class MLP(eqx.Module):
     """Linear layers with an activation between them; a context is appended to the input.
 
-    The last layer starts small (`out_scale`), so that a flow starts near the identity.
+    The hidden layers start as `spread` says, the last small (`out_scale`), so that a flow starts near the identity.
 
     Args: `in_dim`, `out_dim`; `hidden` widths; `activation`; `context_dim` of a context vector, if it takes one;
     `dropout` rate after each hidden layer; `out_scale` of the last layer's weights. Raises ValueError where `hidden` or
@@ -85,11 +111,7 @@ class MLP(eqx.Module):
     ):
         check_hidden(hidden, activation)
         sizes = (in_dim + (context_dim or 0), *hidden, out_dim)
-        keys = jax.random.split(key, len(sizes) - 1)
-        scales = [math.sqrt(2.0)] * len(hidden) + [out_scale]
-        self.layers = tuple(
-            Linear(i, o, scale=s, key=k) for i, o, s, k in zip(sizes[:-1], sizes[1:], scales, keys, strict=True)
-        )
+        self.layers = dense_layers(sizes, out_scale=out_scale, key=key)
         self.dropout = Dropout(dropout)
         self.activation = activation
 
