@@ -10,7 +10,7 @@ from jax import Array
 from numpyro.distributions import constraints
 
 from probgen.bijectors.base import Bijector
-from probgen.bijectors.support import as_interval, move_end, reaches
+from probgen.bijectors.support import as_interval, move_end, move_ends, reaches
 from probgen.core import as_float
 
 
@@ -67,18 +67,10 @@ class Affine(Bijector):
         return (y - self.shift) * jnp.exp(-self.log_scale), -jnp.sum(self.log_scale)
 
     def image(self, support: constraints.Constraint) -> constraints.Constraint:
-        return _move_ends(lambda x: self.forward_event(x)[0], support) or super().image(support)
+        return move_ends(lambda x: self.forward_event(x)[0], support) or super().image(support)
 
     def preimage(self, support: constraints.Constraint) -> constraints.Constraint:
-        return _move_ends(lambda y: self.inverse_event(y)[0], support) or super().preimage(support)
-
-
-def _move_ends(increasing: Callable[[Array], Array], support: constraints.Constraint) -> constraints.Constraint | None:
-    interval = as_interval(support)
-    if interval is None:
-        return None
-    lower, upper = (move_end(increasing, end) for end in interval[:2])
-    return interval._replace(lower=lower, upper=upper).constraint()
+        return move_ends(lambda y: self.inverse_event(y)[0], support) or super().preimage(support)
 
 
 class Sigmoid(Bijector):
@@ -306,10 +298,10 @@ class LeakyReLU(Bijector):
         return self.log_slope.shape
 
     def image(self, support: constraints.Constraint) -> constraints.Constraint:
-        return _move_ends(lambda x: self.forward_event(x)[0], support) or super().image(support)
+        return move_ends(lambda x: self.forward_event(x)[0], support) or super().image(support)
 
     def preimage(self, support: constraints.Constraint) -> constraints.Constraint:
-        return _move_ends(lambda y: self.inverse_event(y)[0], support) or super().preimage(support)
+        return move_ends(lambda y: self.inverse_event(y)[0], support) or super().preimage(support)
 
     def forward_event(self, x: Array) -> tuple[Array, Array]:
         log_slope = jnp.where(x < 0, self.log_slope, 0.0)

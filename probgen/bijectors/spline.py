@@ -2,7 +2,8 @@
 
 import enum
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -13,6 +14,7 @@ from jax import Array
 from numpyro.distributions import constraints
 
 from probgen.bijectors.base import Bijector
+from probgen.bijectors.support import as_interval, move_ends, reaches
 
 MIN_BIN = 1e-3  # least share of the interval that a bin takes, of its width and of its height
 MIN_SLOPE = 1e-3
@@ -95,11 +97,18 @@ class Spline(Bijector):
         return self.domain
 
     def image(self, support: constraints.Constraint) -> constraints.Constraint:
-        inner = support.base_constraint if isinstance(support, constraints.independent) else support
-        whole = isinstance(inner, constraints.interval) and (inner.lower_bound, inner.upper_bound) == self.interval
-        return support if whole else super().image(support)
+        return self._moved(self.forward, support) or super().image(support)
 
-    preimage = image
+    def preimage(self, support: constraints.Constraint) -> constraints.Constraint:
+        return self._moved(self.inverse, support) or super().preimage(support)
+
+    def _moved(
+        self, increasing: Callable[[Array], Array], support: constraints.Constraint
+    ) -> constraints.Constraint | None:
+        ends = as_interval(support)
+        if ends and all(reaches(end, own) for end, own in zip(ends[:2], self.interval, strict=True)):
+            return support  # no spline moves the ends of its interval, nor those of ℝ
+        return move_ends(increasing, support, self.event_shape)
 
     def forward_event(self, x: Array) -> tuple[Array, Array]:
         y, log_det = _on_interval(_forward, x, self)
@@ -111,16 +120,19 @@ class Spline(Bijector):
 
 
 def _on_interval(function: Callable[..., tuple[Array, Array]], x: Array, spline: Spline) -> tuple[Array, Array]:
-    """A map of [0, 1] as one of the interval, and the identity (of log-slope 0) outside."""
+    """A map of the interval, and the identity (of log-slope 0) outside."""
     low, high = spline.interval
     raw = jnp.broadcast_to(spline.raw, (*x.shape, spline.raw.shape[-1]))
     inside = (x >= low) & (x <= high)
-    u = jnp.where(inside, (x - low) / (high - low), 0.5)
-    y, log_slope = function(u, raw, spline.tails)
-    return jnp.where(inside, low + (high - low) * y, x), jnp.where(inside, log_slope, 0.0)
+    y, log_slope = function(jnp.where(inside, x, 0.5 * (low + high)), raw, (low, high, spline.tails))
+    return jnp.where(inside, y, x), jnp.where(inside, log_slope, 0.0)
 
 
-# -- The spline on [0, 1]: u [...] and raw numbers [..., P]. What is summed or looked up lies on the last axis.
+# -- The spline of numbers x [...] by raw numbers [..., P]. What is summed or looked up lies on the last axis. Bins are
+# measured in shares of the interval, each from its left end, but the last one from its right: so both ends of the
+# interval are mapped to themselves to the last bit, and their slopes are the raw numbers' own.
+
+_Span = tuple[float, float, Tails]  # low, high, tails
 
 
 def _slope_places(tails: Tails, bins: int, bin_: Array) -> tuple[np.ndarray, Array]:
@@ -133,30 +145,43 @@ def _slope_places(tails: Tails, bins: int, bin_: Array) -> tuple[np.ndarray, Arr
 
 
 class _Bin(NamedTuple):
-    """The bin of each number: which, its (x_k, w, y_k, h, d₀, d₁), and the softmaxes of all widths and heights."""
+    """The bin of each number: which, whether it is the last, x_k, w, y_k, h, the slopes at the end that it is measured
+    from and at the other, and the softmaxes of all widths and heights."""
 
     number: Array
-    knots: tuple[Array, ...]
+    last: Array
+    x: Array
+    w: Array
+    y: Array
+    h: Array
+    near: Array
+    far: Array
     widths: Array
     heights: Array
 
+    @property
+    def shape(self) -> tuple[Array, ...]:
+        """What `_rational` needs."""
+        return self.w, self.h, self.near, self.far
 
-def _find(u: Array, raw: Array, tails: Tails, *, by_height: bool) -> _Bin:
+
+def _find(x: Array, raw: Array, span: _Span, *, by_height: bool) -> _Bin:
+    low, high, tails = span
     bins = (raw.shape[-1] - tails.num_slopes(0)) // 3
     softmaxes = [_softmax(raw[..., :bins]), _softmax(raw[..., bins : 2 * bins])]
     scale = 1.0 - MIN_BIN * bins
     before = scale * np.triu(np.ones((bins, bins), raw.dtype), 1)
     starts = [p @ before + MIN_BIN * np.arange(bins, dtype=raw.dtype) for p in softmaxes]
-    index = jnp.sum(u[..., None] >= starts[by_height][..., 1:], -1)
-    places = []
+    index = jnp.sum(((x - low) / (high - low))[..., None] >= starts[by_height][..., 1:], -1)
+    last, places = index == bins - 1, []
     for start, p in zip(starts, softmaxes, strict=True):
         places += [_take(start, index), MIN_BIN + scale * _take(p, index)]
     raw_slopes = raw[..., 2 * bins :]
     if tails is Tails.LINEAR:
         raw_slopes = jnp.pad(raw_slopes, [(0, 0)] * (raw.ndim - 1) + [(1, 1)])
     _, following = _slope_places(tails, bins, index)
-    slopes = [MIN_SLOPE + jax.nn.softplus(_take(raw_slopes, i) + _RAW_OF_SLOPE_1) for i in (index, following)]
-    return _Bin(index, (*places, *slopes), *softmaxes)
+    ends = [MIN_SLOPE + jax.nn.softplus(_take(raw_slopes, i) + _RAW_OF_SLOPE_1) for i in (index, following)]
+    return _Bin(index, last, *places, *_from_near(last, *ends), *softmaxes)
 
 
 def _softmax(raw: Array) -> Array:
@@ -168,91 +193,111 @@ def _take(values: Array, index: Array) -> Array:
     return jnp.take_along_axis(values, index[..., None], -1, mode="promise_in_bounds")[..., 0]
 
 
-def _pull_back(found: _Bin, cotangents: Sequence[Array], tails: Tails) -> Array:
-    """Cotangents of the bin's (x_k, w, y_k, h, d₀, d₁) as those of the raw numbers, [..., P]."""
+def _from_near(last: Array, left: Array, right: Array) -> tuple[Array, Array]:
+    """What belongs to the left and the right end of a bin, as that of the near and of the far one."""
+    return jnp.where(last, right, left), jnp.where(last, left, right)
+
+
+def _measure(x: Array, last: Array, start: Array, size: Array, span: _Span) -> Array:
+    """How far x is from the near end of its bin."""
+    low, high, _ = span
+    return jnp.clip(jnp.where(last, high - x, x - low) / (high - low) - jnp.where(last, 0.0, start), 0.0, size)
+
+
+def _place(far: Array, last: Array, start: Array, span: _Span) -> Array:
+    """The number that lies so far from the near end of its bin."""
+    low, high, _ = span
+    return jnp.clip(jnp.where(last, high - (high - low) * far, low + (high - low) * (start + far)), low, high)
+
+
+def _rational(t: Array, w: Array, h: Array, near: Array, far: Array) -> tuple[Array, Array]:
+    """(rise, log slope) at t from the near end of a bin."""
+    z = t / w
+    s, mixed = h / w, z * (1.0 - z)
+    below = s + (near + far - 2.0 * s) * mixed
+    rise = h * (s * z * z + near * mixed) / below
+    above = far * z * z + 2.0 * s * mixed + near * (1.0 - z) ** 2
+    return rise, 2.0 * jnp.log(s) + jnp.log(above) - 2.0 * jnp.log(below)
+
+
+def _solve(v: Array, w: Array, h: Array, near: Array, far: Array) -> Array:
+    """t with `_rational(t)[0]` = v: the root of a quadratic in z, without cancellation, and one Newton step."""
+    s = h / w
+    bend = v * (near + far - 2.0 * s)
+    a, b, c = h * (s - near) + bend, h * near - bend, -s * v
+    root = jnp.sqrt(jnp.maximum(b * b - 4.0 * a * c, 0.0))
+    tiny = jnp.finfo(v.dtype).tiny
+    z = jnp.where(b >= 0, -2.0 * c / jnp.maximum(b + root, tiny), (root - b) / jnp.where(b >= 0, 1.0, 2.0 * a))
+    t = w * jnp.clip(z, 0.0, 1.0)
+    got, log_slope = _rational(t, w, h, near, far)
+    return jnp.clip(t - (got - v) * jnp.exp(-log_slope), 0.0, w)
+
+
+# The derivatives are written out, linear in the tangents, so that forward mode, reverse mode (by transposition) and both
+# in any order go through them. They leave out those of looking up, which makes them faster than autodiff's.
+
+
+def _push_forward(found: _Bin, dots: Array, tails: Tails) -> tuple[Array, ...]:
+    """Tangents of the raw numbers, [..., P], as those of the bin's x_k, w, y_k, h and slopes, near and far."""
     bins = found.widths.shape[-1]
     scale, ks, index = 1.0 - MIN_BIN * bins, np.arange(bins), found.number[..., None]
 
-    def of_softmax(p: Array, start: Array, size: Array, to_start: Array, to_size: Array) -> Array:
-        mean = to_start * (start - MIN_BIN * found.number) + to_size * (size - MIN_BIN)
-        to_p = jnp.where(ks < index, to_start[..., None], jnp.where(ks == index, to_size[..., None], 0.0))
-        return p * (scale * to_p - mean[..., None])
+    def of_softmax(p: Array, start: Array, size: Array, dots: Array) -> tuple[Array, Array]:
+        moved = p * dots
+        mean = jnp.sum(moved, -1)
+        before, own = (jnp.sum(jnp.where(which, moved, 0.0), -1) for which in (ks < index, ks == index))
+        return scale * before - (start - MIN_BIN * found.number) * mean, scale * own - (size - MIN_BIN) * mean
 
-    x, w, y, h, d0, d1 = found.knots
-    to_x, to_w, to_y, to_h, to_d0, to_d1 = cotangents
+    of_widths, of_heights, of_slopes = jnp.split(dots, (bins, 2 * bins), -1)  # whose transpose is a concatenation
     places, following = _slope_places(tails, bins, found.number)
+    slopes = [jnp.sum(jnp.where(places == i, of_slopes, 0.0), -1) for i in (index, following[..., None])]
     # the derivative of the softplus, from its value
-    to_d0, to_d1 = (to * -jnp.expm1(MIN_SLOPE - d) for to, d in ((to_d0, d0), (to_d1, d1)))
-    to_slopes = jnp.where(places == index, to_d0[..., None], 0.0)
-    to_slopes = to_slopes + jnp.where(places == following[..., None], to_d1[..., None], 0.0)
-    parts = [of_softmax(found.widths, x, w, to_x, to_w), of_softmax(found.heights, y, h, to_y, to_h), to_slopes]
-    return jnp.concatenate(parts, -1)
+    d = (-jnp.expm1(MIN_SLOPE - d) * dot for d, dot in zip((found.near, found.far), _from_near(found.last, *slopes)))
+    return (
+        *of_softmax(found.widths, found.x, found.w, of_widths),
+        *of_softmax(found.heights, found.y, found.h, of_heights),
+        *d,
+    )
 
 
-def _rational(x: Array, left: Array, w: Array, bottom: Array, h: Array, d0: Array, d1: Array) -> tuple[Array, Array]:
-    """(y, log dy/dx) in one bin."""
-    z = (x - left) / w
-    s, mixed = h / w, z * (1.0 - z)
-    below = s + (d0 + d1 - 2.0 * s) * mixed
-    y = bottom + h * (s * z * z + d0 * mixed) / below
-    above = d1 * z * z + 2.0 * s * mixed + d0 * (1.0 - z) ** 2
-    return y, 2.0 * jnp.log(s) + jnp.log(above) - 2.0 * jnp.log(below)
+@partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _forward(x: Array, raw: Array, span: _Span) -> tuple[Array, Array]:
+    """(y, log dy/dx) of x in [low, high]."""
+    found = _find(x, raw, span, by_height=False)
+    rise, log_slope = _rational(_measure(x, found.last, found.x, found.w, span), *found.shape)
+    return _place(rise, found.last, found.y, span), log_slope
 
 
-def _solve(y: Array, left: Array, w: Array, bottom: Array, h: Array, d0: Array, d1: Array) -> Array:
-    """x with `_rational(x)[0]` = y: the root of a quadratic in z, without cancellation, and one Newton step."""
-    v, s = jnp.clip(y - bottom, 0.0, h), h / w
-    bend = v * (d0 + d1 - 2.0 * s)
-    a, b, c = h * (s - d0) + bend, h * d0 - bend, -s * v
-    root = jnp.sqrt(jnp.maximum(b * b - 4.0 * a * c, 0.0))
-    tiny = jnp.finfo(y.dtype).tiny
-    z = jnp.where(b >= 0, -2.0 * c / jnp.maximum(b + root, tiny), (root - b) / jnp.where(b >= 0, 1.0, 2.0 * a))
-    x = left + w * jnp.clip(z, 0.0, 1.0)
-    got, log_slope = _rational(x, left, w, bottom, h, d0, d1)
-    return jnp.clip(x - (got - y) * jnp.exp(-log_slope), left, left + w)
+@_forward.defjvp
+def _(span: _Span, primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> Any:
+    (x, raw), (x_dot, raw_dot) = primals, tangents
+    found, size = _find(x, raw, span, by_height=False), span[1] - span[0]
+    start_dot, w_dot, bottom_dot, *others = _push_forward(found, raw_dot, span[2])
+    t, t_dot = _measure(x, found.last, found.x, found.w, span), jnp.where(found.last, -x_dot, x_dot - size * start_dot)
+    _, (rise_dot, log_dot) = jax.jvp(_rational, (t, *found.shape), (t_dot / size, w_dot, *others))
+    y_dot = size * jnp.where(found.last, -rise_dot, bottom_dot + rise_dot)
+    return _forward(x, raw, span), (y_dot, log_dot)
 
 
-def _forward_plain(u: Array, raw: Array, tails: Tails) -> tuple[Array, Array]:
-    """(y, log dy/du) of u in [0, 1]."""
-    return _rational(u, *_find(u, raw, tails, by_height=False).knots)
+@partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _inverse(y: Array, raw: Array, span: _Span) -> tuple[Array, Array]:
+    """(x, log dx/dy) of y in [low, high]."""
+    found = _find(y, raw, span, by_height=True)
+    t = _solve(_measure(y, found.last, found.y, found.h, span), *found.shape)
+    return _place(t, found.last, found.x, span), -_rational(t, *found.shape)[1]
 
 
-def _inverse_plain(v: Array, raw: Array, tails: Tails) -> tuple[Array, Array]:
-    """(u, log du/dv) of v in [0, 1]."""
-    knots = _find(v, raw, tails, by_height=True).knots
-    u = _solve(v, *knots)
-    return u, -_rational(u, *knots)[1]
-
-
-# Reverse mode is written out: it keeps u and the raw numbers and nothing else, which is twice as fast as what autodiff
-# makes of the above, and leaves out the derivatives of looking up. Hessians (forward over reverse) go through it;
-# forward mode alone does not.
-
-
-def _forward_bwd(tails: Tails, residuals: Any, cotangents: Any) -> Any:
-    u, raw = residuals
-    found = _find(u, raw, tails, by_height=False)
-    to_u, *to_knots = jax.vjp(_rational, u, *found.knots)[1](cotangents)
-    return to_u, _pull_back(found, to_knots, tails)
-
-
-def _inverse_bwd(tails: Tails, residuals: Any, cotangents: Any) -> Any:
-    v, raw = residuals
-    found = _find(v, raw, tails, by_height=True)
-    u, (to_u, to_log) = _solve(v, *found.knots), cotangents
-    (_, log_slope), vjp = jax.vjp(_rational, u, *found.knots)
-    # f(u, θ) = v: what reaches u, directly and by the slope, is handed on to v and θ through f
-    along_u, *_ = vjp((jnp.zeros_like(u), -to_log))
-    to_v = (to_u + along_u) * jnp.exp(-log_slope)
-    _, *to_knots = vjp((-to_v, -to_log))
-    return to_v, _pull_back(found, to_knots, tails)
-
-
-def _reversible(plain: Callable[..., Any], pull_back: Callable[..., Any]) -> Callable[..., tuple[Array, Array]]:
-    function = jax.custom_vjp(plain, nondiff_argnums=(2,))
-    function.defvjp(lambda u, raw, tails: (plain(u, raw, tails), (u, raw)), pull_back)
-    return function
-
-
-_forward = _reversible(_forward_plain, _forward_bwd)
-_inverse = _reversible(_inverse_plain, _inverse_bwd)
+@_inverse.defjvp
+def _(span: _Span, primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> Any:
+    # f(x, θ) = y: what θ moves at a still x is taken from what moves y, and divided by the slope
+    (y, raw), (y_dot, raw_dot) = primals, tangents
+    found, size = _find(y, raw, span, by_height=True), span[1] - span[0]
+    start_dot, w_dot, bottom_dot, *others = _push_forward(found, raw_dot, span[2])
+    t = _solve(_measure(y, found.last, found.y, found.h, span), *found.shape)
+    still, one = jnp.zeros_like(t), jnp.ones_like(t)
+    (_, log_slope), (rise_dot, log_dot) = jax.jvp(_rational, (t, *found.shape), (still, w_dot, *others))
+    along = jax.jvp(lambda t: _rational(t, *found.shape)[1], (t,), (one,))[1]
+    v_dot = jnp.where(found.last, -y_dot, y_dot - size * bottom_dot) / size
+    t_dot = (v_dot - rise_dot) * jnp.exp(-log_slope)
+    x_dot = size * jnp.where(found.last, -t_dot, start_dot + t_dot)
+    return _inverse(y, raw, span), (x_dot, -(log_dot + along * t_dot))

@@ -12,6 +12,7 @@ from numpyro.distributions import constraints
 from probgen.bijectors.base import Bijector, apply, refuse_batch
 from probgen.bijectors.constant import as_bijector
 from probgen.bijectors.elementwise import Sigmoid
+from probgen.bijectors.support import require_within
 from probgen.core import as_float, bind, given, is_random, with_key
 
 
@@ -60,11 +61,12 @@ class Chain(Bijector):
         return all(b.moves_only for b in self.bijectors)
 
     @property
+    def domain(self) -> constraints.Constraint:
+        return self.bijectors[-1].domain
+
+    @property
     def codomain(self) -> constraints.Constraint:
-        support = constraints.real
-        for b in reversed(self.bijectors):
-            support = b.image(support)
-        return support
+        return self.image(self.domain)
 
     def forward_event(self, x: Array) -> tuple[Array, Array]:
         total = jnp.zeros((), jnp.float32)
@@ -96,11 +98,13 @@ class Chain(Bijector):
 
     def image(self, support: constraints.Constraint) -> constraints.Constraint:
         for b in reversed(self.bijectors):
+            require_within(support, b.domain, type(b).__name__)
             support = b.image(support)
         return support
 
     def preimage(self, support: constraints.Constraint) -> constraints.Constraint:
         for b in self.bijectors:
+            require_within(support, b.codomain, f"the inverse of {type(b).__name__}")
             support = b.preimage(support)
         return support
 

@@ -9,6 +9,8 @@ import numpy as np
 from jax import Array
 from numpyro.distributions import constraints
 
+ROUNDING = 2.0**-21  # of float32: ends that differ by less are the same
+
 
 class UnknownSupport(ValueError):
     """Raised where a bijector cannot say where it maps a support."""
@@ -60,7 +62,8 @@ def map_interval(
 
     Two ends within the source are mapped and put in order, whichever way the function goes. Where one of them is an
     end of the source, the direction tells with which end of the target it changes places; UnknownSupport where that is
-    not known, since numbers of the function are traced, or where it differs between the numbers of an event.
+    not known, since numbers of the function are traced, or where it differs between the numbers of an event. Ends may
+    be traced, or be arrays.
     """
     at_lower, at_upper = reaches(interval.lower, source.lower), reaches(interval.upper, source.upper)
     if at_lower and at_upper:
@@ -69,7 +72,7 @@ def map_interval(
         ends = [_at(function, end) for end in interval[:2]]
         return interval._replace(lower=_end(_at(jnp.minimum, *ends)), upper=_end(_at(jnp.maximum, *ends)))
     inner = move_end(function, interval.upper if at_lower else interval.lower)
-    if at_lower == _rises(function, interval):
+    if at_lower == _rises(function, source if _is_traced(interval) else interval):
         return interval._replace(lower=target.lower, upper=inner)
     return interval._replace(lower=inner, upper=target.upper)
 
@@ -85,8 +88,14 @@ def _rises(function: Callable[[Array], Array], interval: Interval) -> bool:
     raise UnknownSupport(f"whether the bijector rises or falls is not known on {interval.constraint()}")
 
 
+def _is_traced(interval: Interval) -> bool:
+    return any(isinstance(end, jax.core.Tracer) for end in interval[:2])
+
+
 def _two_points(interval: Interval) -> tuple[Any, Any]:
     lower, upper = interval[:2]
+    if lower is None and upper is None:
+        return -1.0, 1.0
     if lower is not None and upper is not None:
         return (2 * lower + upper) / 3, (lower + 2 * upper) / 3
     step = 1 + abs(upper if lower is None else lower) / 16  # steps at which exponentials neither overflow nor vanish
@@ -97,9 +106,35 @@ def reaches(end: Any, full: Any) -> bool:
     """Whether an end of an interval is at, or beyond, that of the whole domain, as far as can be known."""
     if end is None or end is full:
         return True
-    if full is None or isinstance(end, jax.core.Tracer) or isinstance(full, jax.core.Tracer):
+    if full is None:
         return False
-    return bool(np.all(np.asarray(end) == np.asarray(full)))
+    end, full = _numbers(end), _numbers(full)
+    return end is not None and full is not None and bool(np.all(np.abs(end - full) <= ROUNDING * np.abs(full)))
+
+
+def _numbers(end: Any) -> np.ndarray | None:
+    """An end as numbers, which never are traced; None where it is."""
+    return None if isinstance(end, jax.core.Tracer) else np.asarray(end, float)
+
+
+def require_within(support: constraints.Constraint, domain: constraints.Constraint, name: str) -> None:
+    """Raise ValueError where a support is known not to lie in the domain of a bijector of that name: where both are
+    intervals, and an end of numbers (not traced) lies outside by more than rounding."""
+    inner, outer = as_interval(support), as_interval(domain)
+    if inner and outer and any(_beyond(*ends) for ends in zip(inner[:2], outer[:2], (-1.0, 1.0), strict=True)):
+        raise ValueError(f"{name} is defined on {domain}, but what it is given lives on {support}")
+
+
+def _beyond(end: Any, limit: Any, sign: float) -> bool:
+    if limit is None:
+        return False
+    numbers, limits = _numbers(sign * jnp.inf if end is None else end), _numbers(limit)
+    if numbers is None or limits is None:
+        return False
+    try:
+        return bool(np.any(sign * (numbers - limits) > ROUNDING * np.abs(limits)))
+    except ValueError:  # shapes that do not broadcast are told elsewhere
+        return False
 
 
 def move_end(increasing: Callable[[Array], Array], end: Any) -> Any:
@@ -115,6 +150,19 @@ def _at(function: Callable[..., Array], *points: Any) -> Array:
 def _end(moved: Array) -> Array | None:
     known = not isinstance(moved, jax.core.Tracer)
     return None if known and np.all(np.isinf(np.asarray(moved))) else moved
+
+
+def move_ends(
+    increasing: Callable[[Array], Array], support: constraints.Constraint, event_shape: tuple[int, ...] = ()
+) -> constraints.Constraint | None:
+    """The image of an interval under a function that increases in each number of an event of that shape; None where
+    the support is no interval."""
+    interval = as_interval(support)
+    if interval is None:
+        return None
+    onto = lambda end: increasing(jnp.broadcast_to(end, jnp.broadcast_shapes(jnp.shape(end), event_shape)))
+    lower, upper = (move_end(onto, end) for end in interval[:2])
+    return interval._replace(lower=lower, upper=upper).constraint()
 
 
 def is_real(support: constraints.Constraint) -> bool:

@@ -13,6 +13,7 @@ from numpyro.distributions import constraints
 from numpyro.distributions.util import sum_rightmost
 
 from probgen.bijectors import Bijector, as_bijector
+from probgen.bijectors.support import UnknownSupport, require_within
 from probgen.distributions import push_forward
 from probgen.distributions.base import Distribution
 from probgen.distributions.conditionals import ConditionalModel
@@ -28,7 +29,8 @@ class Transformed(Distribution):
 
     Args: `base`: a distribution, ours, numpyro's or distrax's (trailing batch axes become event axes where the
     bijector's rank asks for it); `bijector`: ours, distrax's or a numpyro transform; batch axes of its parameters
-    broadcast with the base's. Raises ValueError where ranks or shapes do not fit.
+    broadcast with the base's. Raises ValueError where ranks or shapes do not fit, or where the base is known to live
+    outside the bijector's domain.
 
     References: Normalizing Flows for Probabilistic Modeling and Inference (Papamakarios, Nalisnick, Rezende, Mohamed,
     Lakshminarayanan 2021), arXiv:1912.02762.
@@ -59,6 +61,11 @@ class Transformed(Distribution):
             )
         self.base = base.to_event(missing) if missing > 0 else base
         self.bijector = bijector
+        try:
+            require_within(self.base.support, bijector.domain, f"bijector: {type(bijector).__name__}")
+            bijector.image(self.base.support)  # the parts of a chain ask for themselves
+        except (UnknownSupport, NotImplementedError):  # what is not known is taken
+            pass
         event_shape, own = bijector.forward_shape(self.base.event_shape), bijector.batch_shape(self.base.event_shape)
         try:
             batch_shape = jnp.broadcast_shapes(self.base.batch_shape, own)
