@@ -25,7 +25,10 @@ class ClosedForms(dist.Distribution):
     """
 
     exact: bool
-    _added_shape: tuple[int, ...]
+
+    @property
+    def _added_shape(self) -> tuple[int, ...]:
+        return ()
 
     # -- what users call: lifted over added axes
 
