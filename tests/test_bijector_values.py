@@ -105,6 +105,6 @@ def test_tails_of_mixtures_are_those_of_the_float64_map(kernel):
         right = jax.jit(facts)(make(), points.astype(float))
     for one, wanted in zip(jax.tree.leaves(found), jax.tree.leaves(right), strict=True):
         np.testing.assert_allclose(one, wanted, rtol=1e-4, atol=1e-3)
-    if kernel is GAUSSIAN:  # one component, of scale 1, is all that is left
-        np.testing.assert_allclose(found[2][0], points + np.sign(points) * 100.0, rtol=1e-5)
+    if kernel is GAUSSIAN:  # one component, of scale 1, is all that is left; on the right nearly all of the weight
+        np.testing.assert_allclose(found[2][0][3:], points[3:] + 100.0, rtol=1e-6)
         np.testing.assert_allclose(found[1][0], 0.0, atol=1e-3)

@@ -177,7 +177,7 @@ class MixtureCDFTransformer(eqx.Module):
         """The bijector of shape [...] from raw numbers [..., 3 · components]."""
         logits, means, scales = jnp.split(raw, 3, -1)
         spread = 0.0 if self.components == 1 else 1.0
-        places = spread * np.linspace(-1.0, 1.0, self.components)
+        places = jnp.asarray(spread * np.linspace(-1.0, 1.0, self.components), raw.dtype)
         return MixtureCDF(logits, means + places, scales - spread * 0.2, kernel=self.kernel)
 
 
