@@ -9,7 +9,6 @@ import numpy as np
 from jax import Array
 from numpyro.distributions import constraints
 
-
 ROUNDING = 2.0**-21  # of float32: ends that differ by less are the same
 
 

@@ -7,7 +7,7 @@ from probgen.core.leaves import Frozen, Kind, Leaf, Rest, combine, count_paramet
 from probgen.core.numerics import log1mexp, logmeanexp
 from probgen.core.programs import evaluating, from_params, module, random_module
 from probgen.core.recipes import Recipe, recipe
-from probgen.core.sizes import check_sizes
+from probgen.core.sizes import check_interval, check_positive, check_sizes
 from probgen.core.vectorize import map_batch, row_number, split_key, vectorize
 
 __all__ = [
@@ -19,6 +19,8 @@ __all__ = [
     "Recipe",
     "Rest",
     "bind",
+    "check_interval",
+    "check_positive",
     "check_sizes",
     "combine",
     "count_parameters",
