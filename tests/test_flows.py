@@ -78,7 +78,8 @@ def test_spline_gradients_of_first_and_second_order(tails, x64):
 
     raw, x = jax.random.normal(KEY, (2, RAW[tails]), float), jnp.array([0.7, -2.9])
     for direction in ("forward_and_log_det", "inverse_and_log_det"):
-        jax.test_util.check_grads(jax.jit(partial(both, direction)), (raw, x), order=2, modes=("rev",), eps=1e-5)
+        # not compiled as one: without optimization (conftest.py) XLA's second derivatives of the inverse are wrong
+        jax.test_util.check_grads(partial(both, direction), (raw, x), order=2, modes=("fwd", "rev"), eps=1e-5)
         hessian = jax.hessian(lambda x: jnp.sum(jnp.sin(both(direction, raw, x))))(x)  # noqa: B023 (used at once)
         assert np.isfinite(hessian).all() and np.abs(hessian).max() > 0
 

@@ -9,6 +9,7 @@ from jax import Array
 
 from probgen.bijectors.base import Bijector, apply
 from probgen.bijectors.transformers import ShiftTransformer, Transformer
+from probgen.core import check_sizes
 
 
 class Coupling(Bijector):
@@ -47,8 +48,8 @@ class Coupling(Bijector):
     ):
         if (split is None) == (mask is None):
             raise ValueError(f"expected split or mask, got split={split}, mask={mask}")
-        if split is not None and split < 1:
-            raise ValueError(f"split: expected at least 1, got {split}")
+        if split is not None:
+            check_sizes(split=split)
         if mask is not None and len(set(map(bool, mask))) != 2:
             raise ValueError(f"mask: expected some True and some False, got {mask}")
         self.conditioner, self.transformer = conditioner, transformer

@@ -12,7 +12,7 @@ from jax.scipy.linalg import solve_triangular
 from probgen.bijectors.base import Bijector
 from probgen.bijectors.elementwise import Affine
 from probgen.bijectors.orthogonal import EXACT, random_orthogonal, reflect
-from probgen.core import Frozen, as_float
+from probgen.core import Frozen, as_float, check_sizes
 
 
 class ActNorm(Affine):
@@ -32,6 +32,7 @@ class ActNorm(Affine):
     """
 
     def __init__(self, dim: int):
+        check_sizes(dim=dim)
         super().__init__(jnp.zeros(dim), jnp.zeros(dim))
 
     def initialize(self, batch: Array, *, inverse: bool, context: Array | None = None) -> tuple[Bijector, Array]:
@@ -76,6 +77,7 @@ class Triangular(_Linear):
     packed: Array
 
     def __init__(self, dim: int):
+        check_sizes(dim=dim)
         self.shift, self.packed = jnp.zeros(dim), jnp.zeros(dim * (dim + 1) // 2)
 
     @classmethod
@@ -139,6 +141,7 @@ class LU(_Linear):
     sign: Frozen
 
     def __init__(self, dim: int, *, key: Array):
+        check_sizes(dim=dim)
         self.packed, self.sign, self.order = _factorize(random_orthogonal(dim, key))
         self.shift = jnp.zeros(dim)
 
@@ -190,7 +193,8 @@ class LowRank(_Linear):
     packed: Array
 
     def __init__(self, dim: int, rank: int, *, key: Array):
-        if not 1 <= rank < dim:
+        check_sizes(dim=dim, rank=rank)
+        if not rank < dim:
             raise ValueError(f"rank: expected 1 to {dim - 1}, less than dim={dim}, got {rank}")
         vectors_key, across_key = jax.random.split(key)
         self.shift, self.log_diagonal = jnp.zeros(dim), jnp.zeros(dim)

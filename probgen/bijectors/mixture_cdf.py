@@ -169,7 +169,7 @@ class MixtureCDF(Bijector):
     def forward_event(self, x: Array) -> tuple[Array, Array]:
         below, above, log_density = self._logs(x)
         if self.uniform:
-            return jnp.exp(below), jnp.sum(log_density)
+            return jnp.exp(jnp.minimum(below, 0.0)), jnp.sum(log_density)
         y = self.kernel.quantile(below, above)
         return y, jnp.sum(self._log_slope(x, y))
 

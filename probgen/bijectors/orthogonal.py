@@ -6,7 +6,7 @@ from jax import Array, lax
 from jax.scipy.linalg import solve_triangular
 
 from probgen.bijectors.base import Bijector
-from probgen.core import Frozen
+from probgen.core import Frozen, check_sizes
 
 # a GPU multiplies float32 in 10 bits unless it is told otherwise, and the two directions would part ways
 EXACT = lax.Precision.HIGHEST
@@ -43,6 +43,7 @@ class Rotation(_Orthogonal):
     matrix: Frozen
 
     def __init__(self, dim: int, *, key: Array):
+        check_sizes(dim=dim)
         self.matrix = Frozen(random_orthogonal(dim, key))
 
     @property
@@ -85,8 +86,7 @@ class Householder(_Orthogonal):
 
     def __init__(self, dim: int, *, reflections: int | None = None, key: Array):
         count = dim if reflections is None else reflections
-        if dim < 1 or count < 1:
-            raise ValueError(f"dim and reflections: expected at least 1, got {dim} and {count}")
+        check_sizes(dim=dim, reflections=count)
         self.vectors = jax.random.normal(key, (count, dim))
 
     @property

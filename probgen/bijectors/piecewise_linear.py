@@ -86,16 +86,21 @@ class PiecewiseLinear(Bijector):
         low, high, width = self._grid(x)
         left, mass, log_mass = self._masses()
         j = jnp.sum(left[..., 1:] <= x[..., None], -1)
+        j = jnp.where(x <= 0, 0, jnp.where(x >= 1, self.bins - 1, j))  # whatever rounding does to the sums
+        last = j == self.bins - 1  # it is measured from its right end, so that 1 goes to `high` to the last bit
         # no uniform number lies in a bin narrower than float rounding, and dividing by its mass might be dividing by 0
-        part = (x - _at(left, j)) / jnp.maximum(_at(mass, j), jnp.finfo(mass.dtype).eps)
-        y = jnp.clip(low + width * (j + jnp.clip(part, 0.0, 1.0)), low, high)
+        part = jnp.where(last, 1.0 - x, x - _at(left, j)) / jnp.maximum(_at(mass, j), jnp.finfo(mass.dtype).eps)
+        part = _within(part, 0.0, 1.0)
+        y = _within(jnp.where(last, high - width * part, low + width * (j + part)), low, high)
         return y, jnp.sum(jnp.log(width) - _at(log_mass, j))
 
     def inverse_event(self, y: Array) -> tuple[Array, Array]:
         low, high, width = self._grid(y)
         left, mass, log_mass = self._masses()
         t, j = self._place(y)
-        x = jnp.clip(_at(left, j) + _at(mass, j) * (t - j), 0.0, 1.0)
+        rest = _within((high - y) / width, 0.0, self.bins)
+        x = jnp.where(j == self.bins - 1, 1.0 - _at(mass, j) * rest, _at(left, j) + _at(mass, j) * (t - j))
+        x = _within(x, 0.0, 1.0)
         log_density = jnp.where((low <= y) & (y <= high), _at(log_mass, j) - jnp.log(width), -jnp.inf)
         return x, jnp.sum(jnp.where(jnp.isnan(y), jnp.nan, log_density))
 
@@ -140,7 +145,7 @@ class PiecewiseLinear(Bijector):
     def _place(self, y: Array) -> tuple[Array, Array]:
         """Where y lies, counted in bins from low, and the bin."""
         low, _, width = self._grid(y)
-        t = jnp.clip((y - low) / width, 0.0, self.bins)
+        t = _within((y - low) / width, 0.0, self.bins)
         return t, jnp.clip(t.astype(jnp.int32), 0, self.bins - 1)
 
     @property
@@ -167,6 +172,11 @@ class PiecewiseLinear(Bijector):
         if not reaches(interval.upper, source.upper):
             upper = jnp.where(interval.upper >= source.upper, upper, at(interval.upper))
         return Interval(lower, upper, max(interval.event_dim, self.rank)).constraint()
+
+
+def _within(x: Array, low: Any, high: Any) -> Array:
+    """x held in [low, high]; at the ends themselves the derivative is 1, and not the half of `jnp.clip`."""
+    return jnp.where(x < low, low, jnp.where(x > high, high, x))
 
 
 def _at(values: Array, j: Array) -> Array:

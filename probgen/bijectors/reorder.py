@@ -10,6 +10,7 @@ from numpyro.distributions import constraints
 
 from probgen.bijectors.base import Bijector
 from probgen.bijectors.support import UnknownSupport, as_interval
+from probgen.core import check_sizes
 
 
 class _Mover(Bijector):
@@ -42,7 +43,7 @@ class Permute(_Mover):
     def __init__(self, permutation: tuple[int, ...] | Array):
         is_static = isinstance(permutation, tuple)
         if not isinstance(permutation, jax.core.Tracer):
-            if sorted(int(i) for i in permutation) != list(range(len(permutation))):
+            if not len(permutation) or sorted(int(i) for i in permutation) != list(range(len(permutation))):
                 raise ValueError(f"permutation: expected the integers 0..{len(permutation) - 1}, got {permutation}")
         self.order = tuple(int(i) for i in permutation) if is_static else None
         self.permutation = None if is_static else jnp.asarray(permutation, jnp.int32)
@@ -101,6 +102,9 @@ class Reshape(_Mover):
     shape_out: tuple[int, ...] = eqx.field(static=True)
 
     def __init__(self, shape_in: tuple[int, ...], shape_out: tuple[int, ...]):
+        for name, shape in (("shape_in", shape_in), ("shape_out", shape_out)):
+            for size in shape:
+                check_sizes(0, **{name: size})
         if math.prod(shape_in) != math.prod(shape_out):
             raise ValueError(f"shape_out: expected {math.prod(shape_in)} numbers as in {shape_in}, got {shape_out}")
         self.shape_in, self.shape_out = tuple(shape_in), tuple(shape_out)

@@ -15,6 +15,7 @@ from numpyro.distributions import constraints
 
 from probgen.bijectors.base import Bijector
 from probgen.bijectors.support import as_interval, move_ends, reaches
+from probgen.core import check_interval, check_sizes
 
 MIN_BIN = 1e-3  # least share of the interval that a bin takes, of its width and of its height
 MIN_SLOPE = 1e-3
@@ -36,6 +37,13 @@ class Tails(enum.Enum):
         return bins + {Tails.LINEAR: -1, Tails.BOUNDED: 1, Tails.CIRCULAR: 0}[self]
 
 
+def check_bins(bins: int) -> None:
+    """Raise ValueError where there is no such number of bins, or where their least shares fill the interval."""
+    check_sizes(bins=bins)
+    if MIN_BIN * bins >= 1:
+        raise ValueError(f"bins: expected fewer than {1 / MIN_BIN:.0f}, each of which takes {MIN_BIN}, got {bins}")
+
+
 class Spline(Bijector):
     """A monotone rational-quadratic spline of each number of the event, from [low, high] onto itself.
 
@@ -49,7 +57,7 @@ class Spline(Bijector):
 
     Args: `raw`, [*event, 3 · bins − 1] (`LINEAR`), [*event, 3 · bins + 1] (`BOUNDED`) or [*event, 3 · bins]
     (`CIRCULAR`): widths, heights, slopes; learned. `interval` (low, high); `tails`. Raises ValueError where the
-    number of raw numbers fits no number of bins, or low ≥ high.
+    number of raw numbers fits no number of bins below 1,000, or where not low < high, both finite.
 
     References: Neural Spline Flows (Durkan, Bekasov, Murray, Papamakarios 2019), arXiv:1906.04032; on circles:
     Normalizing Flows on Tori and Spheres (Rezende et al. 2020), arXiv:2002.02428.
@@ -66,14 +74,14 @@ class Spline(Bijector):
     rank: int = eqx.field(static=True)
 
     def __init__(self, raw: Array, *, interval: tuple[float, float] = (-3.0, 3.0), tails: Tails = Tails.LINEAR):
+        check_interval(interval=interval)
         low, high = (float(end) for end in interval)
-        if not low < high:
-            raise ValueError(f"interval: expected low < high, got {interval}")
         self.raw, self.interval, self.tails, self.rank = raw, (low, high), tails, jnp.ndim(raw) - 1
         if self.rank < 0 or 2 * self.bins + tails.num_slopes(self.bins) != raw.shape[-1] or self.bins < 1:
             raise ValueError(
                 f"raw: expected 3 · bins {tails.num_slopes(0):+d} numbers on the last axis, got {jnp.shape(raw)}"
             )
+        check_bins(self.bins)
 
     @property
     def bins(self) -> int:
@@ -130,7 +138,7 @@ def _on_interval(function: Callable[..., tuple[Array, Array]], x: Array, spline:
 
 # -- The spline of numbers x [...] by raw numbers [..., P]. What is summed or looked up lies on the last axis. Bins are
 # measured in shares of the interval, each from its left end, but the last one from its right: so both ends of the
-# interval are mapped to themselves to the last bit, and their slopes are the raw numbers' own.
+# interval are mapped to themselves to the last bit, and have exactly the slopes of their raw numbers.
 
 _Span = tuple[float, float, Tails]  # low, high, tails
 
@@ -145,8 +153,8 @@ def _slope_places(tails: Tails, bins: int, bin_: Array) -> tuple[np.ndarray, Arr
 
 
 class _Bin(NamedTuple):
-    """The bin of each number: which, whether it is the last, x_k, w, y_k, h, the slopes at the end that it is measured
-    from and at the other, and the softmaxes of all widths and heights."""
+    """The bin of each number: which, whether it is measured from the right, x_k, w, y_k, h, the slopes at the end that
+    it is measured from and at the other, and the softmaxes of all widths and heights."""
 
     number: Array
     last: Array
@@ -173,7 +181,7 @@ def _find(x: Array, raw: Array, span: _Span, *, by_height: bool) -> _Bin:
     before = scale * np.triu(np.ones((bins, bins), raw.dtype), 1)
     starts = [p @ before + MIN_BIN * np.arange(bins, dtype=raw.dtype) for p in softmaxes]
     index = jnp.sum(((x - low) / (high - low))[..., None] >= starts[by_height][..., 1:], -1)
-    last, places = index == bins - 1, []
+    last, places = (index == bins - 1) & (x > 0.5 * (low + high)), []  # (a single bin holds both ends)
     for start, p in zip(starts, softmaxes, strict=True):
         places += [_take(start, index), MIN_BIN + scale * _take(p, index)]
     raw_slopes = raw[..., 2 * bins :]
@@ -233,8 +241,8 @@ def _solve(v: Array, w: Array, h: Array, near: Array, far: Array) -> Array:
     return jnp.clip(t - (got - v) * jnp.exp(-log_slope), 0.0, w)
 
 
-# The derivatives are written out, linear in the tangents, so that forward mode, reverse mode (by transposition) and both
-# in any order go through them. They leave out those of looking up, which makes them faster than autodiff's.
+# The derivatives are written out, linear in the tangents, so that forward mode, reverse mode (by transposition) and
+# both in any order go through them. They leave out those of looking up, which makes them faster than autodiff's.
 
 
 def _push_forward(found: _Bin, dots: Array, tails: Tails) -> tuple[Array, ...]:

@@ -16,8 +16,9 @@ from jax import Array
 from probgen.bijectors.base import Bijector
 from probgen.bijectors.elementwise import Affine, LeakyReLU, Power
 from probgen.bijectors.mixture_cdf import LOGISTIC, Kernel, MixtureCDF
-from probgen.bijectors.spline import Spline, Tails
+from probgen.bijectors.spline import Spline, Tails, check_bins
 from probgen.bijectors.structure import Chain
+from probgen.core import check_interval, check_positive, check_sizes
 
 
 class Transformer(Protocol):
@@ -48,6 +49,9 @@ class AffineTransformer(eqx.Module):
     """
 
     max_log_scale: float = eqx.field(static=True, default=3.0)
+
+    def __check_init__(self) -> None:
+        check_positive(max_log_scale=self.max_log_scale)
 
     @property
     def num_params(self) -> int:
@@ -133,8 +137,8 @@ class SplineTransformer(eqx.Module):
     tails: Tails = eqx.field(static=True, default=Tails.LINEAR)
 
     def __check_init__(self) -> None:
-        if self.bins < 1:
-            raise ValueError(f"bins: expected at least 1, got {self.bins}")
+        check_bins(self.bins)
+        check_interval(interval=self.interval)
 
     @property
     def num_params(self) -> int:
@@ -165,8 +169,7 @@ class MixtureCDFTransformer(eqx.Module):
     kernel: Kernel = eqx.field(static=True, default=LOGISTIC)
 
     def __check_init__(self) -> None:
-        if self.components < 1:
-            raise ValueError(f"components: expected at least 1, got {self.components}")
+        check_sizes(components=self.components)
 
     @property
     def num_params(self) -> int:
@@ -193,6 +196,8 @@ class Composed(eqx.Module):
     transformers: tuple[Transformer, ...]
 
     def __init__(self, transformers: Sequence[Transformer]):
+        if not transformers:
+            raise ValueError("transformers: expected at least one, got none")
         self.transformers = tuple(transformers)
 
     @property

@@ -8,7 +8,7 @@ from probgen.core.numbers import as_numbers
 from probgen.core.numerics import as_float, log1mexp, logmeanexp
 from probgen.core.programs import evaluating, from_params, module, random_module
 from probgen.core.recipes import Recipe, recipe
-from probgen.core.sizes import check_sizes
+from probgen.core.sizes import check_interval, check_positive, check_sizes
 from probgen.core.vectorize import map_batch, mapped_rows, row_number, split_key, vectorize
 
 __all__ = [
@@ -22,6 +22,8 @@ __all__ = [
     "as_float",
     "as_numbers",
     "bind",
+    "check_interval",
+    "check_positive",
     "check_sizes",
     "combine",
     "count_parameters",

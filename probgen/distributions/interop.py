@@ -1,5 +1,6 @@
 """Bridges: a bijector as a numpyro transform, a distrax distribution at a numpyro sample site."""
 
+import contextlib
 from typing import Any
 
 import distrax
@@ -11,7 +12,7 @@ from numpyro.distributions import constraints
 from numpyro.distributions.transforms import Transform
 
 from probgen.bijectors import Bijector, Inverse, as_bijector
-from probgen.bijectors.support import widen
+from probgen.bijectors.support import UnknownSupport, widen
 from probgen.distributions.base import Distribution
 
 
@@ -77,8 +78,13 @@ def as_transform(bijector: Any) -> BijectorTransform:
     >>> d = dist.TransformedDistribution(dist.Normal(0.0, 1.0), as_transform(distrax.Tanh()))
     >>> d.support
     Interval(lower_bound=-1.0, upper_bound=1.0)
+
+    Raises ValueError where a part of a chain is not defined on what the one before it makes of the domain.
     """
-    return BijectorTransform(as_bijector(bijector))
+    bijector = as_bijector(bijector)
+    with contextlib.suppress(UnknownSupport):  # what is not known is taken
+        _ = bijector.codomain  # its parts refuse what they are not defined on
+    return BijectorTransform(bijector)
 
 
 _SUPPORTS: dict[str, constraints.Constraint] = {

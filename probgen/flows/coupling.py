@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from probgen.bijectors import AffineTransformer, Chain, Reshape, ShiftTransformer, Sigmoid
-from probgen.core import recipe
+from probgen.core import check_sizes, recipe
 from probgen.distributions import ConditionalModel, Dequantized, Transformed
 from probgen.flows.layers import Nets, coupling_layer, flow_of_layers
 
@@ -101,6 +101,7 @@ def discrete_real_nvp(
     >>> model.log_prob_bound(jax.random.key(1), jnp.zeros((3, 4, 4), int)).shape
     (3,)
     """
+    check_sizes(2, levels=levels)
     dim = int(jnp.zeros(event_shape).size)
     flow: Any = real_nvp(
         dim, layers=layers, hidden=hidden, dropout=dropout, activation=activation, permute=permute, key=key

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from probgen.core import recipe
+from probgen.core import check_sizes, recipe
 from probgen.distributions import ConditionalModel, GaussianMixture, kmeans
 from probgen.flows.layers import moved_by_context
 
@@ -41,8 +41,7 @@ def gaussian_mixture(
     >>> sorted(model.loc[:, 0].round(0).tolist())
     [-9.0, 0.0, 9.0]
     """
-    if dim < 1 or components < 1:
-        raise ValueError(f"expected dim ≥ 1 and components ≥ 1, got {dim} and {components}")
+    check_sizes(dim=dim, components=components)
     start_key, network_key = jax.random.split(key)
     if data is None:
         mixture = _apart(dim, components, diagonal, start_key)

@@ -7,7 +7,7 @@ import numpyro.distributions as dist
 from jax import Array
 
 from probgen.bijectors import PiecewiseLinear
-from probgen.core import recipe
+from probgen.core import check_sizes, recipe
 from probgen.distributions import ConditionalModel, Transformed
 from probgen.flows.layers import moved_by_context
 
@@ -45,6 +45,7 @@ def histogram(
     >>> [round(float(p), 4) for p in jnp.exp(flow.log_prob(jnp.array([[4.0], [9.0]])))]
     [0.15, 0.05]
     """
+    check_sizes(dim=dim, bins=bins)
     quantile = PiecewiseLinear(jnp.zeros((dim, bins)), low, high)
     if data is not None:
         quantile = quantile.counted(data, smoothing)

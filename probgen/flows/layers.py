@@ -21,7 +21,7 @@ from probgen.bijectors import (
     Stacked,
 )
 from probgen.bijectors.transformers import Transformer
-from probgen.core import Contextual, Dependence, count_parameters
+from probgen.core import Contextual, Dependence, check_sizes, count_parameters
 from probgen.distributions import ConditionalModel, Distribution, FromContext, Transformed
 from probgen.networks import MADE, MLP
 
@@ -44,6 +44,7 @@ class Nets(NamedTuple):
 
 def standard_normal(dim: int) -> dist.Distribution:
     """Normal(0, I) of vectors."""
+    check_sizes(dim=dim)
     return dist.Normal(jnp.zeros(dim), 1.0).to_event(1)
 
 
@@ -51,8 +52,7 @@ def flow_of_layers(
     dim: int, layer: Layer, *, layers: int, context_dim: int | None, key: Array
 ) -> Transformed | ConditionalModel:
     """`layers` of a kind on a normal base, run as one scan, and an `ActNorm` at the data's end."""
-    if layers < 1:
-        raise ValueError(f"layers: expected at least 1, got {layers}")
+    check_sizes(layers=layers)
     stacked = Stacked(jax.vmap(layer)(jax.random.split(key, layers)))
     flow = Transformed(standard_normal(dim), Chain([ActNorm(dim), stacked]))
     return ConditionalModel(flow, (context_dim,)) if context_dim else flow
@@ -88,6 +88,7 @@ def coupling_layer(
 ) -> Layer:
     """A coupling of two halves by an MLP, and what reorders them; `inverse` gives the density τ itself, where τ⁻¹ costs
     more. Raises ValueError where D < 2."""
+    check_sizes(dim=dim)
     if dim < 2:
         raise ValueError(f"dim: a coupling needs at least 2, got {dim}")
     split = dim // 2
@@ -126,6 +127,7 @@ def autoregressive_layer(
     linear: bool = False,
 ) -> Layer:
     """A `masked_layer` in D steps (or `passes`), and what reorders them; `inverse`: fast in density, as in a MAF."""
+    check_sizes(dim=dim)
     masked = masked_layer(Dependence.in_order(range(dim), passes=passes), transformer, nets)
 
     def layer(key: Array) -> Bijector:

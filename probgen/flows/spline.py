@@ -8,7 +8,7 @@ import numpyro.distributions as dist
 from jax import Array
 
 from probgen.bijectors import ActNorm, Chain, Spline, SplineTransformer, Tails
-from probgen.core import recipe
+from probgen.core import check_sizes, recipe
 from probgen.distributions import ConditionalModel, Transformed
 from probgen.flows.layers import (
     Nets,
@@ -90,6 +90,7 @@ def cdf_flow(
     >>> flow.bijector.inverse(jnp.array([0.25])), flow.log_prob(jnp.array([0.25])).round(4)
     (Array([0.25], dtype=float32), Array(0., dtype=float32))
     """
+    check_sizes(dim=dim)
     tails = Tails.BOUNDED if uniform else Tails.LINEAR
     raw = jnp.zeros((dim, SplineTransformer(bins, interval, tails).num_params))
     spline = Spline(raw, interval=interval, tails=tails)
