@@ -181,15 +181,18 @@ def _find(x: Array, raw: Array, span: _Span, *, by_height: bool) -> _Bin:
     before = scale * np.triu(np.ones((bins, bins), raw.dtype), 1)
     starts = [p @ before + MIN_BIN * np.arange(bins, dtype=raw.dtype) for p in softmaxes]
     index = jnp.sum(((x - low) / (high - low))[..., None] >= starts[by_height][..., 1:], -1)
-    last, places = (index == bins - 1) & (x > 0.5 * (low + high)), []  # (a single bin holds both ends)
-    for start, p in zip(starts, softmaxes, strict=True):
-        places += [_take(start, index), MIN_BIN + scale * _take(p, index)]
+    last = (index == bins - 1) & (x > 0.5 * (low + high))  # (a single bin holds both ends)
+    left, bottom = (_take(start, index) for start in starts)
+    w, h = (MIN_BIN + scale * _take(p, index) for p in softmaxes)
     raw_slopes = raw[..., 2 * bins :]
     if tails is Tails.LINEAR:
         raw_slopes = jnp.pad(raw_slopes, [(0, 0)] * (raw.ndim - 1) + [(1, 1)])
     _, following = _slope_places(tails, bins, index)
-    ends = [MIN_SLOPE + jax.nn.softplus(_take(raw_slopes, i) + _RAW_OF_SLOPE_1) for i in (index, following)]
-    return _Bin(index, last, *places, *_from_near(last, *ends), *softmaxes)
+    left_slope, right_slope = (
+        MIN_SLOPE + jax.nn.softplus(_take(raw_slopes, i) + _RAW_OF_SLOPE_1) for i in (index, following)
+    )
+    near, far = _from_near(last, left_slope, right_slope)
+    return _Bin(index, last, left, w, bottom, h, near, far, *softmaxes)
 
 
 def _softmax(raw: Array) -> Array:
