@@ -70,11 +70,11 @@ def moved_by_context(
     return ConditionalModel(FromContext(flow, network), (context_dim,))
 
 
-def reorder(dim: int, *, permute: bool, linear: bool = False, key: Array) -> Bijector:
-    """What stands between two layers: the order reversed or shuffled, or a learned matrix, cheap in density."""
+def reorder(dim: int, fixed: Bijector, *, permute: bool, linear: bool = False, key: Array) -> Bijector:
+    """What stands between two layers: a fixed order, a shuffled one, or a learned matrix, cheap in density."""
     if linear:
         return Inverse(LU(dim, key=key))
-    return Permute(jax.random.permutation(key, dim)) if permute else Reverse()
+    return Permute(jax.random.permutation(key, dim)) if permute else fixed
 
 
 def coupling_layer(
@@ -87,17 +87,21 @@ def coupling_layer(
     inverse: bool = False,
 ) -> Layer:
     """A coupling of two halves by an MLP, and what reorders them; `inverse` gives the density τ itself, where τ⁻¹ costs
-    more. Raises ValueError where D < 2."""
+    more. Raises ValueError where D < 2.
+
+    By default the order is turned by half of D, not reversed: of an odd D the middle would never be what others hang on.
+    """
     check_sizes(dim=dim)
     if dim < 2:
         raise ValueError(f"dim: a coupling needs at least 2, got {dim}")
     split = dim // 2
+    turned = Permute((*range(split, dim), *range(split)))
 
     def layer(key: Array) -> Bijector:
         net_key, order_key = jax.random.split(key)
         net = MLP(split, (dim - split) * transformer.num_params, **nets._asdict(), key=net_key)
         coupling = Coupling(nets.bound(net), transformer, split=split)
-        between = reorder(dim, permute=permute, linear=linear, key=order_key)
+        between = reorder(dim, turned, permute=permute, linear=linear, key=order_key)
         return Chain([Inverse(coupling) if inverse else coupling, between])
 
     return layer
@@ -133,7 +137,7 @@ def autoregressive_layer(
     def layer(key: Array) -> Bijector:
         net_key, order_key = jax.random.split(key)
         bijector = masked(net_key)
-        between = reorder(dim, permute=permute, linear=linear, key=order_key)
+        between = reorder(dim, Reverse(), permute=permute, linear=linear, key=order_key)
         return Chain([Inverse(bijector) if inverse else bijector, between])
 
     return layer
