@@ -159,6 +159,11 @@ BIJECTORS = [
         _vector(0.3, -0.4, 1.0, 2.0),
     ),
     BijectorRow(
+        "coupling power",
+        lambda: bijectors.Coupling(_net(2, 2), bijectors.PowerTransformer(), split=2),
+        _vector(0.3, 0.4, 1.0, 2.0),
+    ),
+    BijectorRow(
         "chain of ranks",
         lambda: bijectors.Chain([bijectors.Reshape((4,), (2, 2)), distrax.Tanh(), _coupling(split=2)]),
         _vector(0.3, -0.4, 0.5, 0.2),
@@ -434,6 +439,9 @@ DISTRIBUTIONS = [
 
 CONDITIONALS = {
     "normal head": lambda: distributions.Conditional(_net(3, 4), distributions.NormalHead(), event_shape=(2,)),
+    "normal mixture head": lambda: distributions.Conditional(
+        _net(3, 12), distributions.NormalMixtureHead(2), event_shape=(2,)
+    ),
     "bernoulli head": lambda: distributions.Conditional(_net(3, 2), distributions.BernoulliHead(), event_shape=(2,)),
     "categorical head": lambda: distributions.Conditional(
         _net(3, 8), distributions.CategoricalHead(4), event_shape=(2,)
@@ -462,7 +470,8 @@ CONDITIONALS = {
     "char_rnn": lambda: autoregressive.char_rnn(3, 3, width=4, context_dim=3, key=KEY),
     "transformer": lambda: autoregressive.transformer(3, 3, width=8, heads=2, layers=1, context_dim=3, key=KEY),
     "vae": lambda: latent.vae((2,), 3, latent_dim=2, hidden=(8,), context_dim=3, key=KEY),
-    "vp_score": lambda: score.vp_score((2,), levels=3, width=8, depth=1, steps=8, context_dim=3, key=KEY),
+    "vp_score": lambda: score.vp_score((2,), levels=3, rank=2, width=8, depth=1, steps=8, context_dim=3, key=KEY),
+    "vp_score of reals": lambda: score.vp_score((2,), width=8, depth=1, steps=8, context_dim=3, key=KEY),
 }
 
 

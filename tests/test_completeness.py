@@ -1,0 +1,111 @@
+"""Every public name of the parts that have laws is in a row of the registry, or says here why it is in none."""
+
+import functools
+import importlib
+
+import jax.numpy as jnp
+import pytest
+from registry import BIJECTORS, CONDITIONALS, DISTRIBUTIONS, ESTIMATORS
+
+PARTS = "bijectors distributions flows autoregressive latent score networks inference.estimators".split()
+_BASE = "a base class: its subclasses have rows"
+_RETURNED = "a function: rows hold what it returns, which does not say who made it"
+_SAMPLER = "tests/test_score.py: the samplers against the mean and deviation of Gaussian data"
+_DRAW = "tests/test_autoregressive_networks.py: the same draws as step by step, which is in the rows"
+_STATEFUL = "keeps numbers from step to step: tests/test_estimators.py has it in programs under SVI and fit"
+REASONS = {
+    "bijectors.Bijector": _BASE,
+    "bijectors.as_bijector": _RETURNED,
+    "bijectors.invert_increasing": "a root finder: tests/test_flows.py, and beneath the mixture CDFs' rows",
+    "bijectors.stack": _RETURNED,
+    "distributions.Bounded": "its log_prob is a random bound: tests/test_distributions.py and tests/test_latent.py",
+    "distributions.Distribution": _BASE,
+    "distributions.Mixture": _BASE,
+    "distributions.Model": _BASE,
+    "distributions.as_transform": "returns a transform of numpyro: tests/test_distributions.py",
+    "distributions.differentiable": "returns distributions of numpyro with other gradients: tests/test_estimators.py",
+    "distributions.from_distrax": _RETURNED,
+    "distributions.initialize": "sets numbers of a model from data: tests/test_initialization.py",
+    "distributions.integer_head": _RETURNED,
+    "distributions.kmeans": "returns an array: tests/test_mixtures.py",
+    "distributions.kmeans_plus_plus": "returns an array: tests/test_mixtures.py",
+    "distributions.observe": "makes a site of a program: tests/test_distributions.py and tests/test_latent.py",
+    "distributions.on_support": "has laws of its own, support by support: tests/test_on_support.py",
+    "autoregressive.fixed_point": _DRAW,
+    "autoregressive.generate": "returns draws of any length: tests/test_autoregressive.py",
+    "autoregressive.pass_by_pass": _DRAW,
+    "score.DDIM": _SAMPLER,
+    "score.VP": _BASE,
+    "score.Denoiser": _BASE,
+    "score.EulerMaruyama": _SAMPLER,
+    "score.GaussianDenoiser": "the exact denoiser by which tests/test_score.py judges bounds and samplers",
+    "score.Heun": _SAMPLER,
+    "score.LinearBeta": "tests/test_score.py: every law of the process, against the equations of its moments",
+    "score.NetworkDenoiser": _BASE,
+    "score.Sampler": _BASE,
+    "score.coefficients": "returns two numbers: tests/test_score.py",
+    "score.to_data": "returns an array: tests/test_score.py",
+    "score.to_noise": "returns an array: tests/test_score.py",
+    "networks.with_output_bias": "sets biases of a network: beneath `initialize`, tests/test_initialization.py",
+    "inference.estimators.Baseline": _BASE,
+    "inference.estimators.Estimator": _BASE,
+    "inference.estimators.Learned": _STATEFUL,
+    "inference.estimators.MovingAverage": _STATEFUL,
+    "inference.estimators.Signal": "what an estimator hands its baseline: a tuple of arrays, without laws",
+    "inference.estimators.expectation": "the function by which tests/test_estimators.py asks every estimator",
+    "inference.estimators.use": "a handler of programs: tests/test_estimators.py",
+}
+
+
+def _within(x, seen):
+    """Marks x and all that it holds, by id."""
+    if id(x) in seen:
+        return
+    seen[id(x)] = x
+    if isinstance(x, list | tuple | set):
+        inside = list(x)
+    elif isinstance(x, dict):
+        inside = list(x.values())
+    elif isinstance(x, functools.partial):
+        inside = [x.func, *x.args]
+    else:
+        inside = (
+            list(getattr(x, "__dict__", {}).values()) if type(x).__module__.startswith(("probgen", "distrax")) else []
+        )
+    for part in inside:
+        _within(part, seen)
+
+
+@functools.cache
+def _covered():
+    """Ids of classes with an instance in some row and of functions that one holds, and names of recipes."""
+    seen = {}
+    for row in (*BIJECTORS, *DISTRIBUTIONS):
+        _within((row.make, row.make()), seen)
+    for make in CONDITIONALS.values():
+        conditional = make()
+        _within((conditional, conditional(jnp.zeros(3))), seen)
+    _within(ESTIMATORS, seen)
+    recipes = {made_by.name for x in seen.values() if (made_by := getattr(x, "__dict__", {}).get("recipe"))}
+    return seen.keys() | {id(type(x)) for x in seen.values()}, recipes
+
+
+def _is_covered(part, name):
+    ids, recipes = _covered()
+    return f"{part}.{name}" in recipes or id(getattr(importlib.import_module(f"probgen.{part}"), name)) in ids
+
+
+NAMES = [(part, name) for part in PARTS for name in importlib.import_module(f"probgen.{part}").__all__]
+
+
+@pytest.mark.parametrize("part, name", NAMES)
+def test_a_public_name_has_a_row_or_a_reason(part, name):
+    reason = REASONS.get(f"{part}.{name}")
+    if _is_covered(part, name):
+        assert reason is None, f"{part}.{name} has a row: its reason is out of date"
+    else:
+        assert reason, f"{part}.{name}: expected a row in tests/registry.py, or a reason in this file"
+
+
+def test_reasons_are_of_public_names():
+    assert not REASONS.keys() - {f"{part}.{name}" for part, name in NAMES}
