@@ -88,7 +88,7 @@ class PiecewiseLinear(Bijector):
         j = jnp.sum(left[..., 1:] <= x[..., None], -1)
         j = jnp.where(x <= 0, 0, jnp.where(x >= 1, self.bins - 1, j))  # whatever rounding does to the sums
         # the right half of the last bin is measured from its right end, so that 1 goes to `high` to the last bit
-        last = (j == self.bins - 1) & (2.0 * x > 1.0 + _at(left, j))
+        last = (j == self.bins - 1) & (2.0 * x >= 1.0 + jnp.minimum(_at(left, j), 1.0))
         # no uniform number lies in a bin narrower than float rounding, and dividing by its mass might be dividing by 0
         part = jnp.where(last, 1.0 - x, x - _at(left, j)) / jnp.maximum(_at(mass, j), jnp.finfo(mass.dtype).eps)
         part = _within(part, 0.0, 1.0)
