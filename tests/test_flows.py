@@ -356,7 +356,7 @@ def test_compiled_size_does_not_grow_with_the_number_of_layers(recipe):
         (lambda: flows.nsf(1, key=KEY), "dim: a coupling needs at least 2"),
         (lambda: flows.maf(3, passes=7, key=KEY), "passes"),
         (lambda: flows.maf(3, layers=0, key=KEY), "layers"),
-        (lambda: flows.maf(0, key=KEY), "order: expected at least one variable"),
+        (lambda: flows.maf(0, key=KEY), "dim: expected an integer of at least 1"),
         (lambda: flows.maf(3, hidden=16, key=KEY), "hidden: expected a sequence of widths"),
         (lambda: flows.real_nvp(3, hidden=(16, 0), key=KEY), "hidden: expected a sequence of widths"),
         (lambda: flows.real_nvp(3, activation="relu", key=KEY), "activation: expected a function"),

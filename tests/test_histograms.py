@@ -107,7 +107,7 @@ def test_supports_are_mapped():
         ({"low": 1.0, "high": 1.0}, "low: expected less than high"),
         ({"low": (0.0, 0.0, 0.0), "high": 1.0}, r"low: expected finite numbers for events of shape \(2,\)"),
         ({"low": 0.0, "high": jnp.inf}, "high: expected finite"),
-        ({"low": 0.0, "high": 1.0, "bins": 0}, "at least one bin"),
+        ({"low": 0.0, "high": 1.0, "bins": 0}, "bins: expected an integer of at least 1"),
         ({"low": 0.0, "high": 1.0, "data": jnp.array([[0.5, 1.5]])}, "row 0.*outside"),
         ({"low": 0.0, "high": 1.0, "data": jnp.ones((4, 3))}, r"rows of shape \(2,\)"),
         ({"low": 0.0, "high": 1.0, "data": jnp.ones((4, 2)), "smoothing": -1.0}, "smoothing"),

@@ -87,7 +87,8 @@ class PiecewiseLinear(Bijector):
         left, mass, log_mass = self._masses()
         j = jnp.sum(left[..., 1:] <= x[..., None], -1)
         j = jnp.where(x <= 0, 0, jnp.where(x >= 1, self.bins - 1, j))  # whatever rounding does to the sums
-        last = j == self.bins - 1  # it is measured from its right end, so that 1 goes to `high` to the last bit
+        # the right half of the last bin is measured from its right end, so that 1 goes to `high` to the last bit
+        last = (j == self.bins - 1) & (2.0 * x >= 1.0 + jnp.minimum(_at(left, j), 1.0))
         # no uniform number lies in a bin narrower than float rounding, and dividing by its mass might be dividing by 0
         part = jnp.where(last, 1.0 - x, x - _at(left, j)) / jnp.maximum(_at(mass, j), jnp.finfo(mass.dtype).eps)
         part = _within(part, 0.0, 1.0)
@@ -99,7 +100,7 @@ class PiecewiseLinear(Bijector):
         left, mass, log_mass = self._masses()
         t, j = self._place(y)
         rest = _within((high - y) / width, 0.0, self.bins)
-        x = jnp.where(j == self.bins - 1, 1.0 - _at(mass, j) * rest, _at(left, j) + _at(mass, j) * (t - j))
+        x = jnp.where(rest < 0.5, 1.0 - _at(mass, j) * rest, _at(left, j) + _at(mass, j) * (t - j))
         x = _within(x, 0.0, 1.0)
         log_density = jnp.where((low <= y) & (y <= high), _at(log_mass, j) - jnp.log(width), -jnp.inf)
         return x, jnp.sum(jnp.where(jnp.isnan(y), jnp.nan, log_density))
