@@ -8,13 +8,18 @@ NEW_ENOUGH := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python $(NEW_ENOUGH) 2>/dev/null && echo $$python && break; done)
 
-.PHONY: demo test docs lint format clean
+.PHONY: demo test quick docs lint format clean
 
 demo: $(VENV)/installed
 	$(BIN)/python -m probgen demo
 
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# Between edits: the rules of the house, every row of the registry built, and one law for each.
+quick: $(VENV)/installed-test
+	$(BIN)/python -m pytest -n 2 --dist worksteal tests/test_house.py tests/test_completeness.py \
+		tests/test_bijectors.py::test_laws tests/test_distributions.py::test_wrappers_change_nothing_of_what_learns
 
 # Every page is read anew and every notebook executed; a cell that fails, or a warning, fails the build.
 docs: $(VENV)/installed-docs

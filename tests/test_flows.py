@@ -389,3 +389,11 @@ def test_a_value_outside_a_bounded_support_has_no_density():
     with pytest.warns(UserWarning, match="support"):
         flow.log_prob(jnp.array([2.0]))
     assert flow.log_prob(jnp.array([0.5])) == pytest.approx(0.0, abs=1e-4)
+
+
+@pytest.mark.parametrize("recipe", [flows.real_nvp, flows.nice, flows.nsf])
+def test_every_coordinate_of_an_odd_number_is_what_others_depend_on(recipe):
+    """Halves that take turns by reversing leave the middle one out."""
+    flow = recipe(5, layers=4, hidden=(8,), key=jax.random.key(0))
+    jacobian = jax.jacobian(flow.bijector.inverse)(jax.random.normal(jax.random.key(1), (5,)))
+    assert ((jacobian != 0).sum(0) > 1).all()

@@ -249,8 +249,8 @@ def test_masked_arrays_are_refused_wherever_data_come_in():
         lambda: evaluation.likelihood(FLOW, MASKED),
         lambda: FLOW.log_prob(MASKED),
         lambda: probgen.distributions.initialize(FLOW, MASKED),
-        lambda: probgen.distributions.kmeans(KEY, MASKED, 2),
-        lambda: probgen.flows.histogram(MASKED, bins=4),
+        lambda: probgen.distributions.kmeans(MASKED, 2, key=KEY),
+        lambda: probgen.flows.histogram(2, low=-1000.0, high=10.0, data=MASKED),
         lambda: probgen.flows.gaussian_mixture(2, components=2, data=MASKED, key=KEY),
     ):
         with pytest.raises(ValueError, match=r"masked array with 10 masked|masked arrays are not supported"):

@@ -12,7 +12,7 @@ from numpyro.distributions import constraints
 
 from probgen.bijectors.base import Bijector
 from probgen.bijectors.support import Interval, UnknownSupport, as_interval, reaches, widen
-from probgen.core import vectorize
+from probgen.core import as_numbers, vectorize
 
 Ends = float | tuple[Any, ...]
 
@@ -117,7 +117,7 @@ class PiecewiseLinear(Bijector):
         >>> jnp.exp(PiecewiseLinear(jnp.zeros(2)).counted(jnp.array([0.1, 0.7, 0.8, 1.0])).logits)
         Array([1., 3.], dtype=float32)
         """
-        y, event = jnp.asarray(y, float), self.logits.shape[:-1]
+        y, event = jnp.asarray(as_numbers("y", y), float), self.logits.shape[:-1]
         if y.ndim != 1 + self.rank or y.shape[1:] != event or not len(y):
             raise ValueError(f"y: expected rows of shape {event}, got an array of shape {y.shape}")
         if smoothing < 0:

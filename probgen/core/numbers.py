@@ -2,18 +2,21 @@
 
 from typing import Any
 
+import jax
 import numpy as np
 
 
-def as_numbers(name: str, x: Any) -> np.ndarray:
+def as_numbers(name: str, x: Any) -> np.ndarray | jax.Array:
     """An array of numbers out of what a user has: an array of any library, a list.
 
     Raises ValueError where they are no numbers, or where a NumPy array masks some of them: the mask would be lost, and
-    what it hides would count. (JAX's own functions refuse masked arrays by themselves.)
+    what it hides would count. JAX's arrays come back as they are.
 
     >>> as_numbers("x", [[1, 2], [3, 4]]).shape
     (2, 2)
     """
+    if isinstance(x, jax.Array):
+        return x
     parts = x if isinstance(x, list | tuple) else [x]
     masked = sum(int(np.ma.getmaskarray(part).sum()) for part in parts if isinstance(part, np.ma.MaskedArray))
     if masked:

@@ -9,6 +9,7 @@ from jax import Array
 from jax.scipy.linalg import solve_triangular
 from numpyro.distributions import constraints
 
+from probgen.core import as_numbers
 from probgen.distributions.mixture import Mixture
 from probgen.distributions.rows import block_size, sum_over_rows
 
@@ -89,7 +90,7 @@ class GaussianMixture(Mixture):
         >>> GaussianMixture.from_labels(x, jnp.array([0, 0, 1, 1]), 2).loc.tolist()
         [[1.0], [8.0]]
         """
-        x, labels = jnp.asarray(x, float), jnp.asarray(labels)
+        x, labels = jnp.asarray(as_numbers("x", x), float), jnp.asarray(labels)
         if x.ndim != 2 or labels.shape != x.shape[:1]:
             raise ValueError(f"expected rows x [N, D] and labels [N], got {x.shape} and {labels.shape}")
         counts, totals = (jax.ops.segment_sum(a, labels, components) for a in (jnp.ones(len(x)), x))

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from probgen.core import split_key
+from probgen.core import as_numbers, split_key
 from probgen.distributions.rows import block_size, sum_over_rows
 
 
@@ -51,11 +51,11 @@ def kmeans(x: Array, k: int, *, steps: int = 10, key: Array) -> tuple[Array, Arr
     >>> sorted(centers.ravel().tolist()), bool(labels[0] == labels[1])
     ([0.5, 9.0], True)
     """
-    return _lloyd(jnp.asarray(x, float), kmeans_plus_plus(x, k, key=key), steps)
+    return _lloyd(jnp.asarray(as_numbers("x", x), float), kmeans_plus_plus(x, k, key=key), steps)
 
 
 def _checked(x: Array, k: int) -> Array:
-    x = jnp.asarray(x, float)
+    x = jnp.asarray(as_numbers("x", x), float)
     if x.ndim != 2:
         raise ValueError(f"x: expected rows [N, D], got shape {x.shape}")
     if not 1 <= k <= len(x):

@@ -14,6 +14,7 @@ from numpyro.distributions.util import sum_rightmost
 
 from probgen.bijectors import Bijector, as_bijector
 from probgen.bijectors.support import UnknownSupport, require_within
+from probgen.core import as_numbers
 from probgen.distributions import push_forward
 from probgen.distributions.base import Distribution
 from probgen.distributions.conditionals import ConditionalModel
@@ -160,6 +161,7 @@ def initialize(model: M, batch: Array, context: Array | None = None) -> M:
     >>> flow.bijector.shift, jnp.exp(flow.bijector.log_scale)
     (Array([ 2., 20.], dtype=float32), Array([ 1., 10.], dtype=float32))
     """
+    batch = jnp.asarray(as_numbers("batch", batch))
     inner: Any = model.model if isinstance(model, ConditionalModel) else model
     if not hasattr(inner, "initialized"):
         what = "a Transformed, an Autoregressive or a ConditionalModel of one"

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from probgen.core import check_sizes, recipe
+from probgen.core import as_numbers, check_sizes, recipe
 from probgen.distributions import ConditionalModel, GaussianMixture, kmeans
 from probgen.flows.layers import moved_by_context
 
@@ -57,7 +57,7 @@ def _apart(dim: int, components: int, diagonal: bool, key: Array) -> GaussianMix
 
 
 def _clustered(dim: int, components: int, data: Array, diagonal: bool, key: Array) -> GaussianMixture:
-    x = jnp.asarray(data, float)
+    x = jnp.asarray(as_numbers("data", data), float)
     if x.ndim != 2 or x.shape[1] != dim:
         raise ValueError(f"data: expected rows [N, {dim}], got shape {x.shape}")
     spread = x.std(0)

@@ -89,7 +89,7 @@ def coupling_layer(
     """A coupling of two halves by an MLP, and what reorders them; `inverse` gives the density τ itself, where τ⁻¹ costs
     more. Raises ValueError where D < 2.
 
-    By default the order is turned by half of D, not reversed: of an odd D the middle would never be what others hang on.
+    By default the order is turned by half of D: reversed, an odd D's middle would never be what others depend on.
     """
     check_sizes(dim=dim)
     if dim < 2:

@@ -42,7 +42,7 @@ def count(data: Data) -> int:
 
 def _as_array(name: str, x: Any) -> jax.Array:
     """On the device, in the dtype that it has (64 bits apart): a quarter of the memory for bytes."""
-    host = as_numbers(name, x)
+    host = np.asarray(as_numbers(name, x))
     with np.errstate(over="ignore"):
         array = jnp.asarray(x if isinstance(x, jax.Array) else host)
     floating = jnp.issubdtype(array.dtype, jnp.floating)
