@@ -111,7 +111,7 @@ def correlations(cells):
         (constraints.simplex, 2, lambda: on_simplex(plane(0, 1))),
         (constraints.interval(-1.0, 3.0), 2, lambda: plane(-1, 3)),
         (constraints.l1_ball, 2, lambda: inside(constraints.l1_ball, plane(-1, 1))),
-        (constraints.ordered_vector, 2, lambda: inside(constraints.ordered_vector, plane(-10, 15, 601))),
+        (constraints.ordered_vector, 2, lambda: inside(constraints.ordered_vector, plane(-20, 25, 1081))),
         (constraints.positive_ordered_vector, 1, lambda: line(0, 30)),
     ],
     ids=lambda x: "" if inspect.isfunction(x) else repr(x)[:40],

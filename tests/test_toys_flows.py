@@ -56,7 +56,8 @@ def test_the_affine_flow_is_the_normal(affine_nats):
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_trained_density_integrates_to_one_and_beats_the_affine_flow(name, affine_nats):
-    flow = trained(RECIPES[name](), 800, 2e-3)
+    # a few rows between the moons cost an IAF hundreds of nats each for the first thousand steps
+    flow = trained(RECIPES[name](), 2000 if name == "iaf" else 800, 2e-3)
     assert integral(flow) == pytest.approx(1.0, abs=0.01)
     gain = np.asarray(jax.jit(lambda flow: flow.log_prob(TEST))(flow)) - affine_nats
     # about 0.9 nats are there to be gained, and the standard error is 0.02
