@@ -92,17 +92,8 @@ def fit(
     held_out = None if validation is None else _validation_data(validation, (args, kwargs))
     init_key, loop_key, score_key = split_key(key, (3,))
     block = max(batch_size, _BLOCK)
-    task: Task
-    if is_model(model):
-        if guide is not None:
-            raise ValueError("guide: a distribution is its own program; write a numpyro program to use a guide")
-        task = ModelTask(model, (args, kwargs), held_out, batch_size, objective, num_particles, learnable)
-    else:
-        if learnable is not None:
-            raise ValueError("learnable: a program says so itself, probgen.module(name, model, learnable=…)")
-        task = ProgramTask(
-            _program(model), guide, (args, kwargs), held_out, batch_size, block, objective, num_particles, init_key
-        )
+    chosen = objective, num_particles
+    task = _task(model, guide, (args, kwargs), held_out, batch_size, block, chosen, learnable, init_key)
     svi = SVI(task.program, task.guide, optimizer or optax.adam(1e-3), task.objective)
     state = task.init(svi, init_key, widened(jax.tree.map(lambda x: x[:batch_size], (args, kwargs))))
     loop = Loop(task, svi, rows, batch_size, loop_key, ema)
@@ -121,6 +112,27 @@ def fit(
         best=watch.best,
         stopped=stopped,
     )
+
+
+def _task(
+    model: Any,
+    guide: Callable | None,
+    data: Data,
+    held_out: Data | None,
+    batch_size: int,
+    block: int,
+    objective: tuple[ELBO | None, int | None],
+    learnable: Callable[[str, Any], bool] | None,
+    key: Array,
+) -> Task:
+    """The model's or the program's; ValueError for what applies to the other alone."""
+    if is_model(model):
+        if guide is not None:
+            raise ValueError("guide: a distribution is its own program; write a numpyro program to use a guide")
+        return ModelTask(model, data, held_out, batch_size, *objective, learnable)
+    if learnable is not None:
+        raise ValueError("learnable: a program says so itself, probgen.module(name, model, learnable=…)")
+    return ProgramTask(_program(model), guide, data, held_out, batch_size, block, *objective, key)
 
 
 def _program(model: Any) -> Callable:
