@@ -153,11 +153,10 @@ def test_neutra_samples_the_posterior(trained):
 def test_the_posterior_is_an_exact_density(trained):
     guide, params = trained
     flow = guide.get_posterior(params)
-    x, log_prob = flow.sample_and_log_prob(KEY, (100,))
-    exact = dist.MultivariateNormal(MEAN, COVARIANCE).log_prob(x)
+    x, log_prob = flow.sample_and_log_prob(KEY, (1000,))
     np.testing.assert_allclose(flow.log_prob(x), log_prob, atol=1e-3)
-    np.testing.assert_allclose(log_prob, exact, atol=0.5)
-    np.testing.assert_allclose(log_prob.mean(), exact.mean(), atol=0.05)
+    gap = log_prob - dist.MultivariateNormal(MEAN, COVARIANCE).log_prob(x)
+    assert abs(gap.mean()) < 0.02 and gap.std() < 0.15  # the KL divergence, and its spread
 
 
 def test_medians_and_quantiles(trained):
