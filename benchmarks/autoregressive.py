@@ -34,8 +34,7 @@ from probgen.autoregressive import (
     transformer,
     wavenet,
 )
-from probgen.autoregressive.sampling import Prefix
-from probgen.core import count_parameters, sequential
+from probgen.core import Prefix, count_parameters, sequential
 
 KEY = jax.random.key(0)
 DIMS = (64, 256, 1024)

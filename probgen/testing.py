@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from probgen.core import bind, combine, partition
+from probgen.core import combine, partition
 
 
 def _require(law: str, fine: Any, detail: str) -> None:
@@ -189,7 +189,8 @@ def influence(model: Any, x: Array) -> np.ndarray:
            [1, 0, 0],
            [1, 1, 0]])
     """
-    model, known = _of_one_context(model), np.asarray(x)
+    _require_one(model)
+    known = np.asarray(x)
     if known.shape != model.event_shape:
         raise ValueError(f"x: expected one event of shape {model.event_shape}, got {known.shape}")
     least, largest = known.min(), known.max()
@@ -200,18 +201,15 @@ def influence(model: Any, x: Array) -> np.ndarray:
     return moved
 
 
-def _of_one_context(model: Any) -> Any:
-    if hasattr(model, "context_ndims") and not model.batch_shape:  # a conditional one that was called
-        model = bind(model.model, model.context)
-    if not hasattr(model, "raw"):
+def _require_one(model: Any) -> None:
+    if not hasattr(model, "raw") or model.batch_shape:
         kind = type(model).__name__
         raise ValueError(f"model: expected an Autoregressive, or a conditional one with a single context, got a {kind}")
-    return model
 
 
 @eqx.filter_jit
 def _raw(model: Any, events: Array) -> Array:
-    return jax.vmap(lambda x: model.raw(x).reshape(x.size, -1))(events)
+    return model.raw(events).reshape(len(events), events[0].size, -1)
 
 
 def check_causal(model: Any, x: Array) -> None:
@@ -224,7 +222,7 @@ def check_causal(model: Any, x: Array) -> None:
     >>> model = probgen.autoregressive.made((3,), 4, hidden=(8,), key=jax.random.key(0))
     >>> check_causal(model, jnp.array([0, 3, 1]))
     """
-    moved, order = influence(model, x), np.asarray(_of_one_context(model).order)
+    moved, order = influence(model, x), np.asarray(model.order)
     for place, position in enumerate(order):
         before = [int(p) for p in order[: place + 1] if moved[p, position]]
         _require("causality", not before, f"changing position {position} moves the conditionals at {before}")

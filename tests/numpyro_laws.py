@@ -22,7 +22,7 @@ from numpyro.distributions.batch_util import promote_batch_shape
 from registry import CONDITIONALS, DISTRIBUTIONS, KEY
 
 from probgen import combine, partition
-from probgen.distributions import Given
+from probgen.distributions.conditionals import AtContext
 
 STEP, DRAWS = 3e-3, 512
 # of the conditionals; tests/test_distributions.py draws from all of them, also at contexts with an axis of one
@@ -57,8 +57,8 @@ class Facts:
         x = draws[:2]
         assert many.batch_shape == (3,) and single.batch_shape == (1,), many.batch_shape
         found: dict[str, Any] = {"draws": draws, "x": x}
-        if isinstance(d, Given):
-            found["at a context"] = type(d)(d.model, d.context[None], d.context_ndims).log_prob_bound(KEY, x)
+        if isinstance(d, AtContext):
+            found["at a context"] = type(d)(d.model, d.context[None], d.context_ndims, d.network).log_prob_bound(KEY, x)
         if exact:
             found |= {
                 "seen": d.log_prob(draws, seen) if seen else None,

@@ -15,7 +15,8 @@ from registry import CONDITIONALS, DISTRIBUTIONS, KEY
 from probgen import autoregressive, combine, flows, latent, observe, partition, score, testing
 from probgen.bijectors import Affine, Chain, Inverse, Sigmoid
 from probgen.core import leaves
-from probgen.distributions import Dequantized, Distribution, Given, Transformed, as_transform, from_distrax, mixture
+from probgen.distributions import Dequantized, Distribution, Transformed, as_transform, from_distrax, mixture
+from probgen.distributions.conditionals import AtContext
 
 
 @jax.jit
@@ -167,7 +168,7 @@ def test_sizes_of_recipes_may_be_numpy_integers():
         autoregressive.gated_pixel_cnn((two, two), three, channels=two, blocks=two, key=KEY),
     ):
         bound = jax.jit(lambda m: m.log_prob_bound(KEY, m.sample(KEY)))(model)
-        assert np.isfinite(bound) and (model.recipe or isinstance(model, Given))
+        assert np.isfinite(bound) and (model.recipe or isinstance(model, AtContext))
 
 
 def test_conditional_refuses_what_does_not_fit():

@@ -8,7 +8,7 @@ import optax
 import pytest
 
 import probgen
-from probgen.distributions import EM, ConditionalModel, FromContext, GaussianMixture, kmeans, kmeans_plus_plus
+from probgen.distributions import EM, ConditionalModel, GaussianMixture, kmeans, kmeans_plus_plus
 from probgen.flows import gaussian_mixture
 
 KEY = jax.random.key(0)
@@ -247,16 +247,12 @@ def test_a_mixture_density_network_learns_a_function_of_two_branches():
     np.testing.assert_allclose((draws > 0).mean(0), 0.5, atol=0.12)
 
 
-def test_from_context_refuses_what_does_not_fit():
+def test_a_network_of_the_context_must_fit():
     model = random_mixture(2, 2)
     with pytest.raises(ValueError, match="network: expected 14 numbers, one for each that the model learns, got 3"):
-        ConditionalModel(FromContext(model, lambda c: c), (3,))(jnp.ones(3)).log_prob(jnp.zeros(2))
-    conditional = gaussian_mixture(2, components=2, context_dim=3, key=KEY)
-    for call in (lambda m: m.log_prob(jnp.zeros(2)), lambda m: m.sample(KEY)):
-        with pytest.raises(ValueError, match="conditional"):
-            call(conditional.model)
+        ConditionalModel(model, (3,), lambda c: c)(jnp.ones(3)).log_prob(jnp.zeros(2))
     with pytest.raises(ValueError, match="batch shape"):
-        FromContext(jax.vmap(lambda s: model.replace(loc=model.loc * s))(jnp.ones(4)), lambda c: c)
+        ConditionalModel(jax.vmap(lambda s: model.replace(loc=model.loc * s))(jnp.ones(4)), (3,), lambda c: c)
 
 
 # -- files

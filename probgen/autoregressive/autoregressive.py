@@ -13,10 +13,10 @@ from jax import Array
 from numpyro.distributions import constraints
 
 from probgen.autoregressive.orders import Order
-from probgen.autoregressive.partial import Completion, Conditioned
-from probgen.autoregressive.sampling import Draw, Drawn, Prefix, step_by_step
-from probgen.core import Contextual, vectorize
-from probgen.distributions import ConditionalModel, Model
+from probgen.autoregressive.partial import Completion
+from probgen.autoregressive.sampling import Draw, Drawn, step_by_step, steps_of
+from probgen.core import Contextual, Prefix, Steps, vectorize
+from probgen.distributions import ConditionalModel, Model, lifted, verb
 from probgen.distributions.heads import BernoulliHead, CategoricalHead, Head
 from probgen.networks import with_output_bias
 
@@ -63,7 +63,6 @@ class Autoregressive(Model):
     pytree_data_fields = ("network",)
     pytree_aux_fields = ("head", "order", "draw")
     fused = True
-    conditioned = Conditioned
 
     def __init__(
         self,
@@ -89,6 +88,7 @@ class Autoregressive(Model):
         support = self.head(jnp.zeros((*self.event_shape, self.head.num_params))).support
         return constraints.independent(support, self.event_dim)
 
+    @verb
     def conditionals(self, x: Array) -> dist.Distribution:
         """The distribution of every position given those before it in x [..., *event_shape]; its batch shape is x's.
 
@@ -99,8 +99,14 @@ class Autoregressive(Model):
         >>> model.conditionals(jnp.zeros((5, 3), int)).batch_shape
         (5, 3)
         """
-        return self.head(vectorize(self.raw, self.event_dim)(self._as_events(x)))
+        return self.head(self.raw(self._as_events(x)))
 
+    def steps(self) -> Steps:
+        """The conditionals one place of the order after another, `init()` and `step(cache, before, i)`: what drawing,
+        and coding, go through."""
+        return steps_of(self)
+
+    @verb
     def given(self, x: Array, mask: Any) -> Completion:
         """The distribution of whole events of which those numbers of x are known where `mask` is True.
 
@@ -154,12 +160,13 @@ class Autoregressive(Model):
 
     def sample_event(self, key: Array) -> Array:
         """One draw."""
-        return self.draw_event(key)[0]
+        return self._draw_event(key)[0]
 
-    def raw(self, x: Array) -> Array:
-        """The raw numbers of every position of one event, [*event_shape, head.num_params]."""
-        raw = self.raw_in_order(self.in_order(x))
-        return self._by_position(raw).reshape(*self.event_shape, self.head.num_params)
+    @property
+    def value_dtype(self) -> Any:
+        """Of what kind drawn numbers are."""
+        one = lambda: self.head(jnp.zeros(self.head.num_params)).sample(jax.random.key(0))
+        return jax.eval_shape(one).dtype
 
     def in_order(self, x: Array) -> Array:
         """The numbers of one event as they are drawn, [D]."""
@@ -173,19 +180,49 @@ class Autoregressive(Model):
             raise ValueError(f"network: expected an output of shape {shape}, got {raw.shape}")
         return raw.reshape(values.size, -1)
 
+    def _draw_event(self, key: Array, x: Array | None = None, count: int = 0) -> tuple[Array, Array]:
+        values = jnp.zeros(len(self.order), self.value_dtype)
+        known = Prefix(values if x is None else self.in_order(x).astype(values.dtype), count)
+        drawn: Drawn = self.draw(self, key, known)
+        return self._by_position(drawn.values).reshape(self.event_shape), jnp.sum(drawn.log_probs[count:])
+
+    # -- one event, or many, at one context, or many
+
+    @lifted("event")
+    def raw(self, x: Array) -> Array:
+        """The raw numbers of every position of events, [..., *event_shape, head.num_params]."""
+        raw = self.raw_in_order(self.in_order(x))
+        return self._by_position(raw).reshape(*self.event_shape, self.head.num_params)
+
+    @lifted("event")
     def log_probs_in_order(self, x: Array) -> Array:
-        """What each number of one event costs, [D], as they are drawn."""
+        """What each number of events costs, [..., D], as they are drawn."""
         values = self.in_order(x)
         return self.head(self.raw_in_order(values)).log_prob(values)
 
-    def draw_event(self, key: Array, x: Array | None = None, count: int = 0) -> tuple[Array, Array]:
-        """(one event, the log-probability of what was drawn), the first `count` places taken from x."""
-        one = lambda: self.head(jnp.zeros(self.head.num_params)).sample(jax.random.key(0))
-        values = jnp.zeros(len(self.order), jax.eval_shape(one).dtype)
-        drawn: Drawn = self.draw(
-            self, key, Prefix(values if x is None else self.in_order(x).astype(values.dtype), count)
-        )
-        return self._by_position(drawn.values).reshape(self.event_shape), jnp.sum(drawn.log_probs[count:])
+    @lifted("event", "event")
+    def log_prob_after(self, known: Array, x: Array, *, count: int) -> Array:
+        """log p(x | its first `count` numbers); −∞ where those are not the ones of `known`."""
+        same = jnp.all(self.in_order(known)[:count] == self.in_order(x)[:count])
+        return jnp.where(same, jnp.sum(self.log_probs_in_order(x)[count:]), -jnp.inf)
+
+    @lifted("keys", "event")
+    def draw_after(self, key: Array, known: Array, *, count: int) -> tuple[Array, Array]:
+        """Events whose first `count` numbers are those of `known`, and log p of what was drawn; a key for each."""
+        return self._draw_event(key, known, count)
+
+    @lifted(0, "event")
+    def log_prob_up_to(self, length: Array, x: Array) -> Array:
+        """log p of the first `length` numbers; −∞ where one of the others is not 0."""
+        kept = jnp.arange(x.size) < length
+        log_prob = jnp.sum(jnp.where(kept, self.log_probs_in_order(x), 0.0))
+        return jnp.where(jnp.all(kept | (self.in_order(x) == 0)), log_prob, -jnp.inf)
+
+    @lifted("keys", 0)
+    def draw_up_to(self, key: Array, length: Array) -> Array:
+        """Events of which all but the first `length` numbers are 0; a key for each."""
+        kept = (self.order.places < length).reshape(self.event_shape)
+        return jnp.where(kept, self.sample_event(key), 0)
 
     def _by_position(self, values: Array) -> Array:
         return values if self.order.is_raster else values[self.order.places]
@@ -210,7 +247,7 @@ class Autoregressive(Model):
 
 @eqx.filter_jit  # once for all draws of equal models: each loop of each draw would be compiled again otherwise
 def _draws(model: Autoregressive, keys: Array) -> tuple[Array, Array]:
-    return vectorize(model.draw_event, 0)(keys)
+    return vectorize(model._draw_event, 0)(keys)
 
 
 def model_of(

@@ -12,7 +12,8 @@ from numpyro.distributions import constraints
 from probgen.autoregressive.autoregressive import Autoregressive
 from probgen.autoregressive.partial import Completion
 from probgen.core import check_sizes
-from probgen.distributions import ConditionalModel, Distribution, Given
+from probgen.distributions import ConditionalModel, Distribution
+from probgen.distributions.conditionals import AtContext
 from probgen.distributions.heads import Head
 
 
@@ -89,7 +90,7 @@ def _levels(support: constraints.Constraint) -> int:
 
 
 def _sharpened(model: Any, *options: Any) -> Any:
-    if isinstance(model, Given | Completion):
+    if isinstance(model, AtContext | Completion):
         return model.replace(model=_sharpened(model.model, *options))
     if isinstance(model, ConditionalModel):
         raise ValueError("model: call the conditional model with a context first")

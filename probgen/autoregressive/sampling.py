@@ -7,11 +7,13 @@ differs is in what order, and how often, those are computed.
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpyro.distributions as dist
 from jax import Array, lax
 
-from probgen.core import sequential
+from probgen.core import Prefix, Steps, draw, draw_value, sequential
 
 if TYPE_CHECKING:
     from probgen.autoregressive.autoregressive import Autoregressive
@@ -25,21 +27,44 @@ class Drawn(NamedTuple):
     passes: Array
 
 
-class Prefix(NamedTuple):
-    """What is known beforehand, in the model's order: values [D], of which the first `length` count."""
-
-    values: Array
-    length: int
-
-
 Draw = Callable[["Autoregressive", Array, Prefix], Drawn]
 
 
-def _value(model: "Autoregressive", raw: Array, key: Array, known: Prefix, i: Array) -> tuple[Array, Array]:
-    """(value, log-probability) at place i of the order."""
-    here = model.head(raw.reshape(model.head.num_params))
-    value = jnp.where(i < known.length, known.values[i], here.sample(jax.random.fold_in(key, i)))
-    return value, here.log_prob(value)
+class CachedSteps(eqx.Module):
+    """The steps of a network that keeps what it computed before: the work of about one pass in all."""
+
+    network: Any
+    head: Any = eqx.field(static=True)
+
+    def init(self) -> Any:
+        """The network's cache."""
+        return self.network.init()
+
+    def step(self, cache: Any, before: Array, i: Array) -> tuple[Any, dist.Distribution]:
+        """One step of the network's, and the head's distribution."""
+        cache, raw = self.network.step(cache, before[None], i)
+        return cache, self.head(raw.reshape(self.head.num_params))
+
+
+class WholePasses(eqx.Module):
+    """A whole pass of the network for each step: what needs nothing of the network, and is slow."""
+
+    model: "Autoregressive"
+
+    def init(self) -> Array:
+        """An event without its values."""
+        return jnp.zeros(len(self.model.order), self.model.value_dtype)
+
+    def step(self, cache: Array, before: Array, i: Array) -> tuple[Array, dist.Distribution]:
+        """The conditional at place i, of the values that are there by now."""
+        values = jnp.where(jnp.arange(len(cache)) == i - 1, before, cache)
+        return values, self.model.head(self.model.raw_in_order(values)[i])
+
+
+def steps_of(model: "Autoregressive") -> Steps:
+    """The steps of a model, one place of its order after another; those of its network where it has some."""
+    network = sequential(model.network)
+    return WholePasses(model) if network is None else CachedSteps(network, model.head)
 
 
 def step_by_step(model: "Autoregressive", key: Array, known: Prefix) -> Drawn:
@@ -47,32 +72,12 @@ def step_by_step(model: "Autoregressive", key: Array, known: Prefix) -> Drawn:
 
     A network without steps (`sequential()`) is evaluated anew for each position (`pass_by_pass`).
     """
-    steps = sequential(model.network)
-    if steps is None:
-        return pass_by_pass(model, key, known)
-
-    def one(carry: tuple[Any, Array], i: Array) -> tuple[tuple[Any, Array], tuple[Array, Array]]:
-        cache, before = carry
-        cache, raw = steps.step(cache, before[None], i)
-        value, log_prob = _value(model, raw, key, known, i)
-        return (cache, value), (value, log_prob)
-
-    size = len(model.order)
-    start = steps.init(), jnp.zeros((), known.values.dtype)
-    _, (values, log_probs) = lax.scan(one, start, jnp.arange(size))
-    return Drawn(values, log_probs, jnp.array(size))
+    return Drawn(*draw(steps_of(model), key, known), jnp.array(len(model.order)))
 
 
 def pass_by_pass(model: "Autoregressive", key: Array, known: Prefix) -> Drawn:
     """A whole pass of the network for each position: what needs nothing of the network, and is slow."""
-
-    def one(x: Array, i: Array) -> tuple[Array, Array]:
-        value, log_prob = _value(model, model.raw_in_order(x)[i], key, known, i)
-        return x.at[i].set(value), log_prob
-
-    size = len(model.order)
-    values, log_probs = lax.scan(one, jnp.zeros_like(known.values), jnp.arange(size))
-    return Drawn(values, log_probs, jnp.array(size))
+    return Drawn(*draw(WholePasses(model), key, known), jnp.array(len(model.order)))
 
 
 def fixed_point(model: "Autoregressive", key: Array, known: Prefix) -> Drawn:
@@ -86,11 +91,11 @@ def fixed_point(model: "Autoregressive", key: Array, known: Prefix) -> Drawn:
     arXiv:2002.09928.
     """
     size = len(model.order)
-    draw = jax.vmap(lambda raw, i: _value(model, raw, key, known, i))
+    at = jax.vmap(lambda raw, i: draw_value(model.head(raw.reshape(model.head.num_params)), key, known, i))
 
     def one(state: tuple[Array, Drawn]) -> tuple[Array, Drawn]:
         _, (x, _, n) = state
-        values, log_probs = draw(model.raw_in_order(x), jnp.arange(size))
+        values, log_probs = at(model.raw_in_order(x), jnp.arange(size))
         return jnp.any(values != x), Drawn(values, log_probs, n + 1)
 
     # D passes would do; the last only sees that nothing changes, and its log-probabilities are those of the values

@@ -12,7 +12,7 @@ from jax import Array
 from numpyro.distributions import constraints
 
 from probgen.bijectors.support import UnknownSupport, as_interval, is_real, map_interval, reaches, widen
-from probgen.core import as_float, bind, vectorize
+from probgen.core import DensityKind, as_float, bind, vectorize, weakest
 
 
 class Bijector(eqx.Module, distrax.Bijector):
@@ -60,6 +60,16 @@ class Bijector(eqx.Module, distrax.Bijector):
     def is_constant_log_det(self) -> bool:
         """Whether the log-determinant is the same at every x."""
         return self.is_constant_jacobian
+
+    @property
+    def kind(self) -> DensityKind:
+        """ "exact", or "estimate" where the log-determinant is one within `tolerance`, as its parts' are."""
+        return weakest(*(part.kind for part in _parts(self)))
+
+    @property
+    def tolerance(self) -> float:
+        """How far off the log-determinant of an estimate may be, in nats: the sum of the parts'."""
+        return sum(part.tolerance for part in _parts(self))
 
     @property
     def domain(self) -> constraints.Constraint:
@@ -221,6 +231,12 @@ class _Method(eqx.Module):
 
     def __hash__(self) -> int:
         return hash((self.function, id(self.owner)))
+
+
+def _parts(bijector: Bijector) -> list[Bijector]:
+    """The bijectors that one is made of."""
+    inner = lambda node: isinstance(node, Bijector) and node is not bijector
+    return [node for node in jax.tree.leaves(bijector, is_leaf=inner) if isinstance(node, Bijector)]
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -1,6 +1,7 @@
 """What a model is as a pytree: kinds of leaves, params, programs, recipes, files. Imports nothing of probgen."""
 
 from probgen.core.binding import Contextual, bind, has_update, is_conditional, is_random, sequential, with_key
+from probgen.core.density import DensityKind, weakest
 from probgen.core.dependence import Dependence
 from probgen.core.files import load, save
 from probgen.core.leaves import Frozen, Kind, Leaf, Rest, combine, count_parameters, given, leaves, partition, state
@@ -9,16 +10,20 @@ from probgen.core.numerics import as_float, log1mexp, logmeanexp
 from probgen.core.programs import evaluating, from_params, module, random_module
 from probgen.core.recipes import Recipe, recipe
 from probgen.core.sizes import check_interval, check_positive, check_sizes
+from probgen.core.steps import Prefix, Steps, draw, draw_value
 from probgen.core.vectorize import map_batch, mapped_rows, row_number, split_key, vectorize
 
 __all__ = [
     "Contextual",
+    "DensityKind",
     "Dependence",
     "Frozen",
     "Kind",
     "Leaf",
+    "Prefix",
     "Recipe",
     "Rest",
+    "Steps",
     "as_float",
     "as_numbers",
     "bind",
@@ -27,6 +32,8 @@ __all__ = [
     "check_sizes",
     "combine",
     "count_parameters",
+    "draw",
+    "draw_value",
     "evaluating",
     "from_params",
     "given",
@@ -49,5 +56,6 @@ __all__ = [
     "split_key",
     "state",
     "vectorize",
+    "weakest",
     "with_key",
 ]

@@ -2,11 +2,10 @@
 
 from probgen.distributions import divergences  # noqa: F401  (registers with numpyro's kl_divergence)
 from probgen.distributions.base import Distribution
-from probgen.distributions.conditionals import Conditional, ConditionalModel, Given
+from probgen.distributions.conditionals import Conditional, ConditionalModel
 from probgen.distributions.dequantized import Dequantized
 from probgen.distributions.differentiable import differentiable
 from probgen.distributions.discretized import DiscretizedLogistic, DiscretizedLogisticMixture
-from probgen.distributions.from_context import FromContext
 from probgen.distributions.gaussian_mixture import GaussianMixture
 from probgen.distributions.heads import (
     BernoulliHead,
@@ -19,6 +18,7 @@ from probgen.distributions.heads import (
 )
 from probgen.distributions.interop import as_transform, from_distrax
 from probgen.distributions.kmeans import kmeans, kmeans_plus_plus
+from probgen.distributions.lifting import lifted, verb
 from probgen.distributions.mixture import EM, CategoricalMixture, Mixture, histogram, mixture
 from probgen.distributions.model import Model
 from probgen.distributions.observe import Bounded, observe
@@ -39,9 +39,7 @@ __all__ = [
     "DiscretizedLogisticMixture",
     "DiscretizedLogisticMixtureHead",
     "Distribution",
-    "FromContext",
     "GaussianMixture",
-    "Given",
     "Mixture",
     "Model",
     "NormalHead",
@@ -55,7 +53,9 @@ __all__ = [
     "integer_head",
     "kmeans",
     "kmeans_plus_plus",
+    "lifted",
     "mixture",
     "observe",
     "on_support",
+    "verb",
 ]

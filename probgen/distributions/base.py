@@ -1,7 +1,8 @@
-"""The base of all distributions: numpyro's, with sorted named fields, live batch shapes, and exact ≠ bound."""
+"""The base of all distributions: numpyro's, with sorted named fields, live batch shapes, and kinds of density."""
 
 import copy
 import math
+from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
 import jax
@@ -14,21 +15,26 @@ from numpyro.distributions.batch_util import promote_batch_shape
 from numpyro.distributions.util import validate_sample
 
 from probgen.bijectors.support import UnknownSupport
-from probgen.core import Recipe, logmeanexp, map_batch, split_key
+from probgen.core import DensityKind, Recipe, logmeanexp, split_key, with_key
 from probgen.distributions.closed_forms import ClosedForms
+from probgen.distributions.lifting import Rank, map_elements
 from probgen.distributions.plain import hold, release
 from probgen.distributions.rows import map_particles
 from probgen.distributions.wrappers import Wrapping
 
+Family = tuple[Any, tuple[int, ...], Callable[[Any], "Distribution"]]
+
 
 class Distribution(ClosedForms, Wrapping):
-    """A numpyro distribution whose parts may learn, and which says whether its density is exact.
+    """A numpyro distribution whose parts may learn, and which says of what kind its density is.
 
     A subclass names its array-valued fields in `pytree_data_fields`, its static ones in `pytree_aux_fields`, and
     those of the former whose own float arrays learn in `learnable_fields` (modules in a field learn by themselves).
     It sets them, calls `super().__init__(batch_shape, event_shape)`, has a property `support`, and writes
 
-    - `_sample(key, sample_shape)`; `_log_prob(value)` if `exact`, else `_log_weights(key, value)`, one weight a row;
+    - `_sample(key, sample_shape)`, and by `kind` of density: `_log_prob(value)` where it is "exact" or an "estimate"
+      within `tolerance`; `_log_weights(key, value)`, logs of unbiased estimates of p, where it is "weights";
+      `_log_prob_bound(key, value, num_particles)` where it is a "bound" only;
     - `_sample_and_log_prob(key, sample_shape)` where both together are cheaper, and then `fused = True`;
     - where it knows them, closed forms: `_mean()`, `_variance()`, `_mode()`, `_entropy()`, `_cdf(value)`, `_icdf(q)`.
 
@@ -38,7 +44,8 @@ class Distribution(ClosedForms, Wrapping):
 
     learnable_fields: ClassVar[tuple[str, ...]] = ()
     state_fields: ClassVar[tuple[str, ...]] = ()
-    exact: bool = True
+    kind: DensityKind = "exact"
+    tolerance: float = 0.0
     fused: bool = False
     pytree_data_fields: tuple[str, ...] = ()
     pytree_aux_fields: tuple[str, ...] = ("recipe", "_leaf_ndim")
@@ -99,6 +106,38 @@ class Distribution(ClosedForms, Wrapping):
         shape = jnp.shape(next(iter(_own_leaves(self))))
         return tuple(shape[: max(0, len(shape) - self._leaf_ndim)])
 
+    @property
+    def _axes(self) -> tuple[int, ...]:
+        """The axes over which this is a family of distributions, each with a draw of its own."""
+        return self._added_shape
+
+    def _family(self) -> Family | None:
+        """Of what this is a family: (what has the axes, the axes, a distribution of one element); None for a single."""
+        added = self._added_shape
+        return (self, added, lambda d: d) if added else None
+
+    def _each(self, function: Callable[..., Any], *args: Any, ranks: tuple[Rank, ...] = ()) -> Any:
+        """`function(d, *args)` for each distribution d of the family, with its part of the arguments (`lifted`)."""
+        family = self._family()
+        if family is None:
+            return function(self, *args)
+        owner, axes, at = family
+        one = lambda element, *args: at(element)._each(function, *args, ranks=ranks)
+        if not axes:
+            return one(owner, *args)
+        return map_elements(
+            one, owner, axes, args, ranks, event_ndims=self.event_dim,
+            batch_ndims=len(self.batch_shape) - len(axes), keys_ndims=len(self._axes) - len(axes),
+        )  # fmt: skip
+
+    def _varies(self, part: Any) -> bool:
+        """Whether a part of the model differs from context to context."""
+        return False
+
+    def _at_rows(self, part: Callable[..., Any], *args: Array) -> Any:
+        """`part(model, *args)`, a distribution, at rows of the arguments, each at its own context if there are any."""
+        return part(self, *args)
+
     def _first(self) -> Self:
         """The first along the added axes."""
         first = (0,) * len(self._added_shape)
@@ -121,28 +160,35 @@ class Distribution(ClosedForms, Wrapping):
 
     # -- densities and samples
 
+    @property
+    def exact(self) -> bool:
+        """Whether `log_prob` is the log-density, and neither a bound nor an estimate."""
+        return self.kind == "exact"
+
     @validate_sample
     def log_prob(self, value: Array, intermediates: list[Any] | None = None) -> Array:
         """The exact log-density (or mass) in nats, of shape [*sample, *batch].
 
-        `intermediates` are those of `sample_with_intermediates`. Raises NotImplementedError, naming
-        `log_prob_bound`, where the model has only a bound.
+        `intermediates` are those of `sample_with_intermediates`. Raises NotImplementedError where the density is of
+        another kind, naming what there is.
         """
-        if not self.exact:
-            raise NotImplementedError(
-                f"{type(self).__name__} has no exact log_prob: "
-                "use log_prob_bound(key, x), or probgen.observe in a program"
-            )
+        self._require_exact()
         if intermediates:
             return intermediates[0]
-        value, added = self._as_events(value), self._added_shape
-        lead = self._lead(value)
-        if 0 in lead:
-            return jnp.zeros(lead)
-        if not added:
-            return self._log_prob(value)
-        event_ndims = len(self._batch_shape) + self.event_dim
-        return map_batch(lambda d, x: d._log_prob(x), self, added, (value,), (event_ndims,))
+        return self._log_prob_of_events(self._as_events(value))
+
+    def _require_exact(self) -> None:
+        if not self.exact:
+            instead = "estimate" if self.kind == "estimate" else "bound"
+            raise NotImplementedError(
+                f"{type(self).__name__} has no exact log_prob: "
+                f"use log_prob_{instead}(key, x), or probgen.observe in a program"
+            )
+
+    def _log_prob_of_events(self, value: Array) -> Array:
+        if 0 in self._lead(value):
+            return jnp.zeros(self._lead(value))
+        return self._each(lambda d, x: d._log_prob(x), value, ranks=("event",))
 
     def _lead(self, value: Array) -> tuple[int, ...]:
         """The shape of the density of events [*sample, *batch, *event]."""
@@ -167,34 +213,64 @@ class Distribution(ClosedForms, Wrapping):
 
             L_K = log 1/K Σ_k w_k,   E[w_k] = p(value),   E[L_K] ≤ E[L_{K+1}] ≤ log p(value)
 
+        Where the model has no such weights w_k, it is the mean of `num_particles` terms of its own bound. Raises
+        NotImplementedError where the density is an estimate, which bounds nothing.
+
         References: Importance Weighted Autoencoders (Burda, Grosse, Salakhutdinov 2016), arXiv:1509.00519.
         """
-        return self.log_prob(value) if self.exact else logmeanexp(self.log_weights(key, value, num_particles))
+        if self.exact:
+            return self.log_prob(value)
+        if self.kind == "estimate":
+            raise NotImplementedError(
+                f"{type(self).__name__} has no bound: its density is an estimate; use log_prob_estimate(key, x)"
+            )
+        if self.kind == "weights":
+            return logmeanexp(self.log_weights(key, value, num_particles))
+        value = self._as_events(value)
+        if 0 in self._lead(value):
+            return jnp.zeros(self._lead(value))
+        one = lambda d, key, x: d._log_prob_bound(key, x, num_particles)
+        return self._each(one, key, value, ranks=("key", "event"))
+
+    def log_prob_estimate(self, key: Array, value: Array) -> Array:
+        """log p(value) within `tolerance` nats, neither exact nor a bound; the exact density where there is one.
+
+        The key is for what of the model is random (`core.with_key`). Raises NotImplementedError where there is a bound.
+        """
+        if self.exact:
+            return self.log_prob(value)
+        if self.kind != "estimate":
+            raise NotImplementedError(f"{type(self).__name__} has a bound and no estimate: use log_prob_bound(key, x)")
+        return with_key(self, key)._log_prob_of_events(self._as_events(value))
+
+    def training_loss(self, key: Array, value: Array, num_particles: int = 1) -> Array:
+        """What `fit` minimizes, of each row, in nats: −log p, its bound or its estimate, unless a family says
+        otherwise. What is reported of the model keeps its kind."""
+        if self.kind == "estimate":
+            return -self.log_prob_estimate(key, value)
+        return -self.log_prob_bound(key, value, num_particles)
 
     def log_weights(self, key: Array, value: Array, num_particles: int) -> Array:
         """log w_k, [num_particles, *sample, *batch]: the logarithms of unbiased estimates of p(value).
 
-        Many particles are drawn in blocks: memory, that of the gradient too, grows by these numbers alone.
+        Many particles are drawn in blocks: memory, that of the gradient too, grows by these numbers alone. Raises
+        NotImplementedError where there is a bound or an estimate only.
         """
         value = self._as_events(value)
-        if 0 in self._lead(value):
-            return jnp.zeros((num_particles, *self._lead(value)))
-        event_ndims = len(self._batch_shape) + self.event_dim
+        lead = self._lead(value)
+        if 0 in lead:
+            return jnp.zeros((num_particles, *lead))
         if self.exact:
             log_prob = self.log_prob(value)
             return jnp.broadcast_to(log_prob, (num_particles, *log_prob.shape))
-        added = self._added_shape
-        lead = jnp.broadcast_shapes(value.shape[: value.ndim - event_ndims], added) if added else ()
-
-        def particle(key: Array) -> Array:
-            one = lambda d, k, x: d._log_weights(k, x)
-            if not added:
-                return one(self, key, value)
-            return map_batch(one, self, added, (split_key(key, lead), value), (0, event_ndims))
-
-        rows = jnp.broadcast_shapes(value.shape[: value.ndim - self.event_dim], self.batch_shape)
-        size = math.prod((*rows, *self.event_shape))
-        return map_particles(particle, (split_key(key, (num_particles,)),), size)
+        if self.kind != "weights":
+            raise NotImplementedError(
+                f"{type(self).__name__} has no log_weights: its {self.kind} is not the log of an unbiased estimate of "
+                f"p(x); use log_prob_{self.kind}(key, x)"
+            )
+        one = lambda d, key, x: d._log_weights(key, x)
+        particle = lambda key: self._each(one, key, value, ranks=("key", "event"))
+        return map_particles(particle, (split_key(key, (num_particles,)),), math.prod((*lead, *self.event_shape)))
 
     def sample(self, key: Array | None, sample_shape: tuple[int, ...] = ()) -> Array:
         """Draws of shape [*sample_shape, *batch_shape, *event_shape]."""
@@ -207,7 +283,8 @@ class Distribution(ClosedForms, Wrapping):
         return self.sample(key, sample_shape)
 
     def sample_and_log_prob(self, key: Array | None, sample_shape: tuple[int, ...] = ()) -> tuple[Array, Array]:
-        """Draws and their log-densities, in one pass where the model can."""
+        """Draws and their exact log-densities, in one pass where the model can."""
+        self._require_exact()
         return self._draw("_sample_and_log_prob", key, sample_shape)
 
     def sample_with_intermediates(
@@ -228,7 +305,10 @@ class Distribution(ClosedForms, Wrapping):
         raise NotImplementedError(f"{type(self).__name__} has no log_prob: write _log_prob(value)")
 
     def _log_weights(self, key: Array, value: Array) -> Array:
-        raise NotImplementedError(f"{type(self).__name__} has no importance weights: use log_prob_bound(key, x)")
+        raise NotImplementedError(f"{type(self).__name__} has no importance weights: write _log_weights(key, value)")
+
+    def _log_prob_bound(self, key: Array, value: Array, num_particles: int) -> Array:
+        raise NotImplementedError(f"{type(self).__name__} has no bound: write _log_prob_bound(key, value, n)")
 
     def _sample_and_log_prob(self, key: Array, sample_shape: tuple[int, ...]) -> tuple[Array, Array]:
         value = self._sample(key, sample_shape)
@@ -240,11 +320,11 @@ class Distribution(ClosedForms, Wrapping):
         if 0 in sample_shape:  # what one draw looks like; many of numpyro's distributions cannot draw none
             one = jax.eval_shape(lambda key: self._draw(method, key, ()), key)
             return jax.tree.map(lambda x: jnp.zeros((*sample_shape, *x.shape), x.dtype), one)
-        added = self._added_shape
-        if not added:
-            return getattr(self, method)(split_key(key, ()), sample_shape)
-        keys = split_key(key, (*sample_shape, *added))
-        return map_batch(lambda d, k: getattr(d, method)(k, ()), self, added, (keys,), (0,))
+        axes = self._axes
+        if not axes:
+            return self._each(lambda d: getattr(d, method)(split_key(key, ()), sample_shape))
+        keys = split_key(key, (*sample_shape, *axes))
+        return self._each(lambda d, key: getattr(d, method)(key, ()), keys, ranks=("keys",))
 
 
 @promote_batch_shape.register

@@ -1,14 +1,14 @@
 """Moments, entropies, distribution functions: in closed form, by exact sums, or an error that says what else to do."""
 
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import Array
 
-from probgen.core import map_batch
 from probgen.distributions.enumeration import MOST, are_few, events_of, number_of_events
+from probgen.distributions.lifting import Rank
 
 
 class ClosedForms(dist.Distribution):
@@ -26,40 +26,38 @@ class ClosedForms(dist.Distribution):
 
     exact: bool
 
-    @property
-    def _added_shape(self) -> tuple[int, ...]:
-        return ()
+    def _each(self, function: Callable[..., Any], *args: Any, ranks: tuple[Rank, ...] = ()) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} is no probgen distribution: subclass distributions.Model")
 
     # -- what users call: lifted over added axes
 
     @property
     def mean(self) -> Array:
         """E[x], of shape [*batch, *event]."""
-        return self._lifted(lambda d: d._mean())
+        return self._each(lambda d: d._mean())
 
     @property
     def variance(self) -> Array:
         """The variance of every number of an event, of shape [*batch, *event]."""
-        return self._lifted(lambda d: d._variance())
+        return self._each(lambda d: d._variance())
 
     @property
     def mode(self) -> Array:
         """The likeliest event, of shape [*batch, *event]."""
-        return self._lifted(lambda d: d._mode())
+        return self._each(lambda d: d._mode())
 
     def entropy(self) -> Array:
         """−E[log p(x)] in nats, of shape [*batch]."""
-        return self._lifted(lambda d: d._entropy())
+        return self._each(lambda d: d._entropy())
 
     def cdf(self, value: Array) -> Array:
         """P(X ≤ value) of events of one number, of shape [*sample, *batch]; `value` is [*sample, *batch, *event]."""
-        ndims = len(self._batch_shape) + self.event_dim
-        return self._lifted(lambda d, x: d._cdf(x), jnp.asarray(value), ndims=ndims)
+        return self._each(lambda d, x: d._cdf(x), jnp.asarray(value), ranks=("event",))
 
     def icdf(self, q: Array) -> Array:
         """The least event of one number with P(X ≤ x) ≥ q, of shape [*sample, *batch, *event]; `q` is [*sample,
         *batch], in [0, 1]."""
-        return self._lifted(lambda d, q: d._icdf(q), jnp.asarray(q), ndims=len(self._batch_shape))
+        return self._each(lambda d, q: d._icdf(q), jnp.asarray(q), ranks=(0,))
 
     @property
     def has_enumerate_support(self) -> bool:  # type: ignore[override]
@@ -79,10 +77,6 @@ class ClosedForms(dist.Distribution):
         lead = self.batch_shape if expand else (1,) * len(self.batch_shape)
         whole = events.reshape(len(events), *[1] * len(lead), *self.event_shape)
         return jnp.broadcast_to(whole, (len(events), *lead, *self.event_shape))
-
-    def _lifted(self, method: Callable[..., Array], *args: Array, ndims: int = 0) -> Array:
-        added = self._added_shape
-        return map_batch(method, self, added, args, (ndims,) * len(args)) if added else method(self, *args)
 
     # -- what a subclass may write
 

@@ -1,17 +1,20 @@
 """Conditionals: functions from a context to a distribution, whose batch shape comes from the context."""
 
 from collections.abc import Callable
+from types import MethodType
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import Array
-from numpyro.distributions import constraints
+from numpyro.distributions.batch_util import promote_batch_shape
 
-from probgen.core import Recipe, bind, map_batch, split_key, vectorize
-from probgen.distributions.base import Distribution
+from probgen.core import Recipe, bind, combine, is_conditional, partition, vectorize
+from probgen.distributions.base import Distribution, Family
 from probgen.distributions.heads import Head
+from probgen.distributions.wrapped import Wrapped
 
 
 class Conditional(eqx.Module):
@@ -51,8 +54,17 @@ class Conditional(eqx.Module):
 class ConditionalModel(eqx.Module):
     """context → model | context, for any model with `Contextual` parts (a flow, an autoregressive model, …).
 
-    Args: `model`: a probgen distribution; `context_shape`: the shape of one context. A context of another shape is
-    refused with ValueError.
+    With a `network`, the context moves all numbers θ that the model learns, so that any model can be conditional: a
+    mixture becomes a mixture density network. θ still learns, and is what the model starts at.
+
+        p(x | c) = p(x; θ + network(c))
+
+    Args: `model`: a probgen distribution; `context_shape`: the shape of one context; `network`: one context → as many
+    numbers as `probgen.count_parameters(model)`, in the order of `probgen.partition`. Raises ValueError where a
+    context, or the network's output, has another size, or where a model with a network has batch axes.
+
+    References: Mixture Density Networks (Bishop 1994), NCRG/94/004; HyperNetworks (Ha, Dai, Le 2017),
+    arXiv:1609.09106.
 
     >>> import jax, jax.numpy as jnp, numpyro, probgen
     >>> conditional = probgen.flows.real_nvp(2, layers=2, hidden=(8,), context_dim=3, key=jax.random.key(0))
@@ -72,16 +84,20 @@ class ConditionalModel(eqx.Module):
 
     model: Distribution
     context_shape: tuple[int, ...] = eqx.field(static=True)
+    network: Any = None
     recipe: Recipe | None = eqx.field(static=True, default=None)
 
-    def __call__(self, context: Array) -> "Given":
+    def __check_init__(self) -> None:
+        if self.network is not None and self.model.batch_shape:
+            raise ValueError(f"model: expected batch shape (), got {self.model.batch_shape}")
+
+    def __call__(self, context: Array) -> "AtContext":
         """The distribution given a context [*batch, *context_shape]."""
         context = jnp.asarray(context)
         ndims = len(self.context_shape)
         if context.ndim < ndims or context.shape[context.ndim - ndims :] != self.context_shape:
             raise ValueError(f"context: expected [..., {', '.join(map(str, self.context_shape))}], got {context.shape}")
-        kind: type[Given] = getattr(type(self.model), "conditioned", Given)  # one that can do what the model can
-        return kind(self.model, context, ndims)
+        return AtContext(self.model, context, ndims, self.network)
 
     def __getattr__(self, name: str) -> Any:
         if hasattr(Distribution, name):
@@ -89,90 +105,63 @@ class ConditionalModel(eqx.Module):
         raise AttributeError(f"'ConditionalModel' object has no attribute {name!r}")
 
 
-class Given(Distribution):
-    """A conditional model with its context: an ordinary distribution. Gradients reach the context on every path."""
+class AtContext(Wrapped):
+    """A conditional model with its context: an ordinary distribution, which can do what the model can.
 
-    pytree_data_fields = ("context", "model")
+    Gradients reach the context on every path. Each verb of the model, a method marked `verb` or `lifted`, runs on the
+    model of each context.
+    """
+
+    pytree_data_fields = ("context", "network")
     pytree_aux_fields = ("context_ndims",)
 
-    def __init__(self, model: Distribution, context: Array, context_ndims: int):
-        self.model, self.context, self.context_ndims = model, context, context_ndims
-        lead = context.shape[: context.ndim - context_ndims]
-        super().__init__((*lead, *model.batch_shape), model.event_shape)
+    def __init__(self, model: Distribution, context: Array, context_ndims: int, network: Any = None):
+        self.model, self.context, self.context_ndims, self.network = model, context, context_ndims, network
+        super().__init__((*self._contexts, *model.batch_shape), model.event_shape)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or "model" not in self.__dict__:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        found = getattr(type(self.model), name, None)
+        return MethodType(found, self) if getattr(found, "is_verb", False) else getattr(self.model, name)
 
     @property
-    def exact(self) -> bool:  # type: ignore[override]
-        """As the model's."""
-        return self.model.exact
-
-    @property
-    def fused(self) -> bool:  # type: ignore[override]
-        """As the model's."""
-        return self.model.fused
-
-    @property
-    def has_rsample(self) -> bool:
-        """As the model's."""
-        return self.model.has_rsample
-
-    @property
-    def support(self) -> constraints.Constraint:
-        """As the model's."""
-        return self.model.support
-
-    @property
-    def _context_batch(self) -> tuple[int, ...]:
+    def _contexts(self) -> tuple[int, ...]:
         return self.context.shape[: self.context.ndim - self.context_ndims]
 
-    def _map(self, method: str, args: tuple[Array, ...], event_ndims: tuple[int, ...]) -> Any:
-        return self._each(lambda model, *args: getattr(model, method)(*args), *args, event_ndims=event_ndims)
+    @property
+    def _axes(self) -> tuple[int, ...]:
+        return (*self._contexts, *self.model._axes)
 
-    def _each(self, function: Callable[..., Any], *args: Array, event_ndims: tuple[int, ...] = ()) -> Any:
-        """`function(model, *args)` for the model at each context."""
-        one = lambda context, *args: function(bind(self.model, context), *args)
-        return map_batch(one, self.context, self._context_batch, args, event_ndims)
+    def _as_events(self, value: Array) -> Array:
+        return self.model._as_events(value)
 
-    def _mean(self) -> Array:
-        return self._each(lambda model: model.mean)
+    def _family(self) -> Family:
+        return super()._family() or (self.context, self._contexts, self._at)
 
-    def _variance(self) -> Array:
-        return self._each(lambda model: model.variance)
+    def _varies(self, part: Any) -> bool:
+        return self.network is not None or is_conditional(part)
 
-    def _mode(self) -> Array:
-        return self._each(lambda model: model.mode)
+    def _at_rows(self, part: Callable[..., Any], *args: Array) -> Any:
+        one = lambda context, *args: part(self._at(context), *args)
+        if len(self._contexts) > 1:
+            raise ValueError(f"context: expected one, or one a row, got batch shape {self._contexts}")
+        return promote_batch_shape(jax.vmap(one)(self.context, *args)) if self._contexts else one(self.context, *args)
 
-    def _entropy(self) -> Array:
-        return self._each(lambda model: model.entropy())
+    def _at(self, context: Array) -> Distribution:
+        """The model at one context."""
+        model: Distribution = bind(self.model, context)
+        return model if self.network is None else _moved(model, self.network(context).reshape(-1))
 
-    def _cdf(self, value: Array) -> Array:
-        return self._map("cdf", (value,), (len(self.model.batch_shape) + self.event_dim,))
 
-    def _icdf(self, q: Array) -> Array:
-        return self._map("icdf", (q,), (len(self.model.batch_shape),))
-
-    def _log_prob(self, value: Array) -> Array:
-        return self._map("log_prob", (value,), (len(self.model.batch_shape) + self.event_dim,))
-
-    def _log_weights(self, key: Array, value: Array) -> Array:
-        return self._with_keys("_log_weights", key, value)
-
-    def log_prob_bound(self, key: Array, value: Array, num_particles: int = 1) -> Array:
-        """As the model's, at each context."""
-        if self._added_shape or self.exact:
-            return super().log_prob_bound(key, value, num_particles)
-        ndims = len(self.model.batch_shape) + self.event_dim
-        value = jnp.asarray(value)
-        lead = jnp.broadcast_shapes(value.shape[: value.ndim - ndims], self._context_batch)
-        one = lambda c, k, x: bind(self.model, c).log_prob_bound(k, x, num_particles)
-        return map_batch(one, self.context, self._context_batch, (split_key(key, lead), value), (0, ndims))
-
-    def _with_keys(self, method: str, key: Array, value: Array) -> Array:
-        ndims = len(self.model.batch_shape) + self.event_dim
-        lead = jnp.broadcast_shapes(value.shape[: value.ndim - ndims], self._context_batch)
-        return self._map(method, (split_key(key, lead), value), (0, ndims))
-
-    def _sample(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
-        return self._map("sample", (split_key(key, (*sample_shape, *self._context_batch)),), (0,))
-
-    def _sample_and_log_prob(self, key: Array, sample_shape: tuple[int, ...]) -> tuple[Array, Array]:
-        return self._map("sample_and_log_prob", (split_key(key, (*sample_shape, *self._context_batch)),), (0,))
+def _moved(model: Distribution, moves: Array) -> Distribution:
+    """The model with every number that it learns moved by its own number."""
+    params, rest = partition(model)
+    size = sum(value.size for value in params.values())
+    if moves.size != size:
+        raise ValueError(f"network: expected {size} numbers, one for each that the model learns, got {moves.size}")
+    for path, value in params.items():
+        move, moves = moves[: value.size], moves[value.size :]
+        params[path] = value + move.reshape(value.shape)
+    moved: Distribution = combine(params, rest)
+    return moved

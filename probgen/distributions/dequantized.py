@@ -29,7 +29,7 @@ class Dequantized(Distribution):
 
     pytree_data_fields = ("density",)
     pytree_aux_fields = ("levels",)
-    exact = False
+    kind = "weights"
 
     def __init__(self, density: Distribution, levels: int, *, validate_args: bool | None = None):
         self.density, self.levels = density, levels

@@ -9,9 +9,9 @@ import numpy as np
 import numpyro.distributions as dist
 from jax import Array
 
-from probgen.core import bind, map_batch
+from probgen.core import map_batch
 from probgen.distributions.base import Distribution
-from probgen.distributions.conditionals import Given
+from probgen.distributions.conditionals import AtContext
 from probgen.distributions.enumeration import events_of, levels, number_of_events
 from probgen.distributions.gaussian_mixture import GaussianMixture
 from probgen.distributions.mixture import EM, CategoricalMixture
@@ -34,8 +34,9 @@ def kl_divergence(p: Distribution, q: Distribution) -> Array:
     if p.event_shape != q.event_shape:
         raise ValueError(f"expected equal event shapes, got {p.event_shape} and {q.event_shape}")
     p, q = (d.model if isinstance(d, EM) else d for d in (p, q))
-    if _axes(p) or _axes(q):
+    if p._axes or q._axes:
         return _of_batches(p, q)
+    p, q = (d._at(d.context) if isinstance(d, AtContext) else d for d in (p, q))
     for rule in (_of_bases, _of_normals, _of_positions, _of_values):
         found = rule(p, q)
         if found is not None:
@@ -46,20 +47,14 @@ def kl_divergence(p: Distribution, q: Distribution) -> Array:
     )
 
 
-def _axes(d: Distribution) -> tuple[int, ...]:
-    """Axes over which a distribution is a family of others: added ones, or those of contexts."""
-    return d._added_shape or (d._context_batch if isinstance(d, Given) else ())
-
-
 def _of_batches(p: Distribution, q: Distribution) -> Array:
-    lead = jnp.broadcast_shapes(_axes(p), _axes(q))
-    if any(len(d.batch_shape) != len(_axes(d)) for d in (p, q)):
+    lead = jnp.broadcast_shapes(p._axes, q._axes)
+    if any(len(d.batch_shape) != len(d._axes) for d in (p, q)):
         raise NotImplementedError("the KL of distributions with batch axes of two kinds: use jax.vmap over them")
-    whole = lambda d, part: jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, lead + leaf.shape[len(_axes(d)) :]), part)
-    part = lambda d: d.context if isinstance(d, Given) and not d._added_shape else d
-    model = lambda d, own: bind(d.model, own) if isinstance(d, Given) and not d._added_shape else own
-    pair = lambda parts: kl_divergence(model(p, parts[0]), model(q, parts[1]))
-    return map_batch(pair, (whole(p, part(p)), whole(q, part(q))), lead, (), ())
+    (p_parts, p_axes, p_at), (q_parts, q_axes, q_at) = (d._family() or (d, (), lambda d: d) for d in (p, q))
+    whole = lambda parts, axes: jax.tree.map(lambda x: jnp.broadcast_to(x, lead + x.shape[len(axes) :]), parts)
+    pair = lambda parts: kl_divergence(p_at(parts[0]), q_at(parts[1]))
+    return map_batch(pair, (whole(p_parts, p_axes), whole(q_parts, q_axes)), lead, (), ())
 
 
 def _of_bases(p: Distribution, q: Distribution) -> Array | None:

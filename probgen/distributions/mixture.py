@@ -11,6 +11,7 @@ from numpyro.distributions import constraints
 from probgen.core import recipe
 from probgen.distributions.model import Model
 from probgen.distributions.rows import block_size, sum_over_rows
+from probgen.distributions.wrapped import Wrapped
 
 
 class Mixture(Model):
@@ -131,7 +132,7 @@ class CategoricalMixture(Mixture):
         )
 
 
-class EM(Model):
+class EM(Wrapped):
     """A mixture as `fit` trains it by expectation–maximization: its parameters are state, and `update` is one step.
 
     With all rows in one batch every step raises the posterior density. The trained mixture is `em.model`.
@@ -152,26 +153,18 @@ class EM(Model):
     (2,)
     """
 
-    pytree_data_fields = ("model",)
     pytree_aux_fields = ("shrinkage", "smoothing")
     state_fields = ("model",)
 
     def __init__(self, model: Mixture, *, smoothing: float = 0.1, shrinkage: float = 0.0):
         self.model, self.smoothing, self.shrinkage = model, smoothing, shrinkage
-        super().__init__(model.event_shape)
+        super().__init__((), model.event_shape)
 
-    @property
-    def support(self) -> constraints.Constraint:
-        """As the model's."""
-        return self.model.support
+    def _log_prob(self, value: Array) -> Array:
+        return self.model.log_prob(value)
 
-    def log_prob_event(self, x: Array) -> Array:
-        """As the model's."""
-        return self.model.log_prob_event(x)
-
-    def sample_event(self, key: Array) -> Array:
-        """As the model's."""
-        return self.model.sample_event(key)
+    def _sample(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
+        return self.model.sample(key, sample_shape)
 
     def _mean(self) -> Array:
         return self.model.mean

@@ -1,19 +1,18 @@
 """The base of models of one event, which need not know about batches."""
 
-from typing import Any
-
 from jax import Array
 
-from probgen.core import map_batch, split_key, vectorize
+from probgen.core import split_key, vectorize
 from probgen.distributions.base import Distribution
+from probgen.distributions.lifting import map_elements
 
 
 class Model(Distribution):
     """A distribution of one event, of batch shape (); this class maps it over batches.
 
     A subclass sets its fields, calls `super().__init__(event_shape)`, has a property `support`, and writes for ONE
-    event: `sample_event(key) -> x`, and `log_prob_event(x)` if `exact`, else `log_weight_event(key, x)`, the
-    logarithm of an unbiased estimate of p(x); where it knows them, `_mean()` and the other closed forms.
+    event: `sample_event(key) -> x`, and `log_prob_event(x)`, or with `kind = "weights"` `log_weight_event(key, x)`,
+    the logarithm of an unbiased estimate of p(x); where it knows them, `_mean()` and the other closed forms.
 
     >>> import jax, jax.numpy as jnp
     >>> from numpyro.distributions import constraints
@@ -57,11 +56,5 @@ class Model(Distribution):
         return vectorize(self.log_prob_event, self.event_dim)(value)
 
     def _log_weights(self, key: Array, value: Array) -> Array:
-        return self._rows(self.log_weight_event, key, value)
-
-    def _rows(self, function: Any, key: Array, value: Array) -> Any:
-        """`function(key, x)` for every row of value, each with a key of its own."""
-        lead = value.shape[: value.ndim - self.event_dim]
-        keys = split_key(key, lead)
-        one = lambda _, k, x: function(k, x)
-        return map_batch(one, None, (), (keys, value), (0, self.event_dim))
+        one = lambda _, key, x: self.log_weight_event(key, x)
+        return map_elements(one, None, (), (key, value), ("key", "event"), event_ndims=self.event_dim)

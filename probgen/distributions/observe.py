@@ -2,30 +2,30 @@
 
 import numpyro
 from jax import Array
-from numpyro.distributions import constraints
 
 from probgen.distributions.base import Distribution
+from probgen.distributions.wrapped import Wrapped
+from probgen.distributions.wrappers import kind_of
 
 
-class Bounded(Distribution):
-    """A model whose `log_prob` is its bound at a fixed key: what `observe` puts at a `sample` site.
+class Bounded(Wrapped):
+    """A model whose `log_prob` is its bound (or its estimate) at a fixed key: what `observe` puts at a `sample` site.
 
     The site then has a value and a density as any other, so that traces, `condition`, plates and `Predictive` work.
 
     Args: `model`; `key`; `num_particles` of the bound.
     """
 
-    pytree_data_fields = ("key", "model")
+    pytree_data_fields = ("key",)
     pytree_aux_fields = ("num_particles",)
 
     def __init__(self, model: Distribution, key: Array, num_particles: int = 1):
         self.model, self.key, self.num_particles = model, key, num_particles
         super().__init__(model.batch_shape, model.event_shape)
 
-    @property
-    def support(self) -> constraints.Constraint:
-        """As the model's."""
-        return self.model.support
+    kind = "exact"  # at the key that it holds
+    fused = False
+    has_rsample = False
 
     def _sample(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
         return self.model.sample(key, sample_shape)
@@ -37,6 +37,8 @@ class Bounded(Distribution):
         return self.model.variance
 
     def _log_prob(self, value: Array) -> Array:
+        if self.model.kind == "estimate":
+            return self.model.log_prob_estimate(self.key, value)
         return self.model.log_prob_bound(self.key, value, self.num_particles)
 
 
@@ -55,7 +57,7 @@ def observe(name: str, model: Distribution, x: Array | None, *, num_particles: i
     >>> trace["x"]["is_observed"]
     True
     """
-    if x is None or getattr(model, "exact", True):
+    if x is None or kind_of(model) == "exact":
         return numpyro.sample(name, model, obs=x)
     key = numpyro.prng_key()
     if key is None or not _is_seeded():

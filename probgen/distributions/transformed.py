@@ -14,11 +14,12 @@ from numpyro.distributions.util import sum_rightmost
 
 from probgen.bijectors import Bijector, as_bijector
 from probgen.bijectors.support import UnknownSupport, require_within
-from probgen.core import as_numbers
+from probgen.core import DensityKind, as_numbers, weakest
 from probgen.distributions import push_forward
 from probgen.distributions.base import Distribution
 from probgen.distributions.conditionals import ConditionalModel
 from probgen.distributions.interop import from_distrax
+from probgen.distributions.wrappers import kind_of
 
 
 class Transformed(Distribution):
@@ -47,7 +48,6 @@ class Transformed(Distribution):
     """
 
     pytree_data_fields = ("base", "bijector")
-    fused = True
     base: dist.Distribution
     bijector: Bijector
 
@@ -78,6 +78,21 @@ class Transformed(Distribution):
         super().__init__(batch_shape, event_shape, validate_args=validate_args)
 
     @property
+    def kind(self) -> DensityKind:  # type: ignore[override]
+        """The base's, or an estimate where the bijector's log-determinant is one."""
+        return weakest(kind_of(self.base), self.bijector.kind)
+
+    @property
+    def tolerance(self) -> float:  # type: ignore[override]
+        """The base's and the bijector's together."""
+        return getattr(self.base, "tolerance", 0.0) + self.bijector.tolerance
+
+    @property
+    def fused(self) -> bool:  # type: ignore[override]
+        """Where the density is exact."""
+        return self.exact
+
+    @property
     def has_rsample(self) -> bool:
         """Whether samples carry gradients: where the base's do."""
         return self.base.has_rsample
@@ -93,7 +108,17 @@ class Transformed(Distribution):
 
     def _log_prob(self, value: Array) -> Array:
         z, log_det = self.bijector.inverse_and_log_det(value)
-        return self.base.log_prob(z) + self._sum(log_det)
+        base: Any = self.base
+        log_prob = base.log_prob(z) if kind_of(base) == "exact" else base._log_prob(z)
+        return log_prob + self._sum(log_det)
+
+    def _log_weights(self, key: Array, value: Array) -> Array:
+        z, log_det = self.bijector.inverse_and_log_det(value)
+        return self.base.log_weights(key, z, 1)[0] + self._sum(log_det)
+
+    def _log_prob_bound(self, key: Array, value: Array, num_particles: int) -> Array:
+        z, log_det = self.bijector.inverse_and_log_det(value)
+        return self.base.log_prob_bound(key, z, num_particles) + self._sum(log_det)
 
     def _mean(self) -> Array:
         return push_forward.mean(self)
@@ -124,10 +149,13 @@ class Transformed(Distribution):
         return self.replace(base=base, bijector=bijector)
 
     def _sample(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
-        return self._sample_and_log_prob(key, sample_shape)[0]
+        return self.bijector.forward(self._base_of_batch().sample(key, sample_shape))
+
+    def _base_of_batch(self) -> dist.Distribution:
+        return self.base if self.base.batch_shape == self._batch_shape else self.base.expand(self._batch_shape)
 
     def _sample_and_log_prob(self, key: Array, sample_shape: tuple[int, ...]) -> tuple[Array, Array]:
-        base = self.base if self.base.batch_shape == self._batch_shape else self.base.expand(self._batch_shape)
+        base = self._base_of_batch()
         z, intermediates = base.sample_with_intermediates(key, sample_shape)
         x, log_det = self.bijector.forward_and_log_det(z)
         log_prob = base.log_prob(z, intermediates) if intermediates else base.log_prob(z)

@@ -14,6 +14,13 @@ import numpyro.distributions as dist
 from jax import Array
 from numpyro.distributions.batch_util import promote_batch_shape
 
+from probgen.core import DensityKind
+
+
+def kind_of(d: dist.Distribution) -> DensityKind:
+    """Of what kind the density of a distribution is, ours or numpyro's, which are exact."""
+    return getattr(d, "kind", "exact")
+
 
 class Wrapping(dist.Distribution):
     """What makes the wrappers below of a distribution, and of them again."""
@@ -34,6 +41,44 @@ class Wrapping(dist.Distribution):
 
 class _Wrapper(Wrapping):
     base_dist: Any
+
+    @property
+    def kind(self) -> DensityKind:
+        """As the wrapped distribution's."""
+        return kind_of(self.base_dist)
+
+    @property
+    def tolerance(self) -> float:
+        """As the wrapped distribution's."""
+        return getattr(self.base_dist, "tolerance", 0.0)
+
+    @property
+    def exact(self) -> bool:
+        """As the wrapped distribution's."""
+        return self.kind == "exact"
+
+    def log_prob_bound(self, key: Array, value: Array, num_particles: int = 1) -> Array:
+        """As the wrapped distribution's, with a key of its own for each element."""
+        return self._of_base(self.base_dist.log_prob_bound(key, self._rows(value), num_particles))
+
+    def log_weights(self, key: Array, value: Array, num_particles: int) -> Array:
+        """As the wrapped distribution's, with a key of its own for each element."""
+        return self._of_base(self.base_dist.log_weights(key, self._rows(value), num_particles))
+
+    def log_prob_estimate(self, key: Array, value: Array) -> Array:
+        """As the wrapped distribution's."""
+        return self._of_base(self.base_dist.log_prob_estimate(key, self._rows(value)))
+
+    def training_loss(self, key: Array, value: Array, num_particles: int = 1) -> Array:
+        """As the wrapped distribution's."""
+        return self._of_base(self.base_dist.training_loss(key, self._rows(value), num_particles))
+
+    def _rows(self, value: Array) -> Array:
+        lead = jnp.broadcast_shapes(jnp.shape(value)[: jnp.ndim(value) - self.event_dim], self.batch_shape)
+        return jnp.broadcast_to(value, lead + self.event_shape)
+
+    def _of_base(self, log_prob: Array) -> Array:
+        return log_prob
 
     def _refuse(self, what: str) -> NoReturn:
         raise NotImplementedError(f"a {type(self).__name__} distribution has no {what}: ask its base_dist")
@@ -69,6 +114,9 @@ class Independent(_Wrapper, dist.Independent):
     def log_prob(self, value: Array, intermediates: list[Any] | None = None) -> Array:
         """The sum over the axes that were the batch's."""
         log_prob = self.base_dist.log_prob(value, *([] if intermediates is None else [intermediates]))
+        return self._of_base(log_prob)
+
+    def _of_base(self, log_prob: Array) -> Array:
         return jnp.sum(log_prob, tuple(range(-self.reinterpreted_batch_ndims, 0)))
 
     def expand(self, batch_shape: Sequence[int]) -> dist.Distribution:
@@ -90,6 +138,9 @@ class Independent(_Wrapper, dist.Independent):
 
 class Masked(_Wrapper, dist.MaskedDistribution):
     """One of our distributions after `mask`."""
+
+    def _of_base(self, log_prob: Array) -> Array:
+        return jnp.where(self._mask, log_prob, 0.0)
 
     def entropy(self) -> Array:
         """Not defined: masked densities integrate to no 1."""

@@ -22,7 +22,7 @@ from probgen.bijectors import (
 )
 from probgen.bijectors.transformers import Transformer
 from probgen.core import Contextual, Dependence, check_sizes, count_parameters
-from probgen.distributions import ConditionalModel, Distribution, FromContext, Transformed
+from probgen.distributions import ConditionalModel, Distribution, Transformed
 from probgen.networks import MADE, MLP
 
 Layer = Callable[[Array], Bijector]
@@ -67,7 +67,7 @@ def moved_by_context(
     if key is None:
         raise ValueError("key: expected a jax.random.key for the network of the context, got None")
     network = MLP(context_dim, count_parameters(flow), hidden=hidden, key=key)
-    return ConditionalModel(FromContext(flow, network), (context_dim,))
+    return ConditionalModel(flow, (context_dim,), network)
 
 
 def reorder(dim: int, fixed: Bijector, *, permute: bool, linear: bool = False, key: Array) -> Bijector:

@@ -10,7 +10,7 @@ import numpyro
 import numpyro.distributions as dist
 
 from probgen.core import as_numbers
-from probgen.distributions import Distribution
+from probgen.distributions import ConditionalModel, Distribution
 from probgen.distributions.on_support import on_edge
 from probgen.inference.estimators.provenance import traced
 from probgen.inference.estimators.sites import describe
@@ -18,6 +18,7 @@ from probgen.inference.origins import Marks
 
 _ROWS = 8192  # looked at together
 
+SIGNS = {"exact": "=", "weights": "≤", "bound": "≤", "estimate": "≈"}  # of a loss, by the model's kind of density
 Data = tuple[tuple, dict]  # what a program is called with, the rows of every array on axis 0
 
 
@@ -61,6 +62,25 @@ def widened(data: Any) -> Any:
     """Integers of fewer than 32 bits as int32, for their arithmetic would wrap around: what a batch undergoes."""
     small = lambda x: jnp.issubdtype(x.dtype, jnp.integer) and x.dtype.itemsize < 4
     return jax.tree.map(lambda x: x.astype(jnp.int32) if small(x) else x, data)
+
+
+def inner_model(model: Any) -> Distribution:
+    """The model of a conditional one; else the model itself."""
+    return model.model if isinstance(model, ConditionalModel) else model
+
+
+def check_rows(name: str, model: Any, data: Data) -> tuple[jax.Array, ...]:
+    """The arrays of the data, (x,) or (x, context), as the model takes them. Raises ValueError where it takes others,
+    has batch axes, or a row is no event."""
+    args, kwargs = data
+    inner, conditional = inner_model(model), isinstance(model, ConditionalModel)
+    if kwargs or len(args) != 1 + conditional:
+        expected = "(x, context)" if conditional else "one array x"
+        raise ValueError(f"{name}: expected {expected}, got {len(args) + len(kwargs)} arrays")
+    if inner.batch_shape:
+        raise ValueError(f"model: expected batch shape (), got {inner.batch_shape}; take each of them by itself")
+    check_events(name, inner, args[0])
+    return args
 
 
 def check_events(name: str, model: Distribution, x: jax.Array) -> None:

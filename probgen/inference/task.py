@@ -2,7 +2,7 @@
 
 `program(rest, *args, **kwargs)` and `guide` with the same arguments are what SVI trains; `rest` is what of a model does
 not learn by gradients, and `updates` tells whether `update` changes it after each step. `kind`: "=" where the loss is
-exact, "≤" where it is a bound. `event_size`: the numbers in an event of a model.
+exact, "≤" where it is a bound, "≈" an estimate. `event_size`: the numbers in an event of a model.
 """
 
 from collections.abc import Callable
@@ -15,8 +15,8 @@ from jax import Array
 from numpyro.infer import ELBO as Objective
 
 from probgen.core import Rest, combine, evaluating, from_params, has_update, module, partition
-from probgen.distributions import ConditionalModel, Distribution, observe
-from probgen.inference.checks import Data, check_events, check_observed, count, widened
+from probgen.distributions import Bounded, ConditionalModel, Distribution
+from probgen.inference.checks import SIGNS, Data, check_observed, check_rows, count, inner_model, widened
 from probgen.inference.estimators.differentiable import Differentiable
 from probgen.inference.objectives import ELBO, count_steps
 from probgen.inference.plates import ScalePlates, plates_to_scale
@@ -41,6 +41,13 @@ class PerRow(Objective):
         return {**result, "loss": result["loss"] / self.rows}
 
 
+class Trained(Bounded):
+    """A model whose `log_prob` is minus its training loss at a fixed key."""
+
+    def _log_prob(self, value: Array) -> Array:
+        return -self.model.training_loss(self.key, value, self.num_particles)
+
+
 class ModelTask:
     """A probgen distribution, or a `ConditionalModel` of (x, context).
 
@@ -58,10 +65,10 @@ class ModelTask:
         learnable: Callable[[str, Any], bool] | None,
     ):
         self.conditional, self.learnable = isinstance(model, ConditionalModel), learnable
-        inner = model.model if self.conditional else model
-        self._check_data("data", inner, data)
+        inner = inner_model(model)
+        check_rows("data", model, data)
         if held_out is not None:
-            self._check_data("validation", inner, held_out)
+            check_rows("validation", model, held_out)
         self.params, self.rest = partition(model, learnable)
         self.updates = has_update(model)
         if not (self.params or self.updates):
@@ -75,16 +82,8 @@ class ModelTask:
         self.objective = PerRow(ELBO(num_particles=particles) if objective is None else objective, batch_size)
         self.guide = _counting(self._guide, self.objective.objective)
         self.event_size: int | None = max(1, jnp.zeros(inner.event_shape).size)
-        self.kind = "=" if inner.exact else "≤"
-
-    def _check_data(self, name: str, inner: Distribution, data: Data) -> None:
-        args, kwargs = data
-        if kwargs or len(args) != 1 + self.conditional:
-            expected = "(x, context)" if self.conditional else "one array x"
-            raise ValueError(f"{name}: expected {expected}, got {len(args) + len(kwargs)} arrays")
-        if inner.batch_shape:
-            raise ValueError(f"model: expected batch shape (), got {inner.batch_shape}; train each of them by itself")
-        check_events(name, inner, args[0])
+        self.kind = SIGNS[inner.kind]
+        self.reports_density = inner.exact and type(inner).training_loss is Distribution.training_loss
 
     def _model(self, rest: Rest, context: tuple[Array, ...]) -> Any:
         model = module("model", combine(self.params, rest), learnable=self.learnable)
@@ -97,7 +96,9 @@ class ModelTask:
             model.program(x, name=None)
             return
         with numpyro.plate("data", x.shape[0]):
-            observe("x", model, x, num_particles=self.bound_particles)
+            if not self.reports_density:
+                model = Trained(model, numpyro.prng_key(), self.bound_particles)
+            numpyro.sample("x", model, obs=x)
 
     def _guide(self, rest: Rest, x: Array, *context: Array) -> None:
         if self.latent:

@@ -1,7 +1,7 @@
 """The latent-variable model: a prior, a likelihood and an amortized posterior, trained and evaluated by bounds."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -9,66 +9,16 @@ import numpyro
 import numpyro.distributions as dist
 from jax import Array
 from numpyro.distributions import constraints
-from numpyro.distributions.batch_util import promote_batch_shape
 
-from probgen.core import bind, is_conditional, module
-from probgen.distributions import Given, Model
+from probgen.core import DensityKind, bind, module, split_key, weakest
+from probgen.distributions import Bounded, Model, lifted, observe, verb
+from probgen.distributions.rows import map_particles
+from probgen.distributions.wrappers import kind_of
 
 _Conditional = Callable[[Array], dist.Distribution]
 
 
-class Programmed:
-    """The numpyro program and guide of a model with a prior, a likelihood and a posterior, which it gives at rows."""
-
-    def _at_rows(self, part: str, *args: Array) -> dist.Distribution:
-        raise NotImplementedError(f"{type(self).__name__} does not say what its {part} is")
-
-    def program(self, x: Array | None, *, size: int | None = None, name: str | None = "model") -> Array:
-        """The numpyro program z ~ p(z), x ~ p(x | z) for rows [B, *event_shape] out of `size` (all of them by default).
-
-        Its params are one site `name$params`, shared with `guide`: `probgen.from_params(result.params, name, model)`
-        gives the learned model. With x=None it draws `size` rows; with name=None it registers nothing, and is the
-        program of the model as it is.
-
-        >>> import jax, jax.numpy as jnp, optax, probgen
-        >>> from numpyro.infer import SVI, Trace_ELBO
-        >>> model = probgen.latent.vae((3,), 2, latent_dim=2, hidden=(8,), key=jax.random.key(0))
-        >>> svi = SVI(model.program, model.guide, optax.adam(1e-3), Trace_ELBO())
-        >>> result = svi.run(jax.random.key(1), 2, jnp.zeros((5, 3), int), progress_bar=False)
-        >>> probgen.from_params(result.params, "model", model).log_prob_bound(
-        ...     jax.random.key(2), jnp.zeros(3, int)
-        ... ).shape
-        ()
-        """
-        model = self if name is None else module(name, self)
-        with _rows_plate(x, size):
-            z = numpyro.sample("z", model._at_rows("prior"))
-            return numpyro.sample("x", model._at_rows("likelihood", z), obs=x)
-
-    def guide(self, x: Array, *, size: int | None = None, name: str | None = "model") -> Array:
-        """The numpyro guide z ~ q(z | x) of `program`."""
-        model = self if name is None else module(name, self)
-        with _rows_plate(x, size):
-            return numpyro.sample("z", model._at_rows("posterior", x))
-
-
-class GivenLatentVariable(Programmed, Given):
-    """A conditional latent-variable model with its context: what such a model can do, at one context or one a row."""
-
-    def kl(self, key: Array, x: Array) -> Array:
-        """KL(q(z | x) ‖ p(z)) of rows, each at its context, in nats."""
-        return self._with_keys("kl", key, jnp.asarray(x))
-
-    def _at_rows(self, part: str, *args: Array) -> Any:
-        at_one = lambda context, *args: bind(self.model, context)._at_rows(part, *args)
-        if not self._context_batch or not (args or is_conditional(self.model.prior)):
-            return at_one(self.context, *args)
-        if len(self._context_batch) > 1:
-            raise ValueError(f"context: expected one, or one a row, got batch shape {self._context_batch}")
-        return promote_batch_shape(jax.vmap(at_one)(self.context, *args))
-
-
-class LatentVariableModel(Programmed, Model):
+class LatentVariableModel(Model):
     """p(x) = ∫ p(z) p(x | z) dz, with an approximate posterior q(z | x) from which its bounds are drawn.
 
         log w = log p(z) + log p(x | z) − log q(z | x),   z ~ q(z | x),   E[w] = p(x)
@@ -99,8 +49,6 @@ class LatentVariableModel(Programmed, Model):
 
     pytree_data_fields = ("likelihood", "posterior", "prior")
     pytree_aux_fields = ("context_shape",)
-    exact = False
-    conditioned = GivenLatentVariable
 
     def __init__(
         self,
@@ -128,10 +76,16 @@ class LatentVariableModel(Programmed, Model):
         return likelihood(jnp.zeros(self.prior.event_shape))
 
     @property
+    def kind(self) -> DensityKind:  # type: ignore[override]
+        """Weights, or a bound where prior or likelihood have no more."""
+        parts = self._first()
+        likelihood = self._likelihood_of_zeros(parts.likelihood)
+        return weakest("weights", kind_of(parts.prior), kind_of(likelihood))
+
+    @property
     def support(self) -> constraints.Constraint:
         """As the likelihood's."""
-        first = (0,) * len(self._added_shape)
-        return self._likelihood_of_zeros(jax.tree.map(lambda leaf: leaf[first], self.likelihood)).support
+        return self._likelihood_of_zeros(self._first().likelihood).support
 
     def sample_event(self, key: Array) -> Array:
         """z from the prior, then x from the likelihood."""
@@ -140,13 +94,19 @@ class LatentVariableModel(Programmed, Model):
 
     def log_weight_event(self, key: Array, x: Array) -> Array:
         """log p(z) + log p(x | z) − log q(z | x) at one draw z from q(z | x)."""
+        prior_key, likelihood_key = (jax.random.fold_in(key, i) for i in (1, 2))
         z, log_q = self._infer(key, x)
-        return self.prior.log_prob(z) + self.likelihood(z).log_prob(x) - log_q
+        return _log_density(self.prior, prior_key, z) + _log_density(self.likelihood(z), likelihood_key, x) - log_q
+
+    def _log_prob_bound(self, key: Array, value: Array, num_particles: int) -> Array:
+        keys = split_key(key, (num_particles,))
+        return jnp.mean(map_particles(lambda k: self._log_weights(k, value), (keys,), value.size), 0)
 
     def _infer(self, key: Array, x: Array) -> tuple[Array, Array]:
         q = self._posterior_of(x)
         z, intermediates = q.sample_with_intermediates(key)
-        return z, q.log_prob(z, intermediates) if intermediates else q.log_prob(z)
+        log_q = q.log_prob(z, intermediates) if intermediates else q.log_prob(z)
+        return z, log_q if q.has_rsample else _without_gradient(log_q)
 
     def _posterior_of(self, x: Array) -> dist.Distribution:
         q = self.posterior(x)
@@ -155,28 +115,71 @@ class LatentVariableModel(Programmed, Model):
                 f"posterior: expected batch shape () and event shape {self.prior.event_shape} for one x, "
                 f"got {q.batch_shape} and {q.event_shape}"
             )
-        if not q.has_rsample:
-            raise ValueError(f"posterior: samples of {type(q).__name__} carry no gradient")
         return q
 
+    @lifted("key", "event")
     def kl(self, key: Array, x: Array) -> Array:
         """KL(q(z | x) ‖ p(z)) of rows [..., *event_shape], in nats, [...].
 
         In closed form where `numpyro.distributions.kl.kl_divergence` knows one; else log q(z | x) − log p(z) at one
-        draw from q(z | x), whose mean it is.
+        draw from q(z | x), whose mean it is; or with a bound of log p(z), and then no less in the mean.
         """
-        return self._rows(self._kl_event, key, jnp.asarray(x))
-
-    def _kl_event(self, key: Array, x: Array) -> Array:
         try:
             return dist.kl_divergence(self._posterior_of(x), self.prior)
         except NotImplementedError:
             z, log_q = self._infer(key, x)
-            return log_q - self.prior.log_prob(z)
+            return log_q - _log_density(self.prior, jax.random.fold_in(key, 1), z)
 
-    def _at_rows(self, part: str, *args: Array) -> Any:
-        """One of the parts, a prior as it is and a conditional at rows."""
-        return getattr(self, part)(*args) if args else getattr(self, part)
+    @verb
+    def program(self, x: Array | None, *, size: int | None = None, name: str | None = "model") -> Array:
+        """The numpyro program z ~ p(z), x ~ p(x | z) for rows [B, *event_shape] out of `size` (all of them by default).
+
+        Its params are one site `name$params`, shared with `guide`: `probgen.from_params(result.params, name, model)`
+        gives the learned model. With x=None it draws `size` rows; with name=None it registers nothing, and is the
+        program of the model as it is.
+
+        >>> import jax, jax.numpy as jnp, optax, probgen
+        >>> from numpyro.infer import SVI, Trace_ELBO
+        >>> model = probgen.latent.vae((3,), 2, latent_dim=2, hidden=(8,), key=jax.random.key(0))
+        >>> svi = SVI(model.program, model.guide, optax.adam(1e-3), Trace_ELBO())
+        >>> result = svi.run(jax.random.key(1), 2, jnp.zeros((5, 3), int), progress_bar=False)
+        >>> probgen.from_params(result.params, "model", model).log_prob_bound(
+        ...     jax.random.key(2), jnp.zeros(3, int)
+        ... ).shape
+        ()
+        """
+        model = self if name is None else module(name, self)
+        with _rows_plate(x, size):
+            prior = model._at_rows(lambda d: d.prior) if model._varies(model.prior) else model.prior
+            prior = prior if kind_of(prior) == "exact" else Bounded(prior, numpyro.prng_key())
+            z = numpyro.sample("z", prior)
+            return observe("x", model._at_rows(lambda d, z: d.likelihood(z), z), x)
+
+    @verb
+    def guide(self, x: Array, *, size: int | None = None, name: str | None = "model") -> Array:
+        """The numpyro guide z ~ q(z | x) of `program`."""
+        model = self if name is None else module(name, self)
+        with _rows_plate(x, size):
+            return numpyro.sample("z", model._at_rows(lambda d, x: d.posterior(x), x))
+
+
+def _log_density(d: dist.Distribution, key: Array, value: Array) -> Array:
+    """log p(value), or one draw of its bound."""
+    return d.log_prob(value) if kind_of(d) == "exact" else d.log_prob_bound(key, value)
+
+
+@jax.custom_jvp
+def _without_gradient(log_q: Array) -> Array:
+    """log q at draws that have no gradient path: differentiating it would leave out what the draws contribute."""
+    return log_q
+
+
+@_without_gradient.defjvp
+def _(primals: Any, tangents: Any) -> NoReturn:
+    raise NotImplementedError(
+        "the posterior's draws carry no gradient, so that that of this bound would be biased: train by the model's "
+        "program and guide, as fit does, with an estimator of inference.estimators"
+    )
 
 
 def _rows_plate(x: Array | None, size: int | None) -> Any:

@@ -38,7 +38,7 @@ class ScoreModel(Model):
 
     pytree_data_fields = ("denoiser", "sde")
     pytree_aux_fields = ("sampler",)
-    exact = False
+    kind = "bound"
 
     def __init__(
         self,
@@ -74,15 +74,9 @@ class ScoreModel(Model):
         noise = jax.random.normal(decoder_key, self.event_shape)
         return self.denoiser(z, log_snr) + jnp.exp(-0.5 * log_snr) * noise
 
-    def log_prob_bound(self, key: Array, value: Array, num_particles: int = 1) -> Array:
-        """An unbiased estimate, in nats, of the variational lower bound: the mean of `num_particles` terms."""
-        value, added = self._as_events(value), self._added_shape
+    def _log_prob_bound(self, key: Array, value: Array, num_particles: int) -> Array:
+        time_key, noise_key = jax.random.split(key)
         lead = value.shape[: value.ndim - self.event_dim]
-        if added:
-            keys = split_key(key, jnp.broadcast_shapes(lead, added))
-            one = lambda d, k, x: d.log_prob_bound(k, x, num_particles)
-            return map_batch(one, self, added, (keys, value), (0, self.event_dim))
-        time_key, noise_key = jax.random.split(split_key(key, ()))
         rows = math.prod(lead)
         shift = (jax.random.uniform(time_key) + jnp.arange(rows).reshape(lead) / max(1, rows)) % 1.0
         t = (jnp.arange(num_particles).reshape(-1, *[1] * len(lead)) + shift) / num_particles
@@ -98,13 +92,6 @@ class ScoreModel(Model):
             self._reconstruction(decoder_key, x, placed)
             - self._prior_kl(placed)
             - self._diffusion(diffusion_key, t, placed)
-        )
-
-    def log_weight_event(self, key: Array, x: Array) -> Array:
-        """Not defined, and says so."""
-        raise NotImplementedError(
-            "ScoreModel has no log_weights: its bound is a mean of terms, not the log of an unbiased estimate of p(x); "
-            "use log_prob_bound(key, x, num_particles)"
         )
 
     def _noisy(self, key: Array, placed: Array, log_snr: Array) -> Array:

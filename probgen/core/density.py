@@ -1,0 +1,19 @@
+"""The four kinds of density that a model may have."""
+
+from typing import Literal, get_args
+
+DensityKind = Literal["exact", "weights", "bound", "estimate"]
+
+
+def weakest(*kinds: DensityKind) -> DensityKind:
+    """The kind of what is put together from parts of these kinds: what the weakest of them can promise.
+
+    - exact: `log_prob` is the log-density;
+    - weights: there are unbiased estimates of the density, whose logarithms bound log p ever more tightly;
+    - bound: there is a stochastic lower bound of log p only;
+    - estimate: neither, but a number within a tolerance.
+
+    >>> weakest("exact", "bound", "weights")
+    'bound'
+    """
+    return max(kinds, key=get_args(DensityKind).index, default="exact")

@@ -1,0 +1,84 @@
+"""A method is written for one element; here it becomes that of many rows, contexts, and axes that `vmap` added."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+import jax.numpy as jnp
+
+from probgen.core import map_batch, split_key
+
+# "key": one key, of which each element gets its own; "keys": those already; "event"; or an element's number of axes
+Rank = str | int
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _Model(Protocol):
+    _batch_shape: tuple[int, ...]
+
+    @property
+    def event_dim(self) -> int: ...
+
+
+def map_elements(
+    function: Callable[..., Any],
+    owner: Any,
+    axes: tuple[int, ...],
+    args: tuple[Any, ...],
+    ranks: tuple[Rank, ...],
+    *,
+    event_ndims: int,
+    batch_ndims: int = 0,
+    keys_ndims: int = 0,
+) -> Any:
+    """`function(owner, *args)` for each element of the owner's first `axes` and of the rows of the arguments.
+
+    Args: `ranks` of the arguments; `event_ndims` of an event; `batch_ndims` and `keys_ndims`: the axes of an element's
+    own batch, and of its own keys.
+    """
+    special = {"key": 0, "keys": keys_ndims, "event": batch_ndims + event_ndims}
+    ndims = tuple(special[r] if isinstance(r, str) else batch_ndims + r for r in ranks)
+    full = [x if r == "key" else jnp.asarray(x) for x, r in zip(args, ranks, strict=True)]
+    leads = [x.shape[: x.ndim - n] for x, n, r in zip(full, ndims, ranks, strict=True) if r != "key"]
+    lead = jnp.broadcast_shapes(axes, *leads)
+    full = [split_key(x, lead) if r == "key" else x for x, r in zip(full, ranks, strict=True)]
+    return map_batch(function, owner, axes, tuple(full), ndims)
+
+
+def verb(method: F) -> F:
+    """Mark a method that is written in terms of other verbs: a conditional model has it, at its context, too."""
+    method.is_verb = True  # type: ignore[attr-defined]
+    return method
+
+
+def lifted(*ranks: Rank) -> Callable[[F], F]:
+    """Mark a method as written for ONE element, of one context; callers may give it rows, batches and many contexts.
+
+    Args: `ranks` of its positional arguments: "key" (one key, of which each element gets its own), "keys" (one for each
+    already), "event", or the number of axes of one element's array. Keyword arguments are the same for all. The method
+    returns arrays.
+
+    >>> import jax, jax.numpy as jnp, probgen
+    >>> class Two(probgen.distributions.Model):
+    ...     @lifted("event")
+    ...     def norm(self, x):
+    ...         return jnp.sqrt(jnp.sum(x**2))
+    >>> Two((2,)).norm(jnp.ones((5, 4, 2))).shape
+    (5, 4)
+    """
+
+    def mark(method: F) -> F:
+        @functools.wraps(method)
+        def of_many(self: Any, *args: Any, **static: Any) -> Any:
+            one = lambda model, *args: method(model, *args, **static)
+
+            def rows(model: _Model, *args: Any) -> Any:
+                batch, event = len(model._batch_shape), model.event_dim
+                here = lambda _, *args: one(model, *args)
+                return map_elements(here, None, (), args, ranks, event_ndims=event, batch_ndims=batch)
+
+            return self._each(rows, *args, ranks=ranks)
+
+        return verb(of_many)  # type: ignore[return-value]
+
+    return mark
