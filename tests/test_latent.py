@@ -14,7 +14,7 @@ from numpyro.infer import SVI, Predictive, Trace_ELBO
 import probgen
 from probgen.core import bind
 from probgen.distributions import Conditional, GaussianMixture, NormalHead, Transformed
-from probgen.flows import real_nvp
+from probgen.flows import gaussian_mixture, real_nvp
 from probgen.latent import BoundedNormalHead, LatentVariableModel, vae
 from probgen.networks import MLP
 
@@ -209,7 +209,7 @@ def test_parts_that_do_not_fit_are_refused():
         LatentVariableModel(PRIOR, LIKELIHOOD, wrong).log_prob_bound(KEY, MEAN)
     with pytest.raises(ValueError, match="carry no gradient"):
         discrete = lambda x: dist.Bernoulli(logits=x[:Z]).to_event(1)
-        LatentVariableModel(PRIOR, LIKELIHOOD, discrete).log_prob_bound(KEY, MEAN)
+        jax.grad(LatentVariableModel(PRIOR, LIKELIHOOD, discrete).log_prob_bound, 1)(KEY, MEAN)
 
 
 # -- the recipe
@@ -217,7 +217,7 @@ def test_parts_that_do_not_fit_are_refused():
 RECIPES = {
     "logistic mixtures": {},
     "categorical": {"components": 0},
-    "binary, mixture prior": {"levels": 2, "prior_components": 4},
+    "binary, mixture prior": {"levels": 2, "prior": gaussian_mixture(3, components=4, diagonal=True, key=KEY)},
 }
 
 
@@ -252,7 +252,7 @@ def test_the_posteriors_scale_is_bounded_with_finite_gradients():
 
 
 def test_the_conditional_form_its_gradients_and_its_file(tmp_path):
-    conditional = small_vae(context_dim=3, prior_components=2)
+    conditional = small_vae(context_dim=3, prior=gaussian_mixture(3, components=2, key=KEY))
     x, context = integers(5, 4, 4), jax.random.normal(KEY, (5, 3))
     assert conditional(context).batch_shape == (5,) and conditional(context).event_shape == (4, 4)
     bound = jax.jit(lambda m, c: m(c).log_prob_bound(KEY, x, 4))

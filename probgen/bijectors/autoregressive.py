@@ -11,7 +11,7 @@ from jax import Array, lax
 
 from probgen.bijectors.base import Bijector, apply
 from probgen.bijectors.transformers import ShiftTransformer, Transformer
-from probgen.core import Dependence, sequential
+from probgen.core import Dependence, sequential, static_functions
 
 Inversion = Callable[["MaskedAutoregressive", Array], tuple[Array, Array]]
 
@@ -94,7 +94,7 @@ class MaskedAutoregressive(Bijector):
 
     >>> import jax, jax.numpy as jnp
     >>> from probgen.bijectors import AffineTransformer
-    >>> from probgen.core import Dependence, sequential
+    >>> from probgen.core import Dependence, sequential, static_functions
     >>> from probgen.networks import MADE
     >>> iaf = MaskedAutoregressive(
     ...     MADE(3, 2, key=jax.random.key(0)), AffineTransformer(), Dependence.in_order(range(3))
@@ -104,7 +104,7 @@ class MaskedAutoregressive(Bijector):
     True
     """
 
-    conditioner: Any
+    conditioner: Any = eqx.field(converter=static_functions)
     transformer: Transformer
     dependence: Dependence = eqx.field(static=True)
     invert: Inversion = eqx.field(static=True, default=step_by_step)

@@ -9,7 +9,7 @@ from jax import Array
 
 from probgen.bijectors.base import Bijector, apply
 from probgen.bijectors.transformers import ShiftTransformer, Transformer
-from probgen.core import check_sizes
+from probgen.core import check_sizes, static_functions
 
 
 class Coupling(Bijector):
@@ -33,7 +33,7 @@ class Coupling(Bijector):
     ((5, 4), (5,))
     """
 
-    conditioner: Callable[[Array], Array]
+    conditioner: Callable[[Array], Array] = eqx.field(converter=static_functions)
     transformer: Transformer
     split: int | None = eqx.field(static=True)
     mask: tuple[bool, ...] | None = eqx.field(static=True)

@@ -15,7 +15,7 @@ from jax import Array
 from probgen.autoregressive import gated_pixel_cnn
 from probgen.core import count_parameters
 from probgen.distributions import EM, Distribution, histogram, mixture
-from probgen.flows import discrete_real_nvp
+from probgen.flows import discrete_real_nvp, gaussian_mixture
 from probgen.inference import FitResult, fit
 from probgen.latent import vae
 from probgen.score import vp_score
@@ -127,14 +127,14 @@ def _autoregressive(images: Images, *, key: Array, quick: bool) -> Trained:
 
 
 def _vae(images: Images, *, key: Array, quick: bool) -> Trained:
-    model_key, fit_key = jax.random.split(key)
+    prior_key, model_key, fit_key = jax.random.split(key, 3)
     hidden, dropout = ((128,), 0.0) if quick else ((256, 256), 0.1)
     model = vae(
         images.shape,
         images.levels,
         latent_dim=16,
         hidden=hidden,
-        prior_components=20,
+        prior=gaussian_mixture(16, components=20, diagonal=True, key=prior_key),
         dropout=dropout,
         input_dropout=dropout,
         key=model_key,

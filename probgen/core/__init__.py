@@ -4,6 +4,7 @@ from probgen.core.binding import Contextual, bind, has_update, is_conditional, i
 from probgen.core.density import DensityKind, weakest
 from probgen.core.dependence import Dependence
 from probgen.core.files import load, save
+from probgen.core.functions import static_functions
 from probgen.core.leaves import Frozen, Kind, Leaf, Rest, combine, count_parameters, given, leaves, partition, state
 from probgen.core.numbers import as_numbers
 from probgen.core.numerics import as_float, log1mexp, logmeanexp
@@ -55,6 +56,7 @@ __all__ = [
     "sequential",
     "split_key",
     "state",
+    "static_functions",
     "vectorize",
     "weakest",
     "with_key",

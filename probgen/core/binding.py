@@ -9,6 +9,7 @@ import jax.tree_util as jtu
 import numpyro.distributions as dist
 from jax import Array
 
+from probgen.core.functions import static_functions
 from probgen.core.leaves import Frozen, given
 
 
@@ -21,7 +22,7 @@ class Contextual(eqx.Module):
     Array([1., 1.], dtype=float32)
     """
 
-    network: Any
+    network: Any = eqx.field(converter=static_functions)
     context: Array | None = given(default=None)
 
     def bind_context(self, context: Array) -> "Contextual":

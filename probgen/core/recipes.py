@@ -11,14 +11,23 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpyro.distributions import constraints
 
 F = TypeVar("F", bound=Callable[..., Any])
 _FUNCTIONS = {"jax.nn": jax.nn, "jax.numpy": jnp}
+_CONSTRAINTS: dict[str, Any] = {
+    name: x
+    for name, x in vars(constraints).items()
+    if not name.startswith("_") and (x if isinstance(x, type) else type(x)).__module__ == constraints.__name__
+}
 _RECIPES: dict[str, Callable[..., Any]] = {}
 
 
 class Recipe(NamedTuple):
-    """The name of a recipe and its arguments as JSON, without `key` and `data`, on which only the numbers depend."""
+    """The name of a recipe and its arguments as JSON, without `key` and `data`, on which only the numbers depend.
+
+    Arguments that recipes made (a flow on a support) are recipes there, in their turn.
+    """
 
     name: str
     arguments: str
@@ -29,7 +38,7 @@ class Recipe(NamedTuple):
             raise ValueError(f"the recipe {self.name!r} is not known here: import the module that defines it first")
         function = _RECIPES[self.name]
         keyed = {"key": key} if "key" in inspect.signature(function).parameters else {}
-        return function(**_tuples(json.loads(self.arguments, object_hook=_functions)), **keyed)
+        return function(**_tuples(json.loads(self.arguments, object_hook=_from_json)), **keyed)
 
     def makes(self, model: Any) -> bool:
         """Whether the recipe still builds a model of this static structure and these shapes, whatever their values."""
@@ -50,9 +59,14 @@ class Recipe(NamedTuple):
 
 
 def _as_json(x: Any) -> Any:
-    """Arrays as lists, and public functions of `jax.nn` and `jax.numpy` (activations) by name; else TypeError."""
+    """Arrays as lists; public functions of `jax.nn` and `jax.numpy` (activations), constraints of numpyro and models
+    of recipes by name; else TypeError."""
     if isinstance(x, np.ndarray | jax.Array):
         return x.tolist()
+    if isinstance(made_by := getattr(x, "recipe", None), Recipe):  # whether it still makes x, the whole's `makes` tells
+        return {"recipe": made_by.name, "arguments": made_by.arguments}
+    if isinstance(x, constraints.Constraint):
+        return _constraint(x)
     name = getattr(x, "__name__", "")
     for module, functions in _FUNCTIONS.items():
         if not name.startswith("_") and getattr(functions, name, None) is x:
@@ -60,14 +74,40 @@ def _as_json(x: Any) -> Any:
     raise TypeError(f"JSON cannot hold {x}")
 
 
-def _functions(x: dict[str, Any]) -> Any:
-    """The function that `_as_json` named."""
-    if x.keys() != {"function"}:
-        return x
-    module, _, name = x["function"].rpartition(".")
-    if module not in _FUNCTIONS or name.startswith("_") or not callable(getattr(_FUNCTIONS[module], name, None)):
-        raise ValueError(f"recipe: expected a function of {' or '.join(_FUNCTIONS)}, got {x['function']!r}")
-    return getattr(_FUNCTIONS[module], name)
+def _constraint(x: constraints.Constraint) -> dict[str, Any]:
+    """numpyro's name for a constraint, with the arguments of one that takes some."""
+    for name, known in _CONSTRAINTS.items():
+        if known is x:
+            return {"constraint": name, "arguments": {}}
+        if known is type(x):
+            return {"constraint": name, "arguments": {p: getattr(x, p) for p in inspect.signature(known).parameters}}
+    raise TypeError(f"JSON cannot hold {x}")
+
+
+def _from_json(x: dict[str, Any]) -> Any:
+    """What `_as_json` named."""
+    match x:
+        case {"function": str(name), **rest} if not rest:
+            return _function(name)
+        case {"recipe": str(name), "arguments": str(arguments), **rest} if not rest:
+            return Recipe(name, arguments).build(key=jax.random.key(0))
+        case {"constraint": str(name), "arguments": dict(arguments), **rest} if not rest:
+            if name not in _CONSTRAINTS:
+                raise ValueError(f"recipe: expected a constraint of numpyro, got {name!r}")
+            return _CONSTRAINTS[name](**arguments) if arguments else _CONSTRAINTS[name]
+    return x
+
+
+def _function(name: str) -> Callable[..., Any]:
+    module, _, function = name.rpartition(".")
+    if (
+        module not in _FUNCTIONS
+        or function.startswith("_")
+        or not callable(getattr(_FUNCTIONS[module], function, None))
+    ):
+        raise ValueError(f"recipe: expected a function of {' or '.join(_FUNCTIONS)}, got {name!r}")
+    found: Callable[..., Any] = getattr(_FUNCTIONS[module], function)
+    return found
 
 
 def _tuples(x: Any) -> Any:
@@ -95,18 +135,21 @@ def _remember(model: Any, made_by: Recipe) -> Any:
     )
 
 
-def recipe(function: F) -> F:
+def recipe(function: F | None = None, *, formerly: tuple[str, ...] = ()) -> Any:
     """Mark a function that returns a model as a recipe: `save` then keeps its name and arguments.
 
-    `context_dim`, where it takes one, is None or at least 1: others are refused with ValueError.
+    `context_dim`, where it takes one, is None or at least 1: others are refused with ValueError. `formerly`: names
+    ("part.function") under which files of before know it, so that they load after it has moved.
 
     Its model must have a (static) field `recipe`, as every probgen distribution and `ConditionalModel` does. The
-    arguments `key` and `data` are not kept: they choose the model's numbers, which are in the file. A call
-    with an argument that JSON cannot hold (a model, a function other than those of `jax.nn` and `jax.numpy`) is not
-    remembered; `load` then needs `like=`. It also does where the model's static structure is not what the recipe builds
-    again: because it was changed since, or because the recipe makes a function anew at every call (a `lambda` for an
-    activation).
+    arguments `key` and `data` are not kept: they choose the model's numbers, which are in the file. An argument may be
+    a model that a recipe made, a numpyro constraint, or a function of `jax.nn` or `jax.numpy`. A call with another
+    argument that JSON cannot hold is not remembered; `load` then needs `like=`. It also does where the model's static
+    structure is not what the recipe builds again: because it was changed since, or because the recipe makes a function
+    anew at every call (a `lambda` for an activation).
     """
+    if function is None:
+        return functools.partial(recipe, formerly=formerly)
     module = function.__module__.split(".")
     name = f"{module[1] if module[0] == 'probgen' and len(module) > 1 else function.__module__}.{function.__name__}"
     signature = inspect.signature(function)
@@ -125,5 +168,5 @@ def recipe(function: F) -> F:
         except TypeError:
             return model
 
-    _RECIPES[name] = build
-    return build  # type: ignore[return-value]
+    _RECIPES.update(dict.fromkeys((name, *formerly), build))
+    return build

@@ -15,7 +15,7 @@ from numpyro.distributions.batch_util import promote_batch_shape
 from numpyro.distributions.util import validate_sample
 
 from probgen.bijectors.support import UnknownSupport
-from probgen.core import DensityKind, Recipe, logmeanexp, split_key, with_key
+from probgen.core import DensityKind, Recipe, logmeanexp, split_key, static_functions, with_key
 from probgen.distributions.closed_forms import ClosedForms
 from probgen.distributions.lifting import Rank, map_elements
 from probgen.distributions.plain import hold, release
@@ -51,6 +51,18 @@ class Distribution(ClosedForms, Wrapping):
     pytree_aux_fields: tuple[str, ...] = ("recipe", "_leaf_ndim")
     recipe: Recipe | None = None
     _leaf_ndim: int | None = None
+
+    def __init__(
+        self,
+        batch_shape: tuple[int, ...] = (),
+        event_shape: tuple[int, ...] = (),
+        *,
+        validate_args: bool | None = None,
+    ):
+        for name in type(self).gather_pytree_data_fields():
+            if (value := self.__dict__.get(name)) is not None:
+                self.__dict__[name] = static_functions(value)
+        super().__init__(batch_shape, event_shape, validate_args=validate_args)
 
     # -- the pytree: fields sorted (numpyro's order is a set's) and named
 
@@ -333,9 +345,8 @@ def _(d: Distribution) -> dist.Distribution:
 
 
 def _own_leaves(d: Distribution) -> list[Any]:
-    return [
-        leaf for name in type(d).gather_pytree_data_fields() for leaf in jax.tree.leaves(hold(d.__dict__.get(name)))
-    ]
+    fields = (hold(d.__dict__.get(name)) for name in type(d).gather_pytree_data_fields())
+    return jax.tree.leaves(tuple(fields))
 
 
 def _first_ndim(d: Distribution) -> int | None:

@@ -11,7 +11,7 @@ import numpyro.distributions as dist
 from jax import Array
 from numpyro.distributions.batch_util import promote_batch_shape
 
-from probgen.core import Recipe, bind, combine, is_conditional, partition, vectorize
+from probgen.core import Recipe, bind, combine, is_conditional, partition, static_functions, vectorize
 from probgen.distributions.base import Distribution, Family
 from probgen.distributions.heads import Head
 from probgen.distributions.wrapped import Wrapped
@@ -33,7 +33,7 @@ class Conditional(eqx.Module):
     ((5,), (2,))
     """
 
-    network: Any
+    network: Any = eqx.field(converter=static_functions)
     head: Head
     event_shape: tuple[int, ...] = eqx.field(static=True)
     context_ndims: int = eqx.field(static=True, default=1)
@@ -84,7 +84,7 @@ class ConditionalModel(eqx.Module):
 
     model: Distribution
     context_shape: tuple[int, ...] = eqx.field(static=True)
-    network: Any = None
+    network: Any = eqx.field(default=None, converter=static_functions)
     recipe: Recipe | None = eqx.field(static=True, default=None)
 
     def __check_init__(self) -> None:

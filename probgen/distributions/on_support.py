@@ -11,6 +11,7 @@ from numpyro.distributions import biject_to, constraints
 
 from probgen.bijectors import Constant
 from probgen.bijectors.support import is_real
+from probgen.core import recipe
 from probgen.distributions.base import Distribution
 from probgen.distributions.conditionals import ConditionalModel
 from probgen.distributions.transformed import Transformed
@@ -18,6 +19,7 @@ from probgen.distributions.transformed import Transformed
 Flow = TypeVar("Flow", Distribution, ConditionalModel)
 
 
+@recipe
 def on_support(flow: Flow, constraint: constraints.Constraint) -> Flow:
     """The flow pushed through numpyro's bijection from ℝᴰ onto `constraint`, which becomes its support.
 

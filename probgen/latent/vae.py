@@ -10,7 +10,7 @@ import numpyro.distributions as dist
 from jax import Array
 
 from probgen.core import Contextual, recipe
-from probgen.distributions import Conditional, ConditionalModel, GaussianMixture, integer_head
+from probgen.distributions import Conditional, ConditionalModel, integer_head
 from probgen.latent.latent_variable import LatentVariableModel
 from probgen.latent.parts import BoundedNormalHead
 from probgen.networks import MLP, Pixels
@@ -24,7 +24,7 @@ def vae(
     latent_dim: int = 16,
     hidden: Sequence[int] = (256, 256),
     components: int = 3,
-    prior_components: int = 1,
+    prior: dist.Distribution | None = None,
     dropout: float = 0.0,
     input_dropout: float = 0.0,
     context_dim: int | None = None,
@@ -36,7 +36,8 @@ def vae(
 
     Args: `event_shape`; `levels`; `latent_dim` of z; `hidden` widths of the encoder (the decoder's are reversed);
     `components` of the discretized logistics for a number (0: a categorical, or a Bernoulli where levels = 2);
-    `prior_components` of a learned mixture of normals as the prior (1: a standard normal); `dropout` in both networks;
+    `prior` of z, such as a `flows.gaussian_mixture` or a flow, or a model that itself has only a bound (a standard
+    normal by default); `dropout` in both networks;
     `input_dropout` of what the encoder sees; with `context_dim` a `ConditionalModel` whose encoder and decoder see the
     context.
 
@@ -50,7 +51,7 @@ def vae(
     event_shape, hidden = tuple(event_shape), tuple(hidden)
     size = math.prod(event_shape)
     head = integer_head(levels, components=components)
-    encoder_key, decoder_key, prior_key = jax.random.split(key, 3)
+    encoder_key, decoder_key = jax.random.split(key)
     encoder = MLP(size, 2 * latent_dim, hidden=hidden, context_dim=context_dim, dropout=dropout, key=encoder_key)
     out = size * head.num_params
     decoder: Any = MLP(latent_dim, out, hidden=hidden[::-1], context_dim=context_dim, dropout=dropout, key=decoder_key)
@@ -58,16 +59,9 @@ def vae(
     if context_dim:
         seen, decoder = Contextual(seen), Contextual(decoder)
     model = LatentVariableModel(
-        _prior(latent_dim, prior_components, prior_key),
+        dist.Normal(jnp.zeros(latent_dim), 1.0).to_event(1) if prior is None else prior,
         Conditional(decoder, head, event_shape),
         Conditional(seen, BoundedNormalHead(), (latent_dim,), context_ndims=len(event_shape)),
         context_shape=(context_dim,) if context_dim else None,
     )
     return ConditionalModel(model, (context_dim,)) if context_dim else model
-
-
-def _prior(dim: int, components: int, key: Array) -> dist.Distribution:
-    if components == 1:
-        return dist.Normal(jnp.zeros(dim), 1.0).to_event(1)
-    loc = jax.random.normal(key, (components, dim))
-    return GaussianMixture(jnp.zeros(components), loc, jnp.zeros((components, dim)))

@@ -6,7 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jax import Array
 
-from probgen.core import check_sizes, sequential
+from probgen.core import check_sizes, sequential, static_functions
 from probgen.networks.dropout import Dropout, refuse_dropout
 
 
@@ -22,7 +22,7 @@ class Pixels(eqx.Module):
     [-1.0, 0.0, 1.0, 1.0]
     """
 
-    network: Any
+    network: Any = eqx.field(converter=static_functions)
     levels: int = eqx.field(static=True)
     shape: tuple[int, ...] = eqx.field(static=True)
     dropout: Dropout
@@ -70,7 +70,7 @@ class LevelFeatures(eqx.Module):
     (10,)
     """
 
-    network: Any
+    network: Any = eqx.field(converter=static_functions)
     basis: Array
     bias: Array
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from probgen.core import given
+from probgen.core import given, static_functions
 from probgen.score.sde import coefficients
 
 
@@ -86,8 +86,8 @@ class NetworkDenoiser(Denoiser):
     `context_dim` of the condition, if there is one.
     """
 
-    network: Any
-    embedding: Callable[[Array], Array]
+    network: Any = eqx.field(converter=static_functions)
+    embedding: Callable[[Array], Array] = eqx.field(converter=static_functions)
     context_dim: int | None = eqx.field(static=True, default=None, kw_only=True)
     context: Array | None = given(default=None, kw_only=True)
 
