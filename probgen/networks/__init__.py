@@ -13,6 +13,7 @@ from probgen.networks.recurrent import GRU
 from probgen.networks.sequences import Embedding
 from probgen.networks.time import NoiseEmbedding, ResidualMLP
 from probgen.networks.wavenet import WaveNet
+from probgen.networks.with_params import WithParams
 
 __all__ = [
     "CausalConvolution",
@@ -30,5 +31,6 @@ __all__ = [
     "ResidualMLP",
     "Transformer",
     "WaveNet",
+    "WithParams",
     "with_output_bias",
 ]
