@@ -17,6 +17,7 @@ from probgen.evaluation import likelihood
 from probgen.latent import LatentVariableModel
 from probgen.networks import MLP
 from probgen.score import GaussianDenoiser, LinearLogSNR, ScoreModel
+from probgen.testing import check_learnable
 
 KEY = jax.random.key(0)
 NORMAL = dist.Normal(jnp.zeros(2), 1.0).to_event(1)
@@ -166,7 +167,7 @@ def test_a_discrete_posterior_trains_by_its_program():
     gap = mixture.log_prob(x[:, 0]).mean() - result.model.log_prob_bound(jax.random.key(2), x).mean()
     assert -0.02 < gap < 0.05
     with pytest.raises(NotImplementedError, match="carry no gradient"):
-        probgen.testing.check_learnable(result.model, lambda m: m.log_prob_bound(KEY, x).sum())
+        check_learnable(result.model, lambda m: m.log_prob_bound(KEY, x).sum())
 
 
 @pytest.mark.parametrize("prior", [score_model, lambda: linear(NORMAL, 1.0)])
