@@ -131,7 +131,7 @@ class AtContext(Wrapped):
 
     @property
     def _axes(self) -> tuple[int, ...]:
-        return (*self._contexts, *self.model._axes)
+        return (*self._contexts, *self.model._axes[len(self._added_shape) :])
 
     def _as_events(self, value: Array) -> Array:
         return self.model._as_events(value)
