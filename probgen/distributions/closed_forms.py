@@ -24,7 +24,10 @@ class ClosedForms(dist.Distribution):
     ((3,), (8, 3))
     """
 
-    exact: bool
+    @property
+    def exact(self) -> bool:
+        """Whether `log_prob` is the log-density."""
+        return True
 
     def _each(self, function: Callable[..., Any], *args: Any, ranks: tuple[Rank, ...] = ()) -> Any:
         raise NotImplementedError(f"{type(self).__name__} is no probgen distribution: subclass distributions.Model")

@@ -122,7 +122,7 @@ class AtContext(Wrapped):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or "model" not in self.__dict__:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        found = getattr(type(self.model), name, None)
+        found: Any = getattr(type(self.model), name, None)
         return MethodType(found, self) if getattr(found, "is_verb", False) else getattr(self.model, name)
 
     @property

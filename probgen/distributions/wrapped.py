@@ -9,7 +9,7 @@ from probgen.distributions.base import Distribution
 class Wrapped(Distribution):
     """The base of distributions that hold one in a field `model` and have its support and its kind of density."""
 
-    pytree_data_fields = ("model",)
+    pytree_data_fields: tuple[str, ...] = ("model",)
     model: Distribution
 
     @property
