@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 from numpyro.distributions import constraints
 
-from probgen.bijectors.support import UnknownSupport, as_interval, is_real, map_interval, reaches, widen
+from probgen.bijectors.support import UnknownSupport, covers, widen
 from probgen.core import as_float, bind, vectorize
 
 
@@ -52,14 +52,19 @@ class Bijector(eqx.Module, distrax.Bijector):
         return self.event_ndims_in
 
     @property
+    def parts(self) -> "tuple[Bijector, ...]":
+        """The bijectors that it is made of, of which it has what they all have; none where it is not."""
+        return ()
+
+    @property
     def is_constant_jacobian(self) -> bool:
         """Whether the Jacobian is the same at every x."""
-        return False
+        return bool(self.parts) and all(part.is_constant_jacobian for part in self.parts)
 
     @property
     def is_constant_log_det(self) -> bool:
         """Whether the log-determinant is the same at every x."""
-        return self.is_constant_jacobian
+        return self.is_constant_jacobian or (bool(self.parts) and all(part.is_constant_log_det for part in self.parts))
 
     @property
     def domain(self) -> constraints.Constraint:
@@ -104,7 +109,7 @@ class Bijector(eqx.Module, distrax.Bijector):
     @property
     def moves_only(self) -> bool:
         """Whether it only moves the numbers of an event, so that integers stay integers."""
-        return False
+        return bool(self.parts) and all(part.moves_only for part in self.parts)
 
     def _of_one_dtype(self, x: Array) -> tuple["Bijector", Array]:
         """The bijector and x with floats of the widest kind among them, of 32 bits at least: loops over the parts of an
@@ -135,26 +140,16 @@ class Bijector(eqx.Module, distrax.Bijector):
     def image(self, support: constraints.Constraint) -> constraints.Constraint:
         """The support of f(x) where x has `support`; `UnknownSupport` (a ValueError) where it is not known.
 
-        All of ℝᵈ goes to `codomain`; a scalar bijector, which rises or falls, also maps the ends of an interval.
+        All of the domain goes to `codomain`; what becomes of less, the traits know (`Scalar` and its neighbours).
         """
-        if is_real(support):
+        if support is self.domain or covers(support, self.domain):
             return widen(self.codomain, support.event_dim - self.event_ndims_in + self.event_ndims_out)
-        if support is self.domain:
-            return self.codomain
-        interval, domain, codomain = map(as_interval, (support, self.domain, self.codomain))
-        if self.event_ndims_in == 0 and interval and domain and codomain:
-            return map_interval(self.forward, interval, domain, codomain).constraint()
         raise UnknownSupport(f"{type(self).__name__} cannot say where it maps the support {support}")
 
     def preimage(self, support: constraints.Constraint) -> constraints.Constraint:
         """The support of f⁻¹(y) where y has `support`; `UnknownSupport` (a ValueError) where it is not known."""
-        if support is self.codomain:
-            return self.domain
-        interval, domain, codomain = map(as_interval, (support, self.domain, self.codomain))
-        if interval and domain and codomain:
-            whole = reaches(interval.lower, codomain.lower) and reaches(interval.upper, codomain.upper)
-            if self.event_ndims_in == 0 or whole:
-                return map_interval(self.inverse, interval, codomain, domain).constraint()
+        if support is self.codomain or covers(support, self.codomain):
+            return widen(self.domain, support.event_dim - self.event_ndims_out + self.event_ndims_in)
         raise UnknownSupport(f"{type(self).__name__} cannot say where its inverse maps the support {support}")
 
     def initialize(self, batch: Array, *, inverse: bool, context: Array | None = None) -> "tuple[Bijector, Array]":
