@@ -23,20 +23,19 @@ class Bijector(eqx.Module, distrax.Bijector):
     A subclass writes `forward_event(x) -> (y, log_det)` and `inverse_event(y) -> (x, log_det)` for ONE event of rank
     `event_ndims_in`; this class maps them over leading axes, and derives the rest of distrax's methods. It states
     `event_ndims_in` (1 unless it says otherwise), `forward_shape` where the shape changes, and how a support is
-    mapped. Weights are float arrays in its fields; everything else is static.
+    mapped. Weights are float arrays in its fields; everything else is static. What acts number by number is a `Scalar`
+    or an `Elementwise`, and what only moves numbers a `Rearranging`: these know most of it themselves.
 
     Sources: the two-method contract is distrax's (DeepMind 2021).
 
     >>> import jax.numpy as jnp
-    >>> class Double(Bijector):
-    ...     event_ndims_in = 0
-    ...
+    >>> class Shear(Bijector):
     ...     def forward_event(self, x):
-    ...         return 2 * x, jnp.log(2.0)
+    ...         return x.at[1].add(x[0]), jnp.zeros(())
     ...
     ...     def inverse_event(self, y):
-    ...         return y / 2, -jnp.log(2.0)
-    >>> Double().forward_and_log_det(jnp.ones(3))[1].shape
+    ...         return y.at[1].add(-y[0]), jnp.zeros(())
+    >>> Shear().forward_and_log_det(jnp.ones((3, 2)))[1].shape
     (3,)
     """
 

@@ -174,7 +174,8 @@ def covers(support: constraints.Constraint, domain: constraints.Constraint) -> b
 def inside(x: Array, support: constraints.Constraint) -> Array:
     """x strictly within an interval: a value that rounded to an end is taken for the last number before it; one beyond
     is NaN. What is no interval, or has no ends, holds all x."""
-    interval, inner, beyond = as_interval(support) or REAL, x, jnp.zeros((), bool)
+    interval, inner = as_interval(support) or REAL, x
+    beyond: Any = False
     if interval.lower is not None:
         inner, beyond = jnp.maximum(inner, _next(interval.lower, jnp.inf, x.dtype)), x < interval.lower
     if interval.upper is not None:
