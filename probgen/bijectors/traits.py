@@ -12,7 +12,7 @@ from jax import Array
 from numpyro.distributions import constraints
 
 from probgen.bijectors.base import Bijector
-from probgen.bijectors.support import UnknownSupport, as_interval, inside, map_support, move_end
+from probgen.bijectors.support import UnknownSupport, as_interval, inside, map_support, move_end, require_within
 
 
 class Scalar(Bijector):
@@ -60,9 +60,11 @@ class Scalar(Bijector):
         return _summed(*self.inverse_each(y if self.closed else inside(y, self.codomain)))
 
     def image(self, support: constraints.Constraint) -> constraints.Constraint:
+        require_within(support, self.domain, type(self).__name__)
         return self._moved(self.forward, support, self.domain, self.codomain) or super().image(support)
 
     def preimage(self, support: constraints.Constraint) -> constraints.Constraint:
+        require_within(support, self.codomain, f"the inverse of {type(self).__name__}")
         return self._moved(self.inverse, support, self.codomain, self.domain) or super().preimage(support)
 
     def _moved(
