@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 from numpyro.distributions import constraints
 
-from probgen.bijectors.support import UnknownSupport, covers, widen
+from probgen.bijectors.support import UnknownSupport, covers, is_real, widen
 from probgen.core import as_float, bind, vectorize
 
 
@@ -141,7 +141,7 @@ class Bijector(eqx.Module, distrax.Bijector):
 
         All of the domain goes to `codomain`; what becomes of less, the traits know (`Scalar` and its neighbours).
         """
-        if support is self.domain or covers(support, self.domain):
+        if is_real(support) or support is self.domain or covers(support, self.domain):
             return widen(self.codomain, support.event_dim - self.event_ndims_in + self.event_ndims_out)
         raise UnknownSupport(f"{type(self).__name__} cannot say where it maps the support {support}")
 
