@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 from numpyro.distributions import transforms
+from own_bijectors import Falling, Roll, Sinh
 
 from probgen import autoregressive, bijectors, distributions, flows, latent, score
 from probgen.core import Dependence
@@ -78,6 +79,9 @@ def _layers(make: Callable[[jax.Array], Any]) -> Any:
 
 
 BIJECTORS = [
+    BijectorRow("one's own scalar, falling", Falling, jnp.array(0.7)),
+    BijectorRow("one's own elementwise", lambda: Sinh(_vector(1.0, 2.0)), _vector(0.7, -2.0)),
+    BijectorRow("one's own rearranging", Roll, _vector(1.0, 2.0, 3.0)),
     BijectorRow("affine", lambda: bijectors.Affine(_vector(1.0, -1.0), _vector(0.3, -0.2)), _vector(0.5, 2.0)),
     BijectorRow("sigmoid", bijectors.Sigmoid, jnp.array(0.7)),
     BijectorRow("logit", bijectors.Logit, jnp.array(0.7)),

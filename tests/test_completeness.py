@@ -15,6 +15,9 @@ _DRAW = "tests/test_autoregressive_networks.py: the same draws as step by step, 
 _STATEFUL = "keeps numbers from step to step: tests/test_estimators.py has it in programs under SVI and fit"
 REASONS = {
     "bijectors.Bijector": _BASE,
+    "bijectors.Elementwise": _BASE,
+    "bijectors.Rearranging": _BASE,
+    "bijectors.Scalar": _BASE,
     "bijectors.as_bijector": _RETURNED,
     "bijectors.invert_increasing": "a root finder: tests/test_flows.py, and beneath the mixture CDFs' rows",
     "bijectors.stack": _RETURNED,

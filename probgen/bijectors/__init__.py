@@ -14,6 +14,7 @@ from probgen.bijectors.piecewise_linear import PiecewiseLinear
 from probgen.bijectors.reorder import Permute, Reshape, Reverse
 from probgen.bijectors.spline import Spline, Tails
 from probgen.bijectors.structure import Chain, Inverse, Logit, Stacked, stack
+from probgen.bijectors.traits import Elementwise, Rearranging, Scalar
 from probgen.bijectors.transformers import (
     AffineTransformer,
     Composed,
@@ -35,6 +36,7 @@ __all__ = [
     "Concatenate",
     "Constant",
     "Coupling",
+    "Elementwise",
     "Exp",
     "GAUSSIAN",
     "GaussianCDF",
@@ -52,9 +54,11 @@ __all__ = [
     "PiecewiseLinear",
     "Power",
     "PowerTransformer",
+    "Rearranging",
     "Reshape",
     "Reverse",
     "Rotation",
+    "Scalar",
     "ShiftTransformer",
     "Sigmoid",
     "Softplus",

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 from numpyro.distributions import constraints
 
-from probgen.bijectors.support import UnknownSupport, as_interval, is_real, map_interval, reaches, widen
+from probgen.bijectors.support import UnknownSupport, covers, is_real, widen
 from probgen.core import DensityKind, as_float, bind, vectorize, weakest
 
 
@@ -23,20 +23,19 @@ class Bijector(eqx.Module, distrax.Bijector):
     A subclass writes `forward_event(x) -> (y, log_det)` and `inverse_event(y) -> (x, log_det)` for ONE event of rank
     `event_ndims_in`; this class maps them over leading axes, and derives the rest of distrax's methods. It states
     `event_ndims_in` (1 unless it says otherwise), `forward_shape` where the shape changes, and how a support is
-    mapped. Weights are float arrays in its fields; everything else is static.
+    mapped. Weights are float arrays in its fields; everything else is static. What acts number by number is a `Scalar`
+    or an `Elementwise`, and what only moves numbers a `Rearranging`: these know most of it themselves.
 
     Sources: the two-method contract is distrax's (DeepMind 2021).
 
     >>> import jax.numpy as jnp
-    >>> class Double(Bijector):
-    ...     event_ndims_in = 0
-    ...
+    >>> class Shear(Bijector):
     ...     def forward_event(self, x):
-    ...         return 2 * x, jnp.log(2.0)
+    ...         return x.at[1].add(x[0]), jnp.zeros(())
     ...
     ...     def inverse_event(self, y):
-    ...         return y / 2, -jnp.log(2.0)
-    >>> Double().forward_and_log_det(jnp.ones(3))[1].shape
+    ...         return y.at[1].add(-y[0]), jnp.zeros(())
+    >>> Shear().forward_and_log_det(jnp.ones((3, 2)))[1].shape
     (3,)
     """
 
@@ -52,24 +51,29 @@ class Bijector(eqx.Module, distrax.Bijector):
         return self.event_ndims_in
 
     @property
+    def parts(self) -> "tuple[Bijector, ...]":
+        """The bijectors that it is made of, of which it has what they all have; none where it is not."""
+        return ()
+
+    @property
     def is_constant_jacobian(self) -> bool:
         """Whether the Jacobian is the same at every x."""
-        return False
+        return bool(self.parts) and all(part.is_constant_jacobian for part in self.parts)
 
     @property
     def is_constant_log_det(self) -> bool:
         """Whether the log-determinant is the same at every x."""
-        return self.is_constant_jacobian
+        return self.is_constant_jacobian or (bool(self.parts) and all(part.is_constant_log_det for part in self.parts))
 
     @property
     def kind(self) -> DensityKind:
         """ "exact", or "estimate" where the log-determinant is one within `tolerance`, as its parts' are."""
-        return weakest(*(part.kind for part in _parts(self)))
+        return weakest(*(part.kind for part in self.parts))
 
     @property
     def tolerance(self) -> float:
         """How far off the log-determinant of an estimate may be, in nats: the sum of the parts'."""
-        return sum(part.tolerance for part in _parts(self))
+        return sum(part.tolerance for part in self.parts)
 
     @property
     def domain(self) -> constraints.Constraint:
@@ -114,7 +118,7 @@ class Bijector(eqx.Module, distrax.Bijector):
     @property
     def moves_only(self) -> bool:
         """Whether it only moves the numbers of an event, so that integers stay integers."""
-        return False
+        return bool(self.parts) and all(part.moves_only for part in self.parts)
 
     def _of_one_dtype(self, x: Array) -> tuple["Bijector", Array]:
         """The bijector and x with floats of the widest kind among them, of 32 bits at least: loops over the parts of an
@@ -145,26 +149,16 @@ class Bijector(eqx.Module, distrax.Bijector):
     def image(self, support: constraints.Constraint) -> constraints.Constraint:
         """The support of f(x) where x has `support`; `UnknownSupport` (a ValueError) where it is not known.
 
-        All of ℝᵈ goes to `codomain`; a scalar bijector, which rises or falls, also maps the ends of an interval.
+        All of the domain goes to `codomain`; what becomes of less, the traits know (`Scalar` and its neighbours).
         """
-        if is_real(support):
+        if is_real(support) or support is self.domain or covers(support, self.domain):
             return widen(self.codomain, support.event_dim - self.event_ndims_in + self.event_ndims_out)
-        if support is self.domain:
-            return self.codomain
-        interval, domain, codomain = map(as_interval, (support, self.domain, self.codomain))
-        if self.event_ndims_in == 0 and interval and domain and codomain:
-            return map_interval(self.forward, interval, domain, codomain).constraint()
         raise UnknownSupport(f"{type(self).__name__} cannot say where it maps the support {support}")
 
     def preimage(self, support: constraints.Constraint) -> constraints.Constraint:
         """The support of f⁻¹(y) where y has `support`; `UnknownSupport` (a ValueError) where it is not known."""
-        if support is self.codomain:
-            return self.domain
-        interval, domain, codomain = map(as_interval, (support, self.domain, self.codomain))
-        if interval and domain and codomain:
-            whole = reaches(interval.lower, codomain.lower) and reaches(interval.upper, codomain.upper)
-            if self.event_ndims_in == 0 or whole:
-                return map_interval(self.inverse, interval, codomain, domain).constraint()
+        if support is self.codomain or covers(support, self.codomain):
+            return widen(self.domain, support.event_dim - self.event_ndims_out + self.event_ndims_in)
         raise UnknownSupport(f"{type(self).__name__} cannot say where its inverse maps the support {support}")
 
     def initialize(self, batch: Array, *, inverse: bool, context: Array | None = None) -> "tuple[Bijector, Array]":
@@ -231,12 +225,6 @@ class _Method(eqx.Module):
 
     def __hash__(self) -> int:
         return hash((self.function, id(self.owner)))
-
-
-def _parts(bijector: Bijector) -> list[Bijector]:
-    """The bijectors that one is made of."""
-    inner = lambda node: isinstance(node, Bijector) and node is not bijector
-    return [node for node in jax.tree.leaves(bijector, is_leaf=inner) if isinstance(node, Bijector)]
 
 
 def _same(a: Any, b: Any) -> bool:

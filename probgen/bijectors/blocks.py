@@ -49,12 +49,8 @@ class Concatenate(Bijector):
                 raise ValueError(f"bijectors: expected vectors or scalars, but part {i} has events of rank {ranks}")
 
     @property
-    def is_constant_jacobian(self) -> bool:
-        return all(b.is_constant_jacobian for b in self.bijectors)
-
-    @property
-    def is_constant_log_det(self) -> bool:
-        return all(b.is_constant_log_det for b in self.bijectors)
+    def parts(self) -> tuple[Bijector, ...]:
+        return self.bijectors
 
     @property
     def _sizes_out(self) -> tuple[int, ...]:
@@ -167,12 +163,8 @@ class Vmap(Bijector):
         return self.copies.event_ndims_out + 1
 
     @property
-    def is_constant_jacobian(self) -> bool:
-        return self.copies.is_constant_jacobian
-
-    @property
-    def is_constant_log_det(self) -> bool:
-        return self.copies.is_constant_log_det
+    def parts(self) -> tuple[Bijector, ...]:
+        return (self.copies,)
 
     @property
     def is_random(self) -> bool:

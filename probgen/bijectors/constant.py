@@ -11,6 +11,7 @@ from numpyro.distributions import constraints, transforms
 from numpyro.distributions.transforms import Transform
 
 from probgen.bijectors.base import Bijector
+from probgen.bijectors.support import map_support
 from probgen.core import given
 
 _ONTO_REAL = (
@@ -122,22 +123,24 @@ class Constant(Bijector):
         return self.ndims[1]
 
     @property
+    def parts(self) -> tuple[Bijector, ...]:
+        return tuple(part for part, _ in _parts(self.bijector))
+
+    @property
     def is_constant_jacobian(self) -> bool:
-        parts, inner = _parts(self.bijector), self.bijector
-        if parts:
-            return all(part.is_constant_jacobian for part, _ in parts)
-        return isinstance(inner, _LINEAR) if isinstance(inner, Transform) else bool(inner.is_constant_jacobian)
+        return super().is_constant_jacobian if self.parts else self._says("is_constant_jacobian")
 
     @property
     def is_constant_log_det(self) -> bool:
-        parts, inner = _parts(self.bijector), self.bijector
-        if parts:
-            return all(part.is_constant_log_det for part, _ in parts)
-        return isinstance(inner, _LINEAR) if isinstance(inner, Transform) else bool(inner.is_constant_log_det)
+        return super().is_constant_log_det if self.parts else self._says("is_constant_log_det")
+
+    def _says(self, what: str) -> bool:
+        inner = self.bijector
+        return isinstance(inner, _LINEAR) if isinstance(inner, Transform) else bool(getattr(inner, what))
 
     @property
     def domain(self) -> constraints.Constraint:
-        for part, inverted in self._parts()[:1]:
+        for part, inverted in self._steps()[:1]:
             return part.codomain if inverted else part.domain
         inner = self.bijector
         return inner.domain if isinstance(inner, Transform) and not isinstance(inner, _ONTO_REAL) else constraints.real
@@ -146,23 +149,27 @@ class Constant(Bijector):
     def codomain(self) -> constraints.Constraint:
         if self.codomain_ is not None:
             return self.codomain_
-        return self.image(self.domain) if self._parts() else _codomain(self.bijector)
+        return self.image(self.domain) if self._steps() else _codomain(self.bijector)
 
-    def _parts(self) -> list[tuple[Bijector, bool]]:
+    def _steps(self) -> list[tuple[Bijector, bool]]:
         with jax.ensure_compile_time_eval():  # what is constant stays known, even while jit traces
             return _parts(self.bijector) if self.codomain_ is None else []
 
     def image(self, support: constraints.Constraint) -> constraints.Constraint:
-        parts = self._parts()
-        for part, inverted in parts:
-            support = part.preimage(support) if inverted else part.image(support)
-        return support if parts else super().image(support)
+        if steps := self._steps():
+            for part, inverted in steps:
+                support = part.preimage(support) if inverted else part.image(support)
+            return support
+        moved = None if self.event_ndims_in else map_support(self.forward, support, self.domain, self.codomain)
+        return moved or super().image(support)
 
     def preimage(self, support: constraints.Constraint) -> constraints.Constraint:
-        parts = self._parts()
-        for part, inverted in reversed(parts):
-            support = part.image(support) if inverted else part.preimage(support)
-        return support if parts else super().preimage(support)
+        if steps := self._steps():
+            for part, inverted in reversed(steps):
+                support = part.image(support) if inverted else part.preimage(support)
+            return support
+        moved = None if self.event_ndims_in else map_support(self.inverse, support, self.codomain, self.domain)
+        return moved or super().preimage(support)
 
     def forward_and_log_det(self, x: Array) -> tuple[Array, Array]:
         return self._both(x, inverse=False)

@@ -48,10 +48,7 @@ class ActNorm(Affine):
 
 class _Linear(Bijector):
     shift: eqx.AbstractVar[Array]
-
-    @property
-    def is_constant_jacobian(self) -> bool:
-        return True
+    is_constant_jacobian = True
 
     @property
     def event_shape(self) -> tuple[int, ...]:

@@ -10,9 +10,8 @@ import jax.numpy as jnp
 from jax import Array
 from numpyro.distributions import constraints
 
-from probgen.bijectors.base import Bijector
-from probgen.bijectors.elementwise import inside_unit_interval
 from probgen.bijectors.inversion import invert_increasing
+from probgen.bijectors.traits import Elementwise
 
 MAX_LOG_SCALE = 7.0
 
@@ -86,7 +85,7 @@ GAUSSIAN = Kernel(
 )
 
 
-class MixtureCDF(Bijector):
+class MixtureCDF(Elementwise):
     """y = G⁻¹(F(x)) with F(x) = Σ_k π_k G((x − μ_k) / σ_k), for each number of the event.
 
         log dy/dx = log Σ_k π_k g((x − μ_k) / σ_k) / σ_k − log g(y)
@@ -113,7 +112,8 @@ class MixtureCDF(Bijector):
     raw_scales: Array
     kernel: Kernel = eqx.field(static=True)
     uniform: bool = eqx.field(static=True)
-    rank: int = eqx.field(static=True)
+    parameter_axes = 1
+    increasing = True
 
     def __init__(
         self, logits: Array, means: Array, raw_scales: Array, *, kernel: Kernel = LOGISTIC, uniform: bool = False
@@ -124,15 +124,7 @@ class MixtureCDF(Bijector):
                 f"{jnp.shape(means)} and {jnp.shape(raw_scales)}"
             )
         self.logits, self.means, self.raw_scales = logits, means, raw_scales
-        self.kernel, self.uniform, self.rank = kernel, uniform, jnp.ndim(logits) - 1
-
-    @property
-    def event_ndims_in(self) -> int:
-        return self.rank
-
-    @property
-    def event_shape(self) -> tuple[int, ...]:
-        return self.logits.shape[:-1]
+        self.kernel, self.uniform = kernel, uniform
 
     @property
     def codomain(self) -> constraints.Constraint:
@@ -166,18 +158,17 @@ class MixtureCDF(Bijector):
     def _standard(self, x: Array) -> Array:
         return self.kernel.quantile(*self._logs(x)[:2])
 
-    def forward_event(self, x: Array) -> tuple[Array, Array]:
+    def forward_each(self, x: Array) -> tuple[Array, Array]:
         below, above, log_density = self._logs(x)
         if self.uniform:
-            return jnp.exp(jnp.minimum(below, 0.0)), jnp.sum(log_density)
+            return jnp.exp(jnp.minimum(below, 0.0)), log_density
         y = self.kernel.quantile(below, above)
-        return y, jnp.sum(self._log_slope(x, y))
+        return y, self._log_slope(x, y)
 
-    def inverse_event(self, y: Array) -> tuple[Array, Array]:
+    def inverse_each(self, y: Array) -> tuple[Array, Array]:
         if self.uniform:
-            y = inside_unit_interval(y)
             y = self.kernel.quantile(jnp.log(y), jnp.log1p(-y))
         _, means, log_scales = self._parts()
         quantiles = means + jnp.exp(log_scales) * y[..., None]
         x = invert_increasing(self._standard, y, quantiles.min(-1), quantiles.max(-1))
-        return x, -jnp.sum(self._logs(x)[2] if self.uniform else self._log_slope(x, y))
+        return x, -(self._logs(x)[2] if self.uniform else self._log_slope(x, y))

@@ -13,9 +13,7 @@ EXACT = lax.Precision.HIGHEST
 
 
 class _Orthogonal(Bijector):
-    @property
-    def is_constant_jacobian(self) -> bool:
-        return True
+    is_constant_jacobian = True
 
     def _apply(self, x: Array, *, transpose: bool) -> Array:
         raise NotImplementedError(f"{type(self).__name__} has no map: write _apply(x, transpose=)")

@@ -1,6 +1,5 @@
 """The quantile function of a histogram: rising straight lines between equally spaced values."""
 
-from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -10,8 +9,8 @@ import numpy as np
 from jax import Array
 from numpyro.distributions import constraints
 
-from probgen.bijectors.base import Bijector
-from probgen.bijectors.support import Interval, UnknownSupport, as_interval, reaches, widen
+from probgen.bijectors.support import widen
+from probgen.bijectors.traits import Elementwise
 from probgen.core import as_numbers, vectorize
 
 Ends = float | tuple[Any, ...]
@@ -23,7 +22,7 @@ def _static(end: Any) -> Ends:
     return float(array) if array.ndim == 0 else tuple(_static(part) for part in array)
 
 
-class PiecewiseLinear(Bijector):
+class PiecewiseLinear(Elementwise):
     """The inverse of the CDF of a histogram with B bins of equal width w = (high − low) / B, for each coordinate.
 
         F(y) = Σ_{i<j} m_i + m_j (y − low − j w) / w   in bin j,   y = F⁻¹(x): (0, 1)^D → [low, high]^D
@@ -47,13 +46,15 @@ class PiecewiseLinear(Bijector):
     logits: Array
     low: Ends = eqx.field(static=True)
     high: Ends = eqx.field(static=True)
-    rank: int = eqx.field(static=True)
+    parameter_axes = 1
+    closed = increasing = True
+    domain = constraints.unit_interval
 
     def __init__(self, logits: Array, low: Any = 0.0, high: Any = 1.0):
         self.logits, self.low, self.high = jnp.asarray(logits, float), _static(low), _static(high)
         if self.logits.ndim < 1 or not self.logits.shape[-1]:
             raise ValueError(f"logits: expected [*event, bins] with at least one bin, got shape {self.logits.shape}")
-        self.rank, event = self.logits.ndim - 1, self.logits.shape[:-1]
+        event = self.logits.shape[:-1]
         for name, end in (("low", np.asarray(self.low)), ("high", np.asarray(self.high))):
             fits = end.ndim <= len(event) and all(a in (1, b) for a, b in zip(end.shape[::-1], event[::-1]))
             if not fits or not np.isfinite(end).all():
@@ -62,27 +63,17 @@ class PiecewiseLinear(Bijector):
             raise ValueError(f"low: expected less than high = {self.high}, got {self.low}")
 
     @property
-    def event_ndims_in(self) -> int:
-        return self.rank
-
-    @property
-    def event_shape(self) -> tuple[int, ...]:
-        return self.logits.shape[:-1]
-
-    @property
     def bins(self) -> int:
         """How many there are, of each coordinate."""
         return self.logits.shape[-1]
 
     @property
-    def domain(self) -> constraints.Constraint:
-        return widen(constraints.unit_interval, self.rank)
-
-    @property
     def codomain(self) -> constraints.Constraint:
-        return self._interval.constraint()
+        return constraints.interval(
+            *(end if isinstance(end, float) else np.asarray(end) for end in (self.low, self.high))
+        )
 
-    def forward_event(self, x: Array) -> tuple[Array, Array]:
+    def forward_each(self, x: Array) -> tuple[Array, Array]:
         low, high, width = self._grid(x)
         left, mass, log_mass = self._masses()
         j = jnp.sum(left[..., 1:] <= x[..., None], -1)
@@ -93,9 +84,9 @@ class PiecewiseLinear(Bijector):
         part = jnp.where(last, 1.0 - x, x - _at(left, j)) / jnp.maximum(_at(mass, j), jnp.finfo(mass.dtype).eps)
         part = _within(part, 0.0, 1.0)
         y = _within(jnp.where(last, high - width * part, low + width * (j + part)), low, high)
-        return y, jnp.sum(jnp.log(width) - _at(log_mass, j))
+        return y, jnp.log(width) - _at(log_mass, j)
 
-    def inverse_event(self, y: Array) -> tuple[Array, Array]:
+    def inverse_each(self, y: Array) -> tuple[Array, Array]:
         low, high, width = self._grid(y)
         left, mass, log_mass = self._masses()
         t, j = self._place(y)
@@ -103,7 +94,7 @@ class PiecewiseLinear(Bijector):
         x = jnp.where(rest < 0.5, 1.0 - _at(mass, j) * rest, _at(left, j) + _at(mass, j) * (t - j))
         x = _within(x, 0.0, 1.0)
         log_density = jnp.where((low <= y) & (y <= high), _at(log_mass, j) - jnp.log(width), -jnp.inf)
-        return x, jnp.sum(jnp.where(jnp.isnan(y), jnp.nan, log_density))
+        return x, jnp.where(jnp.isnan(y), jnp.nan, log_density)
 
     def counted(self, y: Array, smoothing: float = 0.0) -> "PiecewiseLinear":
         """The bins' masses from rows [N, *event]: of greatest likelihood, and in closed form.
@@ -117,12 +108,12 @@ class PiecewiseLinear(Bijector):
         >>> jnp.exp(PiecewiseLinear(jnp.zeros(2)).counted(jnp.array([0.1, 0.7, 0.8, 1.0])).logits)
         Array([1., 3.], dtype=float32)
         """
-        y, event = jnp.asarray(as_numbers("y", y), float), self.logits.shape[:-1]
+        y, event = jnp.asarray(as_numbers("y", y), float), self.event_shape
         if y.ndim != 1 + self.rank or y.shape[1:] != event or not len(y):
             raise ValueError(f"y: expected rows of shape {event}, got an array of shape {y.shape}")
         if smoothing < 0:
             raise ValueError(f"smoothing: expected at least 0, got {smoothing}")
-        outside = ~np.asarray(self.codomain(y))
+        outside = ~np.asarray(widen(self.codomain, self.rank)(y))
         if outside.any():
             row = int(np.argmax(outside))
             raise ValueError(f"y: row {row}, {y[row]}, lies outside low = {self.low} to high = {self.high}")
@@ -148,31 +139,6 @@ class PiecewiseLinear(Bijector):
         low, _, width = self._grid(y)
         t = _within((y - low) / width, 0.0, self.bins)
         return t, jnp.clip(t.astype(jnp.int32), 0, self.bins - 1)
-
-    @property
-    def _interval(self) -> Interval:
-        low, high = (end if isinstance(end, float) else np.asarray(end) for end in (self.low, self.high))
-        return Interval(low, high, self.rank)
-
-    def image(self, support: constraints.Constraint) -> constraints.Constraint:
-        return self._moved(support, self.forward, Interval(0.0, 1.0, self.rank), self._interval)
-
-    def preimage(self, support: constraints.Constraint) -> constraints.Constraint:
-        return self._moved(support, self.inverse, self._interval, Interval(0.0, 1.0, self.rank))
-
-    def _moved(
-        self, support: constraints.Constraint, rising: Callable[[Array], Array], source: Interval, target: Interval
-    ) -> constraints.Constraint:
-        interval = as_interval(support)
-        if interval is None or interval.lower is None or interval.upper is None:
-            raise UnknownSupport(f"PiecewiseLinear maps numbers of {source.constraint()}, but the support is {support}")
-        at = lambda end: rising(jnp.broadcast_to(jnp.asarray(end, float), self.logits.shape[:-1]))
-        lower, upper = target.lower, target.upper
-        if not reaches(interval.lower, source.lower):
-            lower = jnp.where(interval.lower <= source.lower, lower, at(interval.lower))
-        if not reaches(interval.upper, source.upper):
-            upper = jnp.where(interval.upper >= source.upper, upper, at(interval.upper))
-        return Interval(lower, upper, max(interval.event_dim, self.rank)).constraint()
 
 
 def _within(x: Array, low: Any, high: Any) -> Array:

@@ -6,27 +6,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import Array
-from numpyro.distributions import constraints
 
-from probgen.bijectors.base import Bijector
-from probgen.bijectors.support import UnknownSupport, as_interval
+from probgen.bijectors.traits import Rearranging
 from probgen.core import check_sizes
 
 
-class _Mover(Bijector):
-    @property
-    def is_constant_jacobian(self) -> bool:
-        return True
-
-    @property
-    def moves_only(self) -> bool:
-        return True
-
-    def _no_log_det(self, x: Array) -> Array:
-        return jnp.zeros((), jnp.promote_types(x.dtype, jnp.float32))
-
-
-class Permute(_Mover):
+class Permute(Rearranging):
     """y[i] = x[permutation[i]] along the last axis: an order that never learns.
 
     Args: `permutation`: integers, a permutation of 0..D−1. A tuple is static; an integer array is a leaf, for layers
@@ -56,19 +41,14 @@ class Permute(_Mover):
     def _indices(self) -> Array:
         return jnp.asarray(self.order) if self.permutation is None else self.permutation
 
-    def forward_event(self, x: Array) -> tuple[Array, Array]:
-        return x[self._indices], self._no_log_det(x)
+    def move(self, x: Array) -> Array:
+        return x[self._indices]
 
-    def inverse_event(self, y: Array) -> tuple[Array, Array]:
-        return y[jnp.argsort(self._indices)], self._no_log_det(y)
-
-    def image(self, support: constraints.Constraint) -> constraints.Constraint:
-        return _shared_ends(self, support)
-
-    preimage = image
+    def move_back(self, y: Array) -> Array:
+        return y[jnp.argsort(self._indices)]
 
 
-class Reverse(_Mover):
+class Reverse(Rearranging):
     """y[i] = x[D−1−i]: the permutation between coupling layers, cheaper than a gather.
 
     >>> import jax.numpy as jnp
@@ -76,19 +56,14 @@ class Reverse(_Mover):
     Array([2., 1.], dtype=float32)
     """
 
-    def forward_event(self, x: Array) -> tuple[Array, Array]:
-        return x[::-1], self._no_log_det(x)
+    def move(self, x: Array) -> Array:
+        return x[::-1]
 
-    def inverse_event(self, y: Array) -> tuple[Array, Array]:
-        return self.forward_event(y)
-
-    def image(self, support: constraints.Constraint) -> constraints.Constraint:
-        return _shared_ends(self, support)
-
-    preimage = image
+    def move_back(self, y: Array) -> Array:
+        return y[::-1]
 
 
-class Reshape(_Mover):
+class Reshape(Rearranging):
     """An event of one shape as an event of another, in row-major order.
 
     Args: `shape_in`, `shape_out`: event shapes of equal size; otherwise ValueError.
@@ -110,6 +85,10 @@ class Reshape(_Mover):
         self.shape_in, self.shape_out = tuple(shape_in), tuple(shape_out)
 
     @property
+    def shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        return self.shape_in, self.shape_out
+
+    @property
     def event_ndims_in(self) -> int:
         return len(self.shape_in)
 
@@ -117,11 +96,11 @@ class Reshape(_Mover):
     def event_ndims_out(self) -> int:
         return len(self.shape_out)
 
-    def forward_event(self, x: Array) -> tuple[Array, Array]:
-        return x.reshape(self.shape_out), self._no_log_det(x)
+    def move(self, x: Array) -> Array:
+        return x.reshape(self.shape_out)
 
-    def inverse_event(self, y: Array) -> tuple[Array, Array]:
-        return y.reshape(self.shape_in), self._no_log_det(y)
+    def move_back(self, y: Array) -> Array:
+        return y.reshape(self.shape_in)
 
     def forward_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return self._exchange(shape, self.shape_in, self.shape_out)
@@ -133,17 +112,3 @@ class Reshape(_Mover):
         if shape[len(shape) - len(old) :] != old:
             raise ValueError(f"Reshape expects events of shape {old}, got {shape}")
         return shape[: len(shape) - len(old)] + new
-
-    def image(self, support: constraints.Constraint) -> constraints.Constraint:
-        return _shared_ends(self, support, len(self.shape_out) - len(self.shape_in))
-
-    def preimage(self, support: constraints.Constraint) -> constraints.Constraint:
-        return _shared_ends(self, support, len(self.shape_in) - len(self.shape_out))
-
-
-def _shared_ends(bijector: Bijector, support: constraints.Constraint, extra: int = 0) -> constraints.Constraint:
-    """The support of moved coordinates: the same, where all of them share it."""
-    interval = as_interval(support)
-    if interval is None or any(jnp.ndim(end) for end in interval[:2] if end is not None):
-        raise UnknownSupport(f"{type(bijector).__name__} cannot say where it maps the support {support}")
-    return interval._replace(event_dim=interval.event_dim + extra).constraint()

@@ -13,8 +13,8 @@ import numpy as np
 from jax import Array
 from numpyro.distributions import constraints
 
-from probgen.bijectors.base import Bijector
-from probgen.bijectors.support import as_interval, move_ends, reaches
+from probgen.bijectors.support import covers
+from probgen.bijectors.traits import Elementwise
 from probgen.core import check_interval, check_sizes
 
 MIN_BIN = 1e-3  # least share of the interval that a bin takes, of its width and of its height
@@ -44,7 +44,7 @@ def check_bins(bins: int) -> None:
         raise ValueError(f"bins: expected fewer than {1 / MIN_BIN:.0f}, each of which takes {MIN_BIN}, got {bins}")
 
 
-class Spline(Bijector):
+class Spline(Elementwise):
     """A monotone rational-quadratic spline of each number of the event, from [low, high] onto itself.
 
     In the bin [x_k, x_k + w] → [y_k, y_k + h], with s = h / w, slopes d₀ and d₁ at its ends, and z = (x − x_k) / w,
@@ -71,13 +71,14 @@ class Spline(Bijector):
     raw: Array
     interval: tuple[float, float] = eqx.field(static=True)
     tails: Tails = eqx.field(static=True)
-    rank: int = eqx.field(static=True)
+    parameter_axes = 1
+    closed = increasing = True
 
     def __init__(self, raw: Array, *, interval: tuple[float, float] = (-3.0, 3.0), tails: Tails = Tails.LINEAR):
         check_interval(interval=interval)
         low, high = (float(end) for end in interval)
-        self.raw, self.interval, self.tails, self.rank = raw, (low, high), tails, jnp.ndim(raw) - 1
-        if self.rank < 0 or 2 * self.bins + tails.num_slopes(self.bins) != raw.shape[-1] or self.bins < 1:
+        self.raw, self.interval, self.tails = raw, (low, high), tails
+        if not jnp.ndim(raw) or 2 * self.bins + tails.num_slopes(self.bins) != raw.shape[-1] or self.bins < 1:
             raise ValueError(
                 f"raw: expected 3 · bins {tails.num_slopes(0):+d} numbers on the last axis, got {jnp.shape(raw)}"
             )
@@ -89,14 +90,6 @@ class Spline(Bijector):
         return (self.raw.shape[-1] - self.tails.num_slopes(0)) // 3
 
     @property
-    def event_ndims_in(self) -> int:
-        return self.rank
-
-    @property
-    def event_shape(self) -> tuple[int, ...]:
-        return self.raw.shape[:-1]
-
-    @property
     def domain(self) -> constraints.Constraint:
         return constraints.real if self.tails is Tails.LINEAR else constraints.interval(*self.interval)
 
@@ -105,26 +98,20 @@ class Spline(Bijector):
         return self.domain
 
     def image(self, support: constraints.Constraint) -> constraints.Constraint:
-        return self._moved(self.forward, support) or super().image(support)
+        return support if self._keeps(support) else super().image(support)
 
     def preimage(self, support: constraints.Constraint) -> constraints.Constraint:
-        return self._moved(self.inverse, support) or super().preimage(support)
+        return support if self._keeps(support) else super().preimage(support)
 
-    def _moved(
-        self, increasing: Callable[[Array], Array], support: constraints.Constraint
-    ) -> constraints.Constraint | None:
-        ends = as_interval(support)
-        if ends and all(reaches(end, own) for end, own in zip(ends[:2], self.interval, strict=True)):
-            return support  # no spline moves the ends of its interval, nor those of ℝ
-        return move_ends(increasing, support, self.event_shape)
+    def _keeps(self, support: constraints.Constraint) -> bool:
+        """No spline moves the ends of its interval, nor those of ℝ."""
+        return covers(support, constraints.interval(*self.interval))
 
-    def forward_event(self, x: Array) -> tuple[Array, Array]:
-        y, log_det = _on_interval(_forward, x, self)
-        return y, jnp.sum(log_det)
+    def forward_each(self, x: Array) -> tuple[Array, Array]:
+        return _on_interval(_forward, x, self)
 
-    def inverse_event(self, y: Array) -> tuple[Array, Array]:
-        x, log_det = _on_interval(_inverse, y, self)
-        return x, jnp.sum(log_det)
+    def inverse_each(self, y: Array) -> tuple[Array, Array]:
+        return _on_interval(_inverse, y, self)
 
 
 def _on_interval(function: Callable[..., tuple[Array, Array]], x: Array, spline: Spline) -> tuple[Array, Array]:

@@ -49,16 +49,8 @@ class Chain(Bijector):
         return self.event_ndims_in + sum(b.event_ndims_out - b.event_ndims_in for b in self.bijectors)
 
     @property
-    def is_constant_jacobian(self) -> bool:
-        return all(b.is_constant_jacobian for b in self.bijectors)
-
-    @property
-    def is_constant_log_det(self) -> bool:
-        return all(b.is_constant_log_det for b in self.bijectors)
-
-    @property
-    def moves_only(self) -> bool:
-        return all(b.moves_only for b in self.bijectors)
+    def parts(self) -> tuple[Bijector, ...]:
+        return self.bijectors
 
     @property
     def domain(self) -> constraints.Constraint:
@@ -138,16 +130,8 @@ class Inverse(Bijector):
         return self.bijector.event_ndims_in
 
     @property
-    def is_constant_jacobian(self) -> bool:
-        return self.bijector.is_constant_jacobian
-
-    @property
-    def is_constant_log_det(self) -> bool:
-        return self.bijector.is_constant_log_det
-
-    @property
-    def moves_only(self) -> bool:
-        return self.bijector.moves_only
+    def parts(self) -> tuple[Bijector, ...]:
+        return (self.bijector,)
 
     @property
     def domain(self) -> constraints.Constraint:
@@ -222,12 +206,8 @@ class Stacked(Bijector):
         return self.layers.event_ndims_in
 
     @property
-    def is_constant_jacobian(self) -> bool:
-        return self.layers.is_constant_jacobian
-
-    @property
-    def is_constant_log_det(self) -> bool:
-        return self.layers.is_constant_log_det
+    def parts(self) -> tuple[Bijector, ...]:
+        return (self.layers,)
 
     @property
     def depth(self) -> int:

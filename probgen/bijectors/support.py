@@ -55,26 +55,39 @@ def as_interval(support: constraints.Constraint) -> Interval | None:
     return None
 
 
-def map_interval(
-    function: Callable[[Array], Array], interval: Interval, source: Interval, target: Interval
-) -> Interval:
-    """The image of an interval under an elementwise monotone function, rising or falling, from `source` onto `target`.
+def map_support(
+    function: Callable[[Array], Array],
+    support: constraints.Constraint,
+    source: constraints.Constraint,
+    target: constraints.Constraint,
+    *,
+    shape: tuple[int, ...] = (),
+    increasing: bool | None = None,
+) -> constraints.Constraint | None:
+    """The image of an interval under an elementwise monotone function, rising or falling, from `source` onto `target`,
+    on events of a shape; None where one of the three is no interval.
 
     Two ends within the source are mapped and put in order, whichever way the function goes. Where one of them is an
-    end of the source, the direction tells with which end of the target it changes places; UnknownSupport where that is
-    not known, since numbers of the function are traced, or where it differs between the numbers of an event. Ends may
-    be traced, or be arrays.
+    end of the source, the direction tells with which end of the target it changes places. Where `increasing` does not
+    say, the function is asked; UnknownSupport where that is not known, since numbers of the function are traced, or
+    where it differs between the numbers of an event. Ends may be traced, or be arrays.
     """
-    at_lower, at_upper = reaches(interval.lower, source.lower), reaches(interval.upper, source.upper)
+    interval, start, onto = map(as_interval, (support, source, target))
+    if interval is None or start is None or onto is None:
+        return None
+    at_lower, at_upper = reaches(interval.lower, start.lower), reaches(interval.upper, start.upper)
+    whole = lambda end: function(jnp.broadcast_to(end, jnp.broadcast_shapes(jnp.shape(end), shape)))
     if at_lower and at_upper:
-        return interval._replace(lower=target.lower, upper=target.upper)
-    if not at_lower and not at_upper:
-        ends = [_at(function, end) for end in interval[:2]]
-        return interval._replace(lower=_end(_at(jnp.minimum, *ends)), upper=_end(_at(jnp.maximum, *ends)))
-    inner = move_end(function, interval.upper if at_lower else interval.lower)
-    if at_lower == _rises(function, source if _is_traced(interval) else interval):
-        return interval._replace(lower=target.lower, upper=inner)
-    return interval._replace(lower=inner, upper=target.upper)
+        lower, upper = onto.lower, onto.upper
+    elif not at_lower and not at_upper:
+        ends = [_at(whole, end) for end in interval[:2]]
+        lower, upper = (_end(_at(first, *ends)) for first in (jnp.minimum, jnp.maximum))
+    else:
+        inner = move_end(whole, interval.upper if at_lower else interval.lower)
+        if increasing is None:
+            increasing = _rises(whole, start if _is_traced(interval) else interval)
+        lower, upper = (onto.lower, inner) if at_lower == increasing else (inner, onto.upper)
+    return interval._replace(lower=lower, upper=upper).constraint()
 
 
 def _rises(function: Callable[[Array], Array], interval: Interval) -> bool:
@@ -152,17 +165,29 @@ def _end(moved: Array) -> Array | None:
     return None if known and np.all(np.isinf(np.asarray(moved))) else moved
 
 
-def move_ends(
-    increasing: Callable[[Array], Array], support: constraints.Constraint, event_shape: tuple[int, ...] = ()
-) -> constraints.Constraint | None:
-    """The image of an interval under a function that increases in each number of an event of that shape; None where
-    the support is no interval."""
-    interval = as_interval(support)
-    if interval is None:
-        return None
-    onto = lambda end: increasing(jnp.broadcast_to(end, jnp.broadcast_shapes(jnp.shape(end), event_shape)))
-    lower, upper = (move_end(onto, end) for end in interval[:2])
-    return interval._replace(lower=lower, upper=upper).constraint()
+def covers(support: constraints.Constraint, domain: constraints.Constraint) -> bool:
+    """Whether both are intervals, and the first is known to reach both ends of the second."""
+    inner, outer = as_interval(support), as_interval(domain)
+    return bool(inner and outer and all(map(reaches, inner[:2], outer[:2])))
+
+
+def inside(x: Array, support: constraints.Constraint) -> Array:
+    """x strictly within an interval: a value that rounded to an end is taken for the last number before it; one beyond
+    is NaN. What is no interval, or has no ends, holds all x."""
+    interval, inner = as_interval(support) or REAL, x
+    beyond: Any = False
+    if interval.lower is not None:
+        inner, beyond = jnp.maximum(inner, _next(interval.lower, jnp.inf, x.dtype)), x < interval.lower
+    if interval.upper is not None:
+        inner, beyond = jnp.minimum(inner, _next(interval.upper, -jnp.inf, x.dtype)), beyond | (x > interval.upper)
+    return x if inner is x else jnp.where(beyond, jnp.nan, inner)
+
+
+def _next(end: Any, toward: float, dtype: Any) -> Any:
+    """The number next to an end; next to 0, the least that is not flushed to 0."""
+    xp = jnp if isinstance(end, jax.core.Tracer) else np
+    end, least = xp.asarray(end, dtype), np.copysign(jnp.finfo(dtype).tiny, toward)
+    return xp.where(end == 0, least, xp.nextafter(end, xp.asarray(toward, dtype))).astype(dtype)
 
 
 def is_real(support: constraints.Constraint) -> bool:
