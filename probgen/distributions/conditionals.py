@@ -9,7 +9,7 @@ import numpyro.distributions as dist
 from jax import Array
 from numpyro.distributions import constraints
 
-from probgen.core import Recipe, bind, map_batch, split_key, vectorize
+from probgen.core import Recipe, as_shape, bind, check_sizes, map_batch, split_key, vectorize
 from probgen.distributions.base import Distribution
 from probgen.distributions.heads import Head
 
@@ -34,6 +34,10 @@ class Conditional(eqx.Module):
     head: Head
     event_shape: tuple[int, ...] = eqx.field(static=True)
     context_ndims: int = eqx.field(static=True, default=1)
+
+    def __check_init__(self) -> None:
+        as_shape(self.event_shape, fewest=0)
+        check_sizes(0, context_ndims=self.context_ndims)
 
     def __call__(self, context: Array) -> dist.Distribution:
         """The distribution given a context [*batch, *context]."""
