@@ -73,6 +73,38 @@ def test_closed_sets_are_mapped_onto_each_other_to_the_last_bit(name):
         np.testing.assert_allclose(eager[1], log_det[:3, -1], rtol=1e-4, atol=1e-4)
 
 
+EXACT_ENDS = {  # in float32, so that the map in float64 is the same
+    "spline, linear": (lambda raw: Spline(raw, interval=(-0.375, 0.75)), 3 * BINS - 1),
+    "spline, bounded": (lambda raw: Spline(raw, interval=(0.125, 0.75), tails=Tails.BOUNDED), 3 * BINS + 1),
+    "spline, circular": (
+        lambda raw: Spline(raw, interval=(-float(np.float32(PI)), float(np.float32(PI))), tails=Tails.CIRCULAR),
+        3 * BINS,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EXACT_ENDS)
+def test_log_determinants_at_and_beside_the_edges_are_those_of_float64(name):
+    """To within what a few roundings of the argument do, which is much where a narrow bin is steep."""
+    make, num = EXACT_ENDS[name]
+    raw = jax.random.normal(KEY, (300, num)) * jnp.repeat(jnp.array([0.3, 1.0, 2.0]), 100)[:, None]
+    low, high = (np.float32(end) for end in make(jnp.zeros(num)).interval)
+    points = np.array([low, np.nextafter(low, high), np.nextafter(high, low), high])
+    ulps = np.spacing(np.abs(points)).astype(float) * np.arange(-4.0, 5.0)[:, None]
+    around = np.clip(points.astype(float) + ulps, float(low), float(high))
+
+    def log_dets(raw, points):
+        spline = make(raw)
+        return jnp.stack([jax.vmap(spline.forward_log_det_jacobian)(points),
+                          jax.vmap(spline.inverse_log_det_jacobian)(points)])  # fmt: skip
+
+    both = jax.jit(jax.vmap(log_dets, (0, None)))
+    found = both(raw, jnp.asarray(points))
+    with jax.enable_x64(True):
+        right = np.asarray(both(jnp.asarray(raw, float), jnp.asarray(around.ravel()))).reshape(300, 2, 9, 4)
+    assert np.all(found >= right.min(2) - 1e-4) and np.all(found <= right.max(2) + 1e-4)
+
+
 @pytest.mark.parametrize("tails", [Tails.BOUNDED, Tails.CIRCULAR])
 def test_the_slopes_of_splines_at_their_ends_are_their_raw_numbers(tails):
     raw, _ = _wild(2 * BINS + tails.num_slopes(BINS), None)
