@@ -128,14 +128,19 @@ def test_conditionals(name):
         x = d.sample(KEY)
         density = lambda d: getattr(d, "log_prob_bound", lambda k, x: d.log_prob(x))(KEY, x)
         gradient = jax.grad(lambda c: density(conditional(c)).sum())(context)
-        return x, density(d), gradient, conditional(context[:, None]).sample(KEY, (2,))
+        of_first = density(conditional(context[:1]))
+        return x, density(d), gradient, conditional(context[:, None]).sample(KEY, (2,)), of_first
 
-    context = jnp.linspace(-1.0, 1.0, 12).reshape(4, 3)
-    x, log_prob, gradient, more = facts(_stir(conditional), context)
+    context = jnp.linspace(-1.0, 1.0, 12).reshape(4, 3)[np.array([0, 1, 0, 3])]
+    x, log_prob, gradient, more, of_first = facts(_stir(conditional), context)
     event = conditional(context).event_shape
     assert conditional(context).batch_shape == (4,)
     assert x.shape == (4, *event) and log_prob.shape == (4,) and more.shape == (2, 4, 1, *event)
     assert np.isfinite(gradient).all() and (np.abs(gradient).sum(-1) > 0).all()
+    assert of_first.shape == (4,)  # a context's axis of one broadcasts against the rows
+    if getattr(conditional(context), "exact", True):
+        np.testing.assert_allclose(of_first[::2], log_prob[::2], rtol=1e-4, atol=1e-4)
+        assert not np.allclose(of_first[1::2], log_prob[1::2], rtol=1e-4, atol=1e-4)
 
 
 def _stir(model):

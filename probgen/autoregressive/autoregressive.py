@@ -15,18 +15,10 @@ from numpyro.distributions import constraints
 from probgen.autoregressive.orders import Order
 from probgen.autoregressive.partial import Completion
 from probgen.autoregressive.sampling import Draw, Drawn, step_by_step, steps_of
-from probgen.core import Contextual, Prefix, Steps, vectorize
+from probgen.core import Contextual, Prefix, Steps, as_shape, vectorize
 from probgen.distributions import ConditionalModel, Model, lifted, verb
 from probgen.distributions.heads import BernoulliHead, CategoricalHead, Head
 from probgen.networks import with_output_bias
-
-
-def sizes_of(event_shape: Sequence[int]) -> tuple[int, ...]:
-    """The shape of an event; ValueError where it is none."""
-    sizes = tuple(event_shape) if isinstance(event_shape, Sequence | np.ndarray) else ()
-    if not sizes or not all(isinstance(size, int | np.integer) and size >= 1 for size in sizes):
-        raise ValueError(f"event_shape: expected integers of at least 1, such as (28, 28), got {event_shape!r}")
-    return tuple(map(int, sizes))
 
 
 class Autoregressive(Model):
@@ -74,7 +66,7 @@ class Autoregressive(Model):
         draw: Draw = step_by_step,
         validate_args: bool | None = None,
     ):
-        event_shape = sizes_of(event_shape)
+        event_shape = as_shape(event_shape)
         size = math.prod(event_shape)
         self.network, self.head, self.draw = network, head, draw
         self.order = Order(range(size) if order is None else order)

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from jax import Array
 
-from probgen.autoregressive.autoregressive import Autoregressive, model_of, sizes_of
+from probgen.autoregressive.autoregressive import Autoregressive, model_of
 from probgen.autoregressive.ensemble import OrderEnsemble
-from probgen.core import recipe
+from probgen.core import as_shape, recipe
 from probgen.distributions import ConditionalModel, integer_head
 from probgen.networks import MADE, Pixels
 
@@ -41,7 +41,7 @@ def made(
     >>> made((2, 2), 3, hidden=(16,), key=jax.random.key(0)).log_prob(jnp.zeros((5, 2, 2), int)).shape
     (5,)
     """
-    event_shape = sizes_of(event_shape)
+    event_shape = as_shape(event_shape)
     dim = math.prod(event_shape)
     head = integer_head(levels)
     masked = MADE(dim, head.num_params, hidden=hidden, context_dim=context_dim, direct=direct, dropout=dropout, key=key)

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 
 from jax import Array
 
-from probgen.autoregressive.autoregressive import Autoregressive, model_of, sizes_of
-from probgen.core import recipe
+from probgen.autoregressive.autoregressive import Autoregressive, model_of
+from probgen.core import as_shape, recipe
 from probgen.distributions import ConditionalModel, integer_head
 from probgen.networks import GatedPixelCNN, PixelCNN, Pixels
 
@@ -156,7 +156,7 @@ def _of_images(
         raise ValueError(
             f"event_shape: expected (height, width) or (height, width, channels), got {tuple(event_shape)}"
         )
-    height, width, depth = (*sizes_of(event_shape), 1)[:3]
+    height, width, depth = (*as_shape(event_shape), 1)[:3]
     head = integer_head(levels, components=components)
     pixels = Pixels(network((height, width, depth), head.num_params), levels, (height, width, depth))
     return model_of(pixels, head, event_shape, order=order, context_dim=context_dim)

@@ -13,7 +13,7 @@ from probgen.bijectors.base import Bijector, apply, refuse_batch
 from probgen.bijectors.constant import as_bijector
 from probgen.bijectors.elementwise import Sigmoid
 from probgen.bijectors.support import require_within
-from probgen.core import as_float, bind, given, is_random, with_key
+from probgen.core import as_float, bind, check_sizes, given, is_random, with_key
 
 
 class Chain(Bijector):
@@ -200,6 +200,10 @@ class Stacked(Bijector):
     layers: Bijector
     unroll: int | bool = eqx.field(static=True, default=1)
     context: Array | None = given(default=None)
+
+    def __check_init__(self) -> None:
+        if not isinstance(self.unroll, bool):
+            check_sizes(unroll=self.unroll)
 
     @property
     def event_ndims_in(self) -> int:

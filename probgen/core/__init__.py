@@ -10,7 +10,7 @@ from probgen.core.numbers import as_numbers
 from probgen.core.numerics import as_float, log1mexp, logmeanexp
 from probgen.core.programs import evaluating, from_params, module, random_module
 from probgen.core.recipes import Recipe, recipe
-from probgen.core.sizes import check_interval, check_positive, check_sizes
+from probgen.core.sizes import as_integer, as_shape, check_interval, check_not_negative, check_positive, check_sizes
 from probgen.core.steps import Prefix, Steps, draw, draw_value
 from probgen.core.vectorize import map_batch, mapped_rows, row_number, split_key, vectorize
 
@@ -26,9 +26,12 @@ __all__ = [
     "Rest",
     "Steps",
     "as_float",
+    "as_integer",
     "as_numbers",
+    "as_shape",
     "bind",
     "check_interval",
+    "check_not_negative",
     "check_positive",
     "check_sizes",
     "combine",

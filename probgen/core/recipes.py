@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro.distributions import constraints
 
+from probgen.core.sizes import check_sizes
+
 F = TypeVar("F", bound=Callable[..., Any])
 _FUNCTIONS = {"jax.nn": jax.nn, "jax.numpy": jnp}
 _CONSTRAINTS: dict[str, Any] = {
@@ -157,8 +159,8 @@ def recipe(function: F | None = None, *, formerly: tuple[str, ...] = ()) -> Any:
     @functools.wraps(function)
     def build(*args: Any, **kwargs: Any) -> Any:
         args, kwargs = _plain(args), _plain(kwargs)
-        if (width := kwargs.get("context_dim")) is not None and width < 1:
-            raise ValueError(f"context_dim: expected at least 1, or None without a context, got {width}")
+        if (width := kwargs.get("context_dim")) is not None:
+            check_sizes(context_dim=width)
         model = function(*args, **kwargs)
         arguments = dict(signature.bind(*args, **kwargs).arguments)
         for name_of_numbers in ("key", "data"):

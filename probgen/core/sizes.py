@@ -1,6 +1,7 @@
 """Numbers that a caller chose: widths, numbers of layers, of levels, of components; bounds and intervals."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,31 @@ def check_sizes(least: int = 1, **sizes: Any) -> None:
             raise ValueError(f"{name}: expected an integer of at least {least}, got {size!r}")
 
 
+def as_integer(size: Any) -> Any:
+    """A NumPy integer as Python's, which a static field holds; anything else as it is, for `check_sizes` to judge."""
+    return int(size) if isinstance(size, np.integer) else size
+
+
+def as_shape(event_shape: Sequence[int], *, fewest: int = 1) -> tuple[int, ...]:
+    """The shape of an event as a tuple; ValueError where it has less than `fewest` axes, or an axis of none."""
+    known = isinstance(event_shape, Sequence | np.ndarray) and len(event_shape) >= fewest
+    if not known or not all(isinstance(size, int | np.integer) and size >= 1 for size in event_shape):
+        raise ValueError(f"event_shape: expected integers of at least 1, such as (28, 28), got {event_shape!r}")
+    return tuple(map(int, event_shape))
+
+
 def check_positive(**numbers: Any) -> None:
     """Raise ValueError for the first of the named numbers that is not finite and positive."""
     for name, number in numbers.items():
         if not (_is_finite(number) and number > 0):
             raise ValueError(f"{name}: expected a positive number, got {number!r}")
+
+
+def check_not_negative(**numbers: Any) -> None:
+    """Raise ValueError for the first of the named numbers that is not finite, or negative."""
+    for name, number in numbers.items():
+        if not (_is_finite(number) and number >= 0):
+            raise ValueError(f"{name}: expected a number of at least 0, got {number!r}")
 
 
 def check_interval(**intervals: Any) -> None:

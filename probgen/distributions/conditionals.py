@@ -11,7 +11,17 @@ import numpyro.distributions as dist
 from jax import Array
 from numpyro.distributions.batch_util import promote_batch_shape
 
-from probgen.core import Recipe, bind, combine, is_conditional, partition, static_functions, vectorize
+from probgen.core import (
+    Recipe,
+    as_shape,
+    bind,
+    check_sizes,
+    combine,
+    is_conditional,
+    partition,
+    static_functions,
+    vectorize,
+)
 from probgen.distributions.base import Distribution, Family
 from probgen.distributions.heads import Head
 from probgen.distributions.wrapped import Wrapped
@@ -37,6 +47,10 @@ class Conditional(eqx.Module):
     head: Head
     event_shape: tuple[int, ...] = eqx.field(static=True)
     context_ndims: int = eqx.field(static=True, default=1)
+
+    def __check_init__(self) -> None:
+        as_shape(self.event_shape, fewest=0)
+        check_sizes(0, context_ndims=self.context_ndims)
 
     def __call__(self, context: Array) -> dist.Distribution:
         """The distribution given a context [*batch, *context]."""

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import Array
 from numpyro.distributions import constraints
 
-from probgen.core import split_key
+from probgen.core import check_sizes, split_key
 from probgen.distributions.base import Distribution
 
 
@@ -32,6 +32,7 @@ class Dequantized(Distribution):
     kind = "weights"
 
     def __init__(self, density: Distribution, levels: int, *, validate_args: bool | None = None):
+        check_sizes(2, levels=levels)
         self.density, self.levels = density, levels
         super().__init__(density.batch_shape, density.event_shape, validate_args=validate_args)
 

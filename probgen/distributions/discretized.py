@@ -6,7 +6,7 @@ import numpyro.distributions as dist
 from jax import Array
 from numpyro.distributions import constraints
 
-from probgen.core import log1mexp
+from probgen.core import check_sizes, log1mexp
 from probgen.distributions.base import Distribution
 
 
@@ -28,10 +28,15 @@ def _draw(key: Array, loc: Array, scale: Array, levels: int, shape: tuple[int, .
 class IntegerCategorical(dist.CategoricalLogits):
     """numpyro's categorical, of integers: they have a mean and a variance, which numpyro says are NaN.
 
+    Of no rows too, whose logits numpyro cannot validate.
+
     >>> import jax.numpy as jnp
     >>> IntegerCategorical(jnp.zeros(5)).mean
     Array(2., dtype=float32)
     """
+
+    def __init__(self, logits: Array, *, validate_args: bool | None = None):
+        super().__init__(logits, validate_args=validate_args if logits.size else False)
 
     @property
     def mean(self) -> Array:
@@ -67,6 +72,7 @@ class DiscretizedLogistic(Distribution):
 
     def __init__(self, loc: Array, scale: Array, levels: int, *, validate_args: bool | None = None):
         self.loc, self.scale = jnp.broadcast_arrays(jnp.asarray(loc, float), jnp.asarray(scale, float))
+        check_sizes(2, levels=levels)
         self.levels = levels
         super().__init__(self.loc.shape, (), validate_args=validate_args)
 
@@ -102,6 +108,7 @@ class DiscretizedLogisticMixture(Distribution):
     def __init__(self, logits: Array, loc: Array, scale: Array, levels: int, *, validate_args: bool | None = None):
         arrays = (jnp.asarray(x, float) for x in (logits, loc, scale))
         self.logits, self.loc, self.scale = jnp.broadcast_arrays(*arrays)
+        check_sizes(2, levels=levels)
         self.levels = levels
         super().__init__(self.loc.shape[:-1], (), validate_args=validate_args)
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import Array
 
-from probgen.core import check_sizes
+from probgen.core import as_integer, check_not_negative, check_sizes
 from probgen.distributions.differentiable import differentiable
 from probgen.distributions.discretized import DiscretizedLogistic, DiscretizedLogisticMixture, IntegerCategorical
 
@@ -51,6 +51,9 @@ class NormalHead(eqx.Module):
 
     min_scale: float = eqx.field(static=True, default=1e-3)
 
+    def __check_init__(self) -> None:
+        check_not_negative(min_scale=self.min_scale)
+
     @property
     def num_params(self) -> int:
         """Two: location and scale."""
@@ -71,8 +74,12 @@ class NormalMixtureHead(eqx.Module):
     (3,)
     """
 
-    components: int = eqx.field(static=True, converter=int)
+    components: int = eqx.field(static=True, converter=as_integer)
     min_scale: float = eqx.field(static=True, default=1e-3)
+
+    def __check_init__(self) -> None:
+        check_sizes(components=self.components)
+        check_not_negative(min_scale=self.min_scale)
 
     @property
     def num_params(self) -> int:
@@ -83,7 +90,7 @@ class NormalMixtureHead(eqx.Module):
         """Mixtures of batch shape [...] from [..., 3 · components]."""
         logits, loc, scale = _components(raw)
         parts = dist.Normal(loc, _scale(scale, self.min_scale))
-        return dist.MixtureSameFamily(dist.Categorical(logits=logits), parts)
+        return dist.MixtureSameFamily(IntegerCategorical(logits), parts)
 
 
 class BernoulliHead(eqx.Module):
@@ -117,7 +124,10 @@ class CategoricalHead(eqx.Module):
     (8, 8)
     """
 
-    levels: int = eqx.field(static=True, converter=int)
+    levels: int = eqx.field(static=True, converter=as_integer)
+
+    def __check_init__(self) -> None:
+        check_sizes(2, levels=self.levels)
 
     @property
     def num_params(self) -> int:
@@ -149,7 +159,10 @@ class DiscretizedLogisticHead(eqx.Module):
     Array(8., dtype=float32)
     """
 
-    levels: int = eqx.field(static=True, converter=int)
+    levels: int = eqx.field(static=True, converter=as_integer)
+
+    def __check_init__(self) -> None:
+        check_sizes(2, levels=self.levels)
 
     @property
     def num_params(self) -> int:
@@ -171,8 +184,12 @@ class DiscretizedLogisticMixtureHead(eqx.Module):
     (8, 8)
     """
 
-    levels: int = eqx.field(static=True, converter=int)
-    components: int = eqx.field(static=True, converter=int)
+    levels: int = eqx.field(static=True, converter=as_integer)
+    components: int = eqx.field(static=True, converter=as_integer)
+
+    def __check_init__(self) -> None:
+        check_sizes(2, levels=self.levels)
+        check_sizes(components=self.components)
 
     @property
     def num_params(self) -> int:

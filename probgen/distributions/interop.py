@@ -157,7 +157,7 @@ class FromDistrax(Distribution):
         return self.distribution.sample(seed=key, sample_shape=sample_shape)
 
     def _log_prob(self, value: Array) -> Array:
-        return self.distribution.log_prob(value)
+        return self.distribution.log_prob(self._real(value))
 
     def _mean(self) -> Array:
         return self.distribution.mean()
@@ -172,7 +172,13 @@ class FromDistrax(Distribution):
         return self.distribution.entropy()
 
     def _cdf(self, value: Array) -> Array:
-        return self.distribution.cdf(value)
+        return self.distribution.cdf(self._real(value))
+
+    def _real(self, value: Array) -> Array:
+        """Reals in float32 at least: distrax computes in the value's precision."""
+        if self.support.is_discrete:
+            return value
+        return value.astype(jnp.result_type(value.dtype, jnp.float32))
 
 
 def from_distrax(distribution: Any, *, support: constraints.Constraint | None = None) -> FromDistrax:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from numpyro.distributions import constraints
 
-from probgen.core import recipe
+from probgen.core import as_shape, check_not_negative, check_sizes, recipe
 from probgen.distributions.model import Model
 from probgen.distributions.rows import block_size, sum_over_rows
 from probgen.distributions.wrapped import Wrapped
@@ -157,6 +157,7 @@ class EM(Wrapped):
     state_fields = ("model",)
 
     def __init__(self, model: Mixture, *, smoothing: float = 0.1, shrinkage: float = 0.0):
+        check_not_negative(smoothing=smoothing, shrinkage=shrinkage)
         self.model, self.smoothing, self.shrinkage = model, smoothing, shrinkage
         super().__init__((), model.event_shape)
 
@@ -196,8 +197,9 @@ def mixture(event_shape: tuple[int, ...], levels: int, *, components: int, key: 
     >>> mixture((8, 8), 17, components=10, key=jax.random.key(0)).position_logits.shape
     (10, 8, 8, 17)
     """
-    if components < 1 or levels < 2 or math.prod(event_shape) < 1:
-        raise ValueError(f"expected components ≥ 1 and levels ≥ 2, got {components} and {levels}, events {event_shape}")
+    event_shape = as_shape(event_shape, fewest=0)
+    check_sizes(2, levels=levels)
+    check_sizes(components=components)
     return CategoricalMixture(jnp.zeros(components), jax.random.normal(key, (components, *event_shape, levels)))
 
 
@@ -210,4 +212,5 @@ def histogram(event_shape: tuple[int, ...], levels: int, *, key: Array | None = 
     >>> histogram((8, 8), 17).event_shape
     (8, 8)
     """
-    return CategoricalMixture(jnp.zeros(1), jnp.zeros((1, *event_shape, levels)))
+    check_sizes(2, levels=levels)
+    return CategoricalMixture(jnp.zeros(1), jnp.zeros((1, *as_shape(event_shape, fewest=0), levels)))

@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import Array
 
+from probgen.core import check_positive
+
 
 def _bounded(raw: Array, bound: float) -> Array:
     return bound * jnp.tanh(raw / bound)
@@ -21,6 +23,9 @@ class BoundedNormalHead(eqx.Module):
     """
 
     bound: float = eqx.field(static=True, default=5.0)
+
+    def __check_init__(self) -> None:
+        check_positive(bound=self.bound)
 
     @property
     def num_params(self) -> int:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import Array
 
-from probgen.core import Contextual, recipe
+from probgen.core import Contextual, as_shape, check_sizes, recipe
 from probgen.distributions import Conditional, ConditionalModel, integer_head
 from probgen.latent.latent_variable import LatentVariableModel
 from probgen.latent.parts import BoundedNormalHead
@@ -48,13 +48,18 @@ def vae(
     >>> model.log_prob_bound(jax.random.key(1), jnp.zeros((3, 4, 4), int), num_particles=5).shape
     (3,)
     """
-    event_shape, hidden = tuple(event_shape), tuple(hidden)
+    event_shape = as_shape(event_shape, fewest=0)
+    check_sizes(latent_dim=latent_dim)
+    if prior is not None and prior.event_shape != (latent_dim,):
+        raise ValueError(f"prior: expected event shape ({latent_dim},), got {prior.event_shape}")
     size = math.prod(event_shape)
     head = integer_head(levels, components=components)
     encoder_key, decoder_key = jax.random.split(key)
     encoder = MLP(size, 2 * latent_dim, hidden=hidden, context_dim=context_dim, dropout=dropout, key=encoder_key)
     out = size * head.num_params
-    decoder: Any = MLP(latent_dim, out, hidden=hidden[::-1], context_dim=context_dim, dropout=dropout, key=decoder_key)
+    decoder: Any = MLP(
+        latent_dim, out, hidden=tuple(hidden)[::-1], context_dim=context_dim, dropout=dropout, key=decoder_key
+    )
     seen: Any = Pixels(encoder, levels, (size,), dropout=input_dropout)
     if context_dim:
         seen, decoder = Contextual(seen), Contextual(decoder)

@@ -126,6 +126,7 @@ class Transformer(eqx.Module):
         key: Array,
     ):
         check_sizes(length=length, width=width, heads=heads, layers=layers)
+        check_sizes(0, context_dim=context_dim or 0)
         if width % heads or (rotary and width // heads % 2):
             raise ValueError(f"heads: expected a divisor of the width {width}{', even' * rotary}, got {heads}")
         keys = jax.random.split(key, 4)

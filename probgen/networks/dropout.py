@@ -35,7 +35,7 @@ class Dropout(eqx.Module):
 
     def __check_init__(self) -> None:
         if not 0.0 <= self.rate < 1.0:
-            raise ValueError(f"rate: expected a number in [0, 1), got {self.rate}")
+            raise ValueError(f"dropout rate: expected a number in [0, 1), got {self.rate}")
 
     @property
     def is_random(self) -> bool:

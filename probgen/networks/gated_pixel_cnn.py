@@ -136,6 +136,7 @@ class GatedPixelCNN(eqx.Module):
         key: Array,
     ):
         check_sizes(channels=channels, blocks=blocks, reach=reach)
+        check_sizes(0, context_dim=context_dim or 0)
         if shortcuts and blocks % 2:
             raise ValueError(f"blocks: expected an even number with shortcuts, got {blocks}")
         height, width, depth = image_shape

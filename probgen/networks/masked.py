@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from probgen.core import Dependence
+from probgen.core import Dependence, check_sizes
 from probgen.networks.dropout import Dropout, refuse_dropout
 from probgen.networks.masked_steps import MaskedSteps
 from probgen.networks.mlp import Linear, check_hidden, dense_layers, spread
@@ -79,6 +79,8 @@ class MADE(eqx.Module):
         key: Array,
     ):
         check_hidden(hidden, activation)
+        check_sizes(dim=dim, num_params=num_params)
+        check_sizes(0, context_dim=context_dim or 0)
         if not isinstance(order, Dependence):
             order = Dependence.in_order(range(dim) if order is None else order)
         if order.dim != dim:

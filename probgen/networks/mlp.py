@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from probgen.core import check_sizes
 from probgen.networks.dropout import Dropout
 
 
@@ -110,6 +111,8 @@ class MLP(eqx.Module):
         key: Array,
     ):
         check_hidden(hidden, activation)
+        check_sizes(0, in_dim=in_dim, context_dim=context_dim or 0)
+        check_sizes(out_dim=out_dim)
         sizes = (in_dim + (context_dim or 0), *hidden, out_dim)
         self.layers = dense_layers(sizes, out_scale=out_scale, key=key)
         self.dropout = Dropout(dropout)

@@ -83,7 +83,7 @@ class PixelCNN(eqx.Module):
         key: Array,
     ):
         check_sizes(channels=channels, first_reach=first_reach, reach=reach)
-        check_sizes(least=0, blocks=blocks)
+        check_sizes(0, blocks=blocks, context_dim=context_dim or 0)
         keys, (height, width, depth) = jax.random.split(key, blocks + 3), image_shape
         self.first = CausalConvolution(depth, channels, before(first_reach, itself=False), key=keys[0])
         self.blocks = tuple(_Block(channels, reach, key=k) for k in keys[3:])

@@ -63,6 +63,7 @@ class GRU(eqx.Module):
         key: Array,
     ):
         check_sizes(width=width, layers=layers)
+        check_sizes(0, context_dim=context_dim or 0)
         keys = jax.random.split(key, layers + 2)
         self.previous = Previous(embed, width, context_dim, key=keys[0])
         self.cells = tuple(_Cell(width, width, key=k) for k in keys[2:])

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from probgen.core import check_sizes
 from probgen.networks.dropout import Dropout
 from probgen.networks.mlp import Linear
 
@@ -98,6 +99,8 @@ class ResidualMLP(eqx.Module):
         dropout: float = 0.0,
         key: Array,
     ):
+        check_sizes(in_dim=in_dim, out_dim=out_dim, context_dim=context_dim, width=width, hidden=hidden or width)
+        check_sizes(0, depth=depth)
         in_key, out_key, *keys = jax.random.split(key, depth + 2)
         self.into = Linear(in_dim, width, key=in_key)
         self.blocks = tuple(_Block(width, hidden or width, context_dim, key=k) for k in keys)

@@ -73,6 +73,7 @@ class WaveNet(eqx.Module):
         key: Array,
     ):
         check_sizes(channels=channels, layers=layers, cycle=cycle)
+        check_sizes(0, context_dim=context_dim or 0)
         keys = jax.random.split(key, layers + 3)
         self.previous = Previous(embed, channels, context_dim, key=keys[0])
         self.layers = tuple(_Layer(channels, last=n == layers - 1, key=k) for n, k in enumerate(keys[3:]))

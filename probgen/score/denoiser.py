@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from probgen.core import given, static_functions
+from probgen.core import as_integer, check_positive, check_sizes, given, static_functions
 from probgen.score.sde import coefficients
 
 
@@ -121,6 +121,9 @@ class RealDenoiser(NetworkDenoiser):
 
     scale: float = eqx.field(static=True, default=1.0)
 
+    def __check_init__(self) -> None:
+        check_positive(scale=self.scale)
+
     def __call__(self, z: Array, log_snr: Array) -> Array:
         """E[x | z]."""
         alpha, sigma = coefficients(log_snr)
@@ -144,7 +147,10 @@ class LevelDenoiser(NetworkDenoiser):
     arXiv:2107.00630.
     """
 
-    levels: int = eqx.field(static=True, default=2, converter=int)
+    levels: int = eqx.field(static=True, default=2, converter=as_integer)
+
+    def __check_init__(self) -> None:
+        check_sizes(2, levels=self.levels)
 
     def log_posterior(self, z: Array, log_snr: Array) -> Array:
         """log P(x_d = k | z), [*event, levels]."""

@@ -1,10 +1,15 @@
 """Variance-preserving diffusions, each named by the formula of its log-SNR λ(t), 0 ≤ t ≤ 1 (data at 0, noise at 1)."""
 
+import math
+from collections.abc import Sequence
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
+
+from probgen.core import check_positive
 
 
 class VP(eqx.Module):
@@ -52,6 +57,15 @@ def coefficients(log_snr: ArrayLike) -> tuple[Array, Array]:
     return jnp.exp(0.5 * jax.nn.log_sigmoid(log_snr)), jnp.exp(0.5 * jax.nn.log_sigmoid(-log_snr))
 
 
+def falls(log_snr: Sequence[float]) -> bool:
+    """Whether a pair (λ_max, λ_min) is finite and falls.
+
+    >>> falls((7.0, -7.0)), falls((1.0, 1.0)), falls((math.inf, 0.0))
+    (True, False, False)
+    """
+    return len(log_snr) == 2 and all(map(math.isfinite, log_snr)) and log_snr[0] > log_snr[1]
+
+
 class LinearLogSNR(VP):
     """λ(t) = λ_max + (λ_min − λ_max) t, with fixed ends (the interior does not change the bound, only its variance).
 
@@ -67,8 +81,9 @@ class LinearLogSNR(VP):
     smallest: float = eqx.field(static=True, default=-8.0)
 
     def __check_init__(self) -> None:
-        if not self.largest > self.smallest:
-            raise ValueError(f"largest: expected a log-SNR above smallest={self.smallest}, got {self.largest}")
+        if not falls((self.largest, self.smallest)):
+            ends = f"{self.largest}, {self.smallest}"
+            raise ValueError(f"largest, smallest: expected finite log-SNRs, the first above the second, got {ends}")
 
     def log_snr(self, t: ArrayLike) -> Array:
         """λ(t)."""
@@ -93,8 +108,7 @@ class LinearBeta(VP):
     u_min: float = eqx.field(static=True, default=1e-3)
 
     def __check_init__(self) -> None:
-        if not (self.beta_min > 0 and self.beta_max > 0):
-            raise ValueError(f"beta_min, beta_max: expected positive rates, got {self.beta_min}, {self.beta_max}")
+        check_positive(beta_min=self.beta_min, beta_max=self.beta_max)
         if not 0 < self.u_min < 1:
             raise ValueError(f"u_min: expected a number in (0, 1), got {self.u_min}")
 

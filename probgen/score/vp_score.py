@@ -5,13 +5,15 @@ from typing import Any
 
 from jax import Array
 
-from probgen.core import recipe
+from probgen.core import as_shape, check_positive, check_sizes, recipe
 from probgen.distributions import ConditionalModel
 from probgen.networks import LevelFeatures, NoiseEmbedding, ResidualMLP
 from probgen.score.denoiser import LevelDenoiser, RealDenoiser
 from probgen.score.sampler import Ancestral
 from probgen.score.score_model import ScoreModel
-from probgen.score.sde import LinearLogSNR
+from probgen.score.sde import LinearLogSNR, falls
+
+_RANK = 32
 
 
 @recipe
@@ -21,9 +23,9 @@ def vp_score(
     levels: int | None = None,
     width: int = 256,
     depth: int = 3,
-    rank: int = 32,
+    rank: int | None = None,
     dropout: float = 0.0,
-    scale: float = 1.0,
+    scale: float | None = None,
     log_snr: tuple[float, float] = (7.0, -7.0),
     steps: int = 100,
     context_dim: int | None = None,
@@ -34,10 +36,11 @@ def vp_score(
         dx = f(t) x dt + g(t) dw,   λ(t) from λ_max to λ_min linearly;   x̂ of a `LevelDenoiser` or `RealDenoiser`
 
     Args: `event_shape`; `levels` L of integers 0..L−1, None for reals; `width`, `depth` and `dropout` of the network;
-    `rank`: more levels than that are logits of so many features a position (`networks.LevelFeatures`), so that
-    the parameters do not grow with `width` · D · L; `scale`: the standard deviation of (centred) real data; `log_snr`
-    (λ_max, λ_min); `steps` of the sampler; with `context_dim` a `ConditionalModel`. Raises ValueError where `levels` <
-    2, `rank` < 1 or `scale` ≤ 0.
+    `rank`: more levels than that (32 by default) are logits of so many features a position
+    (`networks.LevelFeatures`), so that the parameters do not grow with `width` · D · L; `scale`: the standard deviation
+    of (centred) real data (1 by default); `log_snr` (λ_max, λ_min); `steps` of the sampler; with `context_dim` a
+    `ConditionalModel`. Raises ValueError where one is out of its range, or would not act: a `rank` of no fewer features
+    than there are levels, a `scale` of integers.
 
     References: Score-Based Generative Modeling through SDEs (Song et al. 2021), arXiv:2011.13456; Variational Diffusion
     Models (Kingma, Salimans, Poole, Ho 2021), arXiv:2107.00630.
@@ -47,14 +50,12 @@ def vp_score(
     >>> model.log_prob_bound(jax.random.key(1), jnp.zeros((3, 4, 4), int)).shape
     (3,)
     """
-    if levels is not None and levels < 2:
-        raise ValueError(f"levels: expected at least 2, got {levels}")
-    if rank < 1:
-        raise ValueError(f"rank: expected at least 1, got {rank}")
-    if not scale > 0:
-        raise ValueError(f"scale: expected a positive standard deviation, got {scale}")
+    event_shape = as_shape(event_shape, fewest=0)
+    _check(levels, rank, scale)
+    if not falls(log_snr):
+        raise ValueError(f"log_snr: expected two finite numbers, the first above the second, got {log_snr}")
     embedding = NoiseEmbedding(reach=max(abs(end) for end in log_snr))
-    size = math.prod(event_shape)
+    size, rank = math.prod(event_shape), _RANK if rank is None else rank
     network: Any = ResidualMLP(
         size,
         size * min(levels or 1, rank),
@@ -67,9 +68,22 @@ def vp_score(
     if levels is not None and levels > rank:
         network = LevelFeatures(network, size=size, levels=levels, rank=rank)
     denoiser = (
-        RealDenoiser(network, embedding, scale=scale, context_dim=context_dim)
+        RealDenoiser(network, embedding, scale=1.0 if scale is None else scale, context_dim=context_dim)
         if levels is None
         else LevelDenoiser(network, embedding, levels=levels, context_dim=context_dim)
     )
-    model = ScoreModel(denoiser, LinearLogSNR(*log_snr), tuple(event_shape), sampler=Ancestral(steps))
+    model = ScoreModel(denoiser, LinearLogSNR(*log_snr), event_shape, sampler=Ancestral(steps))
     return ConditionalModel(model, (context_dim,)) if context_dim else model
+
+
+def _check(levels: int | None, rank: int | None, scale: float | None) -> None:
+    if levels is not None:
+        check_sizes(2, levels=levels)
+    if scale is not None:
+        check_positive(scale=scale)
+        if levels is not None:
+            raise ValueError(f"scale: expected none beside levels, which are put into [-1, 1], got {scale}")
+    if rank is not None:
+        check_sizes(rank=rank)
+        if levels is None or rank >= levels:
+            raise ValueError(f"rank: expected less than levels={levels}, or it would do nothing, got {rank}")
