@@ -11,7 +11,7 @@ from jax import Array
 from probgen.bijectors import AffineTransformer, Chain, Reshape, ShiftTransformer, Sigmoid
 from probgen.core import check_sizes, recipe
 from probgen.distributions import ConditionalModel, Dequantized, Transformed
-from probgen.flows.layers import Nets, coupling_layer, flow_of_layers, odd_then_even
+from probgen.flows.layers import Nets, coupling_layer, flow_of_layers
 
 
 @recipe
@@ -41,7 +41,7 @@ def nice(
     """
     nets = Nets(hidden, dropout, activation, context_dim)
     layer = coupling_layer(dim, ShiftTransformer(), nets, permute=permute)
-    return flow_of_layers(dim, layer, layers=layers, context_dim=context_dim, key=key, order=odd_then_even(dim))
+    return flow_of_layers(dim, layer, layers=layers, context_dim=context_dim, key=key)
 
 
 @recipe
@@ -56,7 +56,7 @@ def real_nvp(
     context_dim: int | None = None,
     key: Array,
 ) -> Transformed | ConditionalModel:
-    """Affine couplings of odd and even coordinates in turns (or, with `permute`, in shuffled halves), on a normal base.
+    """Affine couplings, the halves exchanged (or, with `permute`, the order shuffled) between them; a normal base.
 
         z = (f_L ∘ … ∘ f₁)((x − b) / a),   f_l: (x_A, x_B) ↦ (x_A, exp(s_l(x_A)) x_B + t_l(x_A)) and a permutation
 
@@ -73,7 +73,7 @@ def real_nvp(
     """
     nets = Nets(hidden, dropout, activation, context_dim)
     layer = coupling_layer(dim, AffineTransformer(), nets, permute=permute)
-    return flow_of_layers(dim, layer, layers=layers, context_dim=context_dim, key=key, order=odd_then_even(dim))
+    return flow_of_layers(dim, layer, layers=layers, context_dim=context_dim, key=key)
 
 
 @recipe

@@ -49,12 +49,12 @@ def standard_normal(dim: int) -> dist.Distribution:
 
 
 def flow_of_layers(
-    dim: int, layer: Layer, *, layers: int, context_dim: int | None, key: Array, order: Permute | None = None
+    dim: int, layer: Layer, *, layers: int, context_dim: int | None, key: Array
 ) -> Transformed | ConditionalModel:
-    """`layers` of a kind on a normal base, run as one scan; at the data's end an `ActNorm`, and then the `order`."""
+    """`layers` of a kind on a normal base, run as one scan, and an `ActNorm` at the data's end."""
     check_sizes(layers=layers)
     stacked = Stacked(jax.vmap(layer)(jax.random.split(key, layers)))
-    flow = Transformed(standard_normal(dim), Chain([ActNorm(dim), *([order] if order else []), stacked]))
+    flow = Transformed(standard_normal(dim), Chain([ActNorm(dim), stacked]))
     return ConditionalModel(flow, (context_dim,)) if context_dim else flow
 
 
@@ -75,14 +75,6 @@ def reorder(dim: int, fixed: Bijector, *, permute: bool, linear: bool = False, k
     if linear:
         return Inverse(LU(dim, key=key))
     return Permute(jax.random.permutation(key, dim)) if permute else fixed
-
-
-def odd_then_even(dim: int) -> Permute:
-    """Gives couplings the odd coordinates for their first half and the even ones for their second.
-
-    Neighbours are often related (columns of a table, pixels), and only across the halves can a layer model that.
-    """
-    return Permute(tuple(i // 2 + (0 if i % 2 else dim // 2) for i in range(dim)))
 
 
 def coupling_layer(

@@ -16,7 +16,6 @@ from probgen.flows.layers import (
     coupling_layer,
     flow_of_layers,
     moved_by_context,
-    odd_then_even,
     standard_normal,
 )
 
@@ -57,8 +56,8 @@ def nsf(
     between = {"permute": permute, "linear": linear}
     if passes == 2:
         layer = coupling_layer(dim, transformer, nets, **between)
-        return flow_of_layers(dim, layer, layers=layers, context_dim=context_dim, key=key, order=odd_then_even(dim))
-    layer = autoregressive_layer(dim, transformer, nets, passes=passes, **between)
+    else:
+        layer = autoregressive_layer(dim, transformer, nets, passes=passes, **between)
     return flow_of_layers(dim, layer, layers=layers, context_dim=context_dim, key=key)
 
 
