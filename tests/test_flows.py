@@ -310,7 +310,7 @@ def test_maf_and_iaf_are_one_bijector_and_its_inverse():
 
 @pytest.mark.parametrize("recipe", [flows.real_nvp, flows.maf])
 def test_the_density_of_an_affine_layer_scales_and_then_shifts(recipe):
-    """z = exp(s) x + t: were it exp(−s) (x − t), the scale would multiply every error of the shift."""
+    """z = exp(s) x + t, not exp(−s) (x − t)."""
     flow = recipe(2, layers=1, hidden=(4,), key=KEY)
     params, rest = partition(flow)
     params = {path: jnp.zeros_like(leaf) for path, leaf in params.items()}

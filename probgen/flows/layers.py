@@ -87,9 +87,9 @@ def coupling_layer(
 ) -> Layer:
     """A coupling of two halves by an MLP, and what reorders them. Raises ValueError where D < 2.
 
-    The density applies τ itself and draws τ⁻¹: z = exp(s) x + t is learned better than z = exp(−s) (x − t), in which s
-    scales every error of t, and a spline's τ is cheaper than its τ⁻¹. By default the order is turned by half of D:
-    reversed, an odd D's middle would never be what others depend on.
+    The density applies τ itself and draws τ⁻¹: z = exp(s) x + t as in RealNVP's paper, and in no coupling a spline's
+    τ⁻¹, which costs more. By default the order is turned by half of D: reversed, an odd D's middle would never be what
+    others depend on.
     """
     check_sizes(dim=dim)
     if dim < 2:
