@@ -56,7 +56,9 @@ class Contender:
 
 
 def in_jax(build: Callable[[int], tuple[Any, Any, Callable[[Any], Any]]], rows: Rows) -> Contender:
-    """A flow of JAX as (parameters, the rest, their join), in a loop compiled once for all seeds and rates."""
+    """A flow of JAX as (parameters, the rest, their join), in a loop compiled once for all seeds and rates. A shuffled
+    order is one of the rest, and another for each seed: single orders are up to 0.2 nats better than others."""
+    import equinox as eqx
     import jax
     import jax.numpy as jnp
     import optax
@@ -65,35 +67,38 @@ def in_jax(build: Callable[[int], tuple[Any, Any, Callable[[Any], Any]]], rows: 
     transform = optax.inject_hyperparams(
         lambda rate: optax.chain(optax.clip_by_global_norm(CLIP), optax.adam(rate)), static_args=()
     )
-    _, rest, join = build(0)  # the rest, permutations too, is one for all seeds
-    loss = lambda params, x: -jnp.mean(join(params, rest).log_prob(x))
-
-    def step(carry: Any, key: Any) -> tuple[Any, None]:
-        params, state = carry
-        x = train[jax.random.randint(key, (BATCH,), 0, len(train))]
-        updates, state = transform(rate=1.0).update(jax.grad(loss)(params, x), state, params)
-        return (optax.apply_updates(params, updates), state), None
+    _, rest, join = build(0)
+    static = eqx.filter(rest, eqx.is_array, inverse=True)
+    log_prob = lambda params, orders, x: join(params, eqx.combine(orders, static)).log_prob(x)
+    loss = lambda params, orders, x: -jnp.mean(log_prob(params, orders, x))
 
     @jax.jit
-    def many(params: Any, state: Any, key: Any) -> tuple[Any, Any, Any]:
+    def many(params: Any, orders: Any, state: Any, key: Any) -> tuple[Any, Any, Any]:
+        def step(carry: Any, key: Any) -> tuple[Any, None]:
+            params, state = carry
+            x = train[jax.random.randint(key, (BATCH,), 0, len(train))]
+            updates, state = transform(rate=1.0).update(jax.grad(loss)(params, orders, x), state, params)
+            return (optax.apply_updates(params, updates), state), None
+
         (params, state), _ = jax.lax.scan(step, (params, state), jax.random.split(key, EVERY))
-        return params, state, loss(params, validation)
+        return params, state, loss(params, orders, validation)
 
     def start(seed: int, rate: float) -> Look:
-        params, _, _ = build(seed)
+        params, rest, _ = build(seed)
+        orders = eqx.filter(rest, eqx.is_array)
         state, looks = transform(rate=rate).init(params), 0
 
         def look() -> tuple[float, Callable[[], Any]]:
             nonlocal params, state, looks
             looks += 1
-            params, state, value = many(params, state, jax.random.fold_in(jax.random.key(seed), looks))
-            kept = params
+            params, state, value = many(params, orders, state, jax.random.fold_in(jax.random.key(seed), looks))
+            kept = params, orders
             return float(value), lambda: kept
 
         return look
 
-    nats = jax.jit(lambda params: join(params, rest).log_prob(test))
-    return Contender(start, lambda params: np.asarray(nats(params), float))
+    nats = jax.jit(lambda params, orders: log_prob(params, orders, test))
+    return Contender(start, lambda kept: np.asarray(nats(*kept), float))
 
 
 def of_probgen(architecture: Architecture, rows: Rows) -> Contender:

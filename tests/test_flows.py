@@ -308,6 +308,19 @@ def test_maf_and_iaf_are_one_bijector_and_its_inverse():
     assert isinstance(pick(maf), Inverse) and isinstance(pick(iaf), MaskedAutoregressive)
 
 
+@pytest.mark.parametrize("recipe", [flows.real_nvp, flows.maf])
+def test_the_density_of_an_affine_layer_scales_and_then_shifts(recipe):
+    """z = exp(s) x + t, not exp(−s) (x − t)."""
+    flow = recipe(2, layers=1, hidden=(4,), key=KEY)
+    params, rest = partition(flow)
+    params = {path: jnp.zeros_like(leaf) for path, leaf in params.items()}
+    last = max(path for path in params if path.endswith("bias"))
+    moved = np.arange(params[last].size) // 2 >= params[last].size // 2 - 1  # of both, the coordinate that is last
+    params[last] = jnp.where(moved, jnp.tile(jnp.array([2.0, 1.0]), moved.size // 2), 0.0)[None]
+    z = combine(params, rest).bijector.inverse(jnp.zeros(2))
+    np.testing.assert_allclose(np.sort(z), [0.0, 2.0], atol=1e-6)
+
+
 def test_two_passes_are_a_coupling():
     maf = stirred(flows.maf(4, layers=1, hidden=(16,), passes=2, key=KEY))
     layer = jax.tree.map(lambda leaf: leaf[0], maf.bijector.bijectors[1].layers).bijectors[0]

@@ -28,7 +28,7 @@ def nice(
 ) -> Transformed | ConditionalModel:
     """Additive couplings, which keep volumes, and one scale for each coordinate at the end.
 
-        x = a ⊙ (f₁ ∘ … ∘ f_L)(z) + b,   f_l: (z_A, z_B) ↦ (z_A, z_B + t_l(z_A)) and a permutation
+        z = (f_L ∘ … ∘ f₁)((x − b) / a),   f_l: (x_A, x_B) ↦ (x_A, x_B + t_l(x_A)) and a permutation
 
     Args: as `real_nvp`'s.
 
@@ -56,9 +56,9 @@ def real_nvp(
     context_dim: int | None = None,
     key: Array,
 ) -> Transformed | ConditionalModel:
-    """Affine couplings with the order reversed (or, with `permute`, shuffled) between them; a standard normal base.
+    """Affine couplings, the halves exchanged (or, with `permute`, the order shuffled) between them; a normal base.
 
-        x = a ⊙ (f₁ ∘ … ∘ f_L)(z) + b,   f_l = coupling ∘ permutation,   z ~ Normal(0, I)
+        z = (f_L ∘ … ∘ f₁)((x − b) / a),   f_l: (x_A, x_B) ↦ (x_A, exp(s_l(x_A)) x_B + t_l(x_A)) and a permutation
 
     Args: `dim` D ≥ 2; `layers` L, run as one scan, so that compilation does not grow with L; `hidden` widths of the
     conditioners, their `dropout` and `activation`; with `context_dim` a `ConditionalModel`. Raises ValueError where

@@ -55,7 +55,7 @@ def nsf(
     nets = Nets(hidden, dropout, activation, context_dim)
     between = {"permute": permute, "linear": linear}
     if passes == 2:
-        layer = coupling_layer(dim, transformer, nets, inverse=True, **between)
+        layer = coupling_layer(dim, transformer, nets, **between)
     else:
         layer = autoregressive_layer(dim, transformer, nets, passes=passes, **between)
     return flow_of_layers(dim, layer, layers=layers, context_dim=context_dim, key=key)

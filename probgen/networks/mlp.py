@@ -16,6 +16,9 @@ from probgen.networks.dropout import Dropout
 class Linear(eqx.Module):
     """y = W x + b, with W ~ Normal(0, scale² / in_dim) and b = 0.
 
+    What convolutions, attention, recurrent and residual networks start with: from `spread` a gated PixelCNN learned
+    more slowly (by 2.2 ± 0.4 nats after 300 steps), and the others no better (docs/autoregressive-on-data.md).
+
     >>> import jax, jax.numpy as jnp
     >>> Linear(3, 2, key=jax.random.key(0))(jnp.ones(3)).shape
     (2,)
