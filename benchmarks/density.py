@@ -33,7 +33,7 @@ from jax import Array, lax
 from pairing import environment, write_json
 
 import probgen
-from probgen import bijectors, distributions, flows
+from probgen import bijectors, distributions, flows, mixtures
 from probgen.core import with_key
 
 PUBLISHED = {"power": {"gaussian": -7.74, "real_nvp": 0.17, "maf": 0.24, "nsf": 0.66, "nsf_coupling": 0.64}}
@@ -105,9 +105,9 @@ def gaussian_mixture(rows: Rows, key: Array) -> Trained:
     began, best, steps = time.perf_counter(), None, 0
     train, held_out = jnp.asarray(rows.train[:200_000]), rows.validation[:LOOKED_AT]
     for components in (1, 2, 4, 8, 16, 32, 64):
-        mixture = flows.gaussian_mixture(train.shape[1], components=components, data=train[:20_000], key=key)
+        mixture = mixtures.gaussian_mixture(train.shape[1], components=components, data=train[:20_000], key=key)
         result = probgen.fit(
-            distributions.EM(mixture), train, steps=200, validation=held_out, validate_every=2, patience=5,
+            mixtures.EM(mixture), train, steps=200, validation=held_out, validate_every=2, patience=5,
             key=key, progress=False,
         )  # fmt: skip
         steps += len(result.losses)

@@ -22,7 +22,7 @@ from jax import Array, lax
 from pairing import environment, write_json
 
 import probgen
-from probgen import distributions, flows
+from probgen import distributions, flows, mixtures
 from probgen.data import toys
 
 matplotlib.use("Agg")
@@ -40,10 +40,10 @@ NETS = {"hidden": (64, 64)}
 Make = Callable[[Array, Array], Any]
 
 RECIPES: dict[str, Make] = {
-    "histogram": lambda x, key: flows.histogram(2, low=-BOX, high=BOX, bins=200, data=x),
+    "histogram": lambda x, key: flows.histogram_flow(2, low=-BOX, high=BOX, bins=200, data=x),
     "affine_flow": lambda x, key: flows.affine_flow(2, key=key),
     "cdf_flow": lambda x, key: flows.cdf_flow(2, key=key),
-    "gaussian_mixture": lambda x, key: flows.gaussian_mixture(2, components=32, data=x, key=key),
+    "gaussian_mixture": lambda x, key: mixtures.gaussian_mixture(2, components=32, data=x, key=key),
     "nice": lambda x, key: flows.nice(2, layers=8, **NETS, key=key),
     "real_nvp": lambda x, key: flows.real_nvp(2, layers=8, **NETS, key=key),
     "maf": lambda x, key: flows.maf(2, layers=8, **NETS, key=key),
@@ -59,8 +59,8 @@ def train(make: Make, x: Array, steps: int, key: Array) -> Any:
     """The trained model of rows x."""
     model = make(x, key)
     run = partial(probgen.fit, data=x, key=key, progress=False)
-    if isinstance(model, distributions.GaussianMixture):
-        return run(distributions.EM(model), steps=100).model.model
+    if isinstance(model, mixtures.GaussianMixture):
+        return run(mixtures.EM(model), steps=100).model.model
     if "histogram" in model.recipe.name:
         return model
     rate = optax.warmup_cosine_decay_schedule(0.0, 3e-3, steps // 20, steps)

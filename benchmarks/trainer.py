@@ -21,8 +21,8 @@ import optax
 from pairing import Timing, Turns, environment, show, write_json
 
 import probgen
-import probgen.inference.trainer as trainer
-from probgen.inference.progress import Progress
+import probgen.inference.training.fit as trainer
+from probgen.inference.training.progress import Progress
 
 OPTIMIZER = optax.adam(1e-3)
 

@@ -1,5 +1,8 @@
 """probgen: generative models as composable numpyro distributions."""
 
+import importlib
+from typing import Any
+
 from probgen import (
     autoregressive,
     bijectors,
@@ -10,6 +13,7 @@ from probgen import (
     flows,
     inference,
     latent,
+    mixtures,
     networks,
     score,
 )
@@ -50,6 +54,7 @@ __all__ = [
     "inference",
     "latent",
     "load",
+    "mixtures",
     "module",
     "networks",
     "observe",
@@ -61,3 +66,9 @@ __all__ = [
     "score",
     "with_key",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("plotting", "testing"):  # what not every program needs is imported when it is asked for
+        return importlib.import_module(f"probgen.{name}")
+    raise AttributeError(f"module 'probgen' has no attribute {name!r}")

@@ -150,7 +150,7 @@ def check_normalized(model: Any, events: Array, *, volume: float = 1.0, toleranc
     """Σ p(x) · volume = 1 over `events` [N, *event_shape]: all of a discrete support, or a fine grid.
 
     >>> import jax.numpy as jnp
-    >>> from probgen.distributions import histogram
+    >>> from probgen.mixtures import histogram
     >>> check_normalized(histogram((), 4), jnp.arange(4))
     """
     total = jnp.exp(jax.nn.logsumexp(jax.jit(lambda m, x: m.log_prob(x))(model, events))) * volume

@@ -16,7 +16,7 @@ import numpyro.distributions as dist
 from numpyro.distributions import transforms
 from own_bijectors import Falling, Roll, Sinh
 
-from probgen import autoregressive, bijectors, distributions, flows, latent, score
+from probgen import autoregressive, bijectors, distributions, flows, latent, mixtures, score
 from probgen.core import Dependence
 from probgen.inference import estimators
 from probgen.networks import MADE, MLP
@@ -353,11 +353,13 @@ DISTRIBUTIONS = [
         1.0,
         _NO_PARAMS,
     ),
-    DistributionRow("histogram", lambda: distributions.histogram((2,), 3), _integers((2,), 3), 1.0, _ONE_COMPONENT),
-    DistributionRow("mixture", lambda: distributions.mixture((2, 1), 3, components=3, key=KEY), _integers((2, 1), 3)),
+    DistributionRow("histogram", lambda: mixtures.histogram((2,), 3), _integers((2,), 3), 1.0, _ONE_COMPONENT),
+    DistributionRow(
+        "mixture", lambda: mixtures.categorical_mixture((2, 1), 3, components=3, key=KEY), _integers((2, 1), 3)
+    ),
     DistributionRow(
         "EM",
-        lambda: distributions.EM(distributions.mixture((2,), 3, components=3, key=KEY)),
+        lambda: mixtures.EM(mixtures.categorical_mixture((2,), 3, components=3, key=KEY)),
         _integers((2,), 3),
         1.0,
         _STATE,
@@ -408,27 +410,27 @@ DISTRIBUTIONS = [
     ),
     DistributionRow(
         "diagonal gaussian mixture",
-        lambda: distributions.GaussianMixture(jnp.zeros(2), _vector(-1.0, 1.0)[:, None], _vector(0.0, 0.3)[:, None]),
+        lambda: mixtures.GaussianMixture(jnp.zeros(2), _vector(-1.0, 1.0)[:, None], _vector(0.0, 0.3)[:, None]),
         lambda: jnp.linspace(-12, 12, 4001)[:, None],
         24 / 4000,
     ),
     DistributionRow(
         "gaussian mixture",
-        lambda: distributions.GaussianMixture(
+        lambda: mixtures.GaussianMixture(
             _vector(0.3, -0.2), jnp.array([[-1.0, 0.5], [2.0, -0.5]]), jnp.array([[[0.1, 9.0], [0.7, -0.2]]] * 2)
         ),
         *_plane(-9, 9),
     ),
     DistributionRow(
         "EM of a gaussian mixture",
-        lambda: distributions.EM(flows.gaussian_mixture(2, components=2, diagonal=True, key=KEY)),
+        lambda: mixtures.EM(mixtures.gaussian_mixture(2, components=2, diagonal=True, key=KEY)),
         *_plane(-8, 8),
         _STATE,
     ),
-    DistributionRow("gaussian_mixture", lambda: flows.gaussian_mixture(2, components=3, key=KEY), *_plane(-8, 8)),
+    DistributionRow("gaussian_mixture", lambda: mixtures.gaussian_mixture(2, components=3, key=KEY), *_plane(-8, 8)),
     DistributionRow(
         "real histogram",
-        lambda: flows.histogram(2, low=-1.0, high=(1.0, 3.0), bins=4),
+        lambda: flows.histogram_flow(2, low=-1.0, high=(1.0, 3.0), bins=4),
         lambda: jnp.stack(jnp.meshgrid(*(jnp.arange(0.5, 40) * w / 40 - 1 for w in (2, 4))), -1).reshape(-1, 2),
         2 * 4 / 40**2,
     ),
@@ -465,8 +467,8 @@ CONDITIONALS = {
     "nsf": lambda: flows.nsf(2, layers=2, bins=4, hidden=(8,), context_dim=3, key=KEY),
     "mixture_flow": lambda: flows.mixture_flow(2, components=3, hidden=(8,), context_dim=3, key=KEY),
     "bayes_net_flow": lambda: flows.bayes_net_flow([[0, 0], [1, 0]], bins=4, hidden=(8,), context_dim=3, key=KEY),
-    "gaussian_mixture": lambda: flows.gaussian_mixture(2, components=2, hidden=(8,), context_dim=3, key=KEY),
-    "real histogram": lambda: flows.histogram(
+    "gaussian_mixture": lambda: mixtures.gaussian_mixture(2, components=2, hidden=(8,), context_dim=3, key=KEY),
+    "real histogram": lambda: flows.histogram_flow(
         2, low=-1.0, high=(1.0, 3.0), bins=4, hidden=(8,), context_dim=3, key=KEY
     ),
     "made": lambda: autoregressive.made((2,), 3, hidden=(16,), direct=True, context_dim=3, key=KEY),

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 from registry import KEY
 
-from probgen import autoregressive, bijectors, distributions, flows, latent, networks, score
+from probgen import autoregressive, bijectors, distributions, flows, latent, mixtures, networks, score
 from probgen.core import count_parameters
 
 NAN, INF = float("nan"), float("inf")
@@ -48,11 +48,11 @@ def _logistics(**how):
 
 
 def _mixture(event_shape=(2,), levels=3, components=2):
-    return distributions.mixture(event_shape, levels, components=components, key=KEY)
+    return mixtures.categorical_mixture(event_shape, levels, components=components, key=KEY)
 
 
 def _em(**how):
-    return distributions.EM(distributions.histogram((2,), 3), **how)
+    return mixtures.EM(mixtures.histogram((2,), 3), **how)
 
 
 def _rank(rank):
@@ -76,8 +76,8 @@ TABLE = [
     (lambda levels: distributions.Dequantized(flows.affine_flow(2, key=KEY), levels), "levels", LEVELS),
     *((_mixture, name, wrong) for name, wrong in
       [("event_shape", SHAPES), ("levels", LEVELS), ("components", SIZES)]),
-    (lambda event_shape: distributions.histogram(event_shape, 3), "event_shape", SHAPES),
-    (lambda levels: distributions.histogram((2,), levels), "levels", LEVELS),
+    (lambda event_shape: mixtures.histogram(event_shape, 3), "event_shape", SHAPES),
+    (lambda levels: mixtures.histogram((2,), levels), "levels", LEVELS),
     *((_em, name, NOT_NEGATIVE) for name in ("smoothing", "shrinkage")),
     (_vp, "event_shape", SHAPES),
     (_vp, "levels", LEVELS),

@@ -126,7 +126,7 @@ def test_mistakes_are_one_sentence(arguments, message, capsys, monkeypatch, tmp_
     (tmp_path / "a_file").touch()
     key = jax.random.key(0)
     for name, model in [
-        ("bits", probgen.distributions.histogram((8, 8), 2)),
+        ("bits", probgen.mixtures.histogram((8, 8), 2)),
         ("flow", probgen.flows.discrete_real_nvp((8, 8), 4, layers=2, hidden=(8,), key=key)),
         ("points", probgen.flows.real_nvp(2, layers=2, hidden=(8,), key=key)),
     ]:
@@ -142,7 +142,7 @@ def test_mistakes_are_one_sentence(arguments, message, capsys, monkeypatch, tmp_
 
 def test_what_the_system_says_is_a_sentence(capsys, monkeypatch, tmp_path):
     """Of Python's own errors of files, the number alone would be shown."""
-    probgen.save(tmp_path / "bits.safetensors", probgen.distributions.histogram((8, 8), 2))
+    probgen.save(tmp_path / "bits.safetensors", probgen.mixtures.histogram((8, 8), 2))
 
     def full(path, draws):
         raise OSError(28, "No space left on device", str(path))
@@ -154,7 +154,7 @@ def test_what_the_system_says_is_a_sentence(capsys, monkeypatch, tmp_path):
 
 
 def test_likelihood_refuses_what_is_no_event():
-    model = probgen.distributions.histogram((2,), 3)
+    model = probgen.mixtures.histogram((2,), 3)
     for x, message in [
         ([[0, 3]], "x: row 0 lies outside"),
         ([[0.5, 1.0]], "x: the model is over integers"),

@@ -12,8 +12,9 @@ from registry import KEY
 
 from probgen import autoregressive, combine, flows, partition
 from probgen.bijectors import Affine, Chain, Exp, Inverse, Sigmoid
-from probgen.distributions import DiscretizedLogistic, GaussianMixture, Transformed, from_distrax, histogram, mixture
+from probgen.distributions import DiscretizedLogistic, Transformed, from_distrax
 from probgen.distributions.discretized import IntegerCategorical
+from probgen.mixtures import GaussianMixture, categorical_mixture, histogram
 
 QUANTILES = np.array([1e-6, 0.03, 0.5, 0.8, 1 - 1e-6])
 
@@ -154,7 +155,7 @@ def _probabilities(model):
     "make",
     [
         lambda: histogram((2,), 3),
-        lambda: mixture((2,), 3, components=3, key=KEY),
+        lambda: categorical_mixture((2,), 3, components=3, key=KEY),
         lambda: autoregressive.made((2,), 3, hidden=(4,), key=KEY),
     ],
     ids=["histogram", "mixture", "made"],

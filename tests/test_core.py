@@ -24,7 +24,8 @@ import probgen
 from probgen import combine, from_params, load, module, partition, random_module, save, with_key
 from probgen.bijectors import Affine, AffineTransformer, Chain, Constant, Coupling, Permute, Rotation, stack
 from probgen.core import Contextual, Frozen, Kind, Recipe, bind, given, has_update, leaves, log1mexp, state, vectorize
-from probgen.distributions import EM, ConditionalModel, Dequantized, Transformed, mixture
+from probgen.distributions import ConditionalModel, Dequantized, Transformed
+from probgen.mixtures import EM, categorical_mixture
 from probgen.networks import MLP, Dropout
 
 
@@ -190,7 +191,7 @@ def test_save_and_load(tmp_path):
         lambda: probgen.flows.maf(2, layers=2, hidden=(8,), activation=jnp.tanh, key=KEY),
         lambda: probgen.flows.bayes_net_flow(np.array([[0, 0], [1, 0]]), hidden=(8,), key=KEY),
         lambda: probgen.flows.bayes_net_flow(jnp.array([[0, 0], [1, 0]]), hidden=(8,), key=KEY),
-        lambda: mixture((2,), 3, components=2, key=KEY),
+        lambda: categorical_mixture((2,), 3, components=2, key=KEY),
     ],
 )
 def test_a_recipe_is_rebuilt_from_its_file(build, tmp_path):
@@ -253,7 +254,7 @@ def test_a_model_that_its_recipe_no_longer_makes_does_not_claim_it(tmp_path):
 
 
 def test_other_values_keep_the_recipe(tmp_path):
-    model = mixture((2,), 3, components=2, key=KEY)
+    model = categorical_mixture((2,), 3, components=2, key=KEY)
     for changed in (model.replace(logits=jnp.ones(2)), EM(model).update(jnp.zeros((4, 2), int), KEY).model):
         save(tmp_path / "m", changed)
         np.testing.assert_array_equal(load(tmp_path / "m").logits, changed.logits)
@@ -376,7 +377,7 @@ def test_only_the_model_itself_is_updated_and_a_stateful_part_alone_is_refused()
         def update(self, batch, key):
             return self
 
-    em = EM(mixture((2,), 3, components=2, key=KEY))
+    em = EM(categorical_mixture((2,), 3, components=2, key=KEY))
     part = Transformed(dist.Normal(jnp.zeros(2), 1.0).to_event(1), Chain([Center(jnp.zeros(2), jnp.zeros(2))]))
     assert has_update(em) and not has_update(em.model) and not has_update({"a": jnp.ones(1)})
     with pytest.raises(ValueError, match=r"bijector\.bijectors\.0.*Center.*update"):
@@ -413,8 +414,8 @@ def test_a_file_names_no_function_but_those_of_jax(name):
         lambda **c: probgen.flows.nsf(2, **c, key=KEY),
         lambda **c: probgen.flows.cdf_flow(2, **c, key=KEY),
         lambda **c: probgen.flows.bayes_net_flow([[0]], **c, key=KEY),
-        lambda **c: probgen.flows.gaussian_mixture(2, components=2, **c, key=KEY),
-        lambda **c: probgen.flows.histogram(2, low=0.0, high=1.0, **c, key=KEY),
+        lambda **c: probgen.mixtures.gaussian_recipe(2, components=2, **c, key=KEY),
+        lambda **c: probgen.flows.histogram_flow(2, low=0.0, high=1.0, **c, key=KEY),
         lambda **c: probgen.autoregressive.made((2, 2), 3, **c, key=KEY),
         lambda **c: probgen.latent.vae((2, 2), 3, **c, key=KEY),
         lambda **c: probgen.score.vp_score((2,), **c, key=KEY),

@@ -15,8 +15,9 @@ from registry import CONDITIONALS, DISTRIBUTIONS, KEY
 from probgen import autoregressive, combine, flows, latent, observe, partition, score, testing
 from probgen.bijectors import Affine, Chain, Inverse, Sigmoid
 from probgen.core import leaves
-from probgen.distributions import Dequantized, Distribution, Transformed, as_transform, from_distrax, mixture
+from probgen.distributions import Dequantized, Distribution, Transformed, as_transform, from_distrax
 from probgen.distributions.conditionals import AtContext
+from probgen.mixtures import categorical_mixture
 
 
 @jax.jit
@@ -168,7 +169,7 @@ def test_sizes_of_recipes_may_be_numpy_integers():
         autoregressive.made((two,), three, hidden=(two,), key=KEY),
         latent.vae((two,), three, latent_dim=two, hidden=(two,), key=KEY),
         score.vp_score((two,), levels=three, width=two, depth=two, key=KEY),
-        mixture((two,), three, components=two, key=KEY),
+        categorical_mixture((two,), three, components=two, key=KEY),
         flows.real_nvp(two, layers=two, hidden=(two,), context_dim=three, key=KEY)(jnp.ones(3)),
         autoregressive.gated_pixel_cnn((two, two), three, channels=two, blocks=two, key=KEY),
     ):

@@ -10,7 +10,7 @@ from numpyro.distributions import constraints
 from numpyro.infer import MCMC, NUTS
 from registry import BIJECTORS, DISTRIBUTIONS, KEY
 
-from probgen import as_transform, bijectors, flows
+from probgen import as_transform, bijectors, flows, mixtures
 from probgen.bijectors import (
     Affine,
     Chain,
@@ -304,8 +304,8 @@ VECTORS = {
 } | {
     "affine_flow": lambda dim: flows.affine_flow(dim, key=KEY),
     "cdf_flow": lambda dim, **how: flows.cdf_flow(dim, key=KEY, **how),
-    "gaussian_mixture": lambda dim, components=2: flows.gaussian_mixture(dim, components=components, key=KEY),
-    "histogram": lambda dim, **how: flows.histogram(dim, **{"low": 0.0, "high": 1.0, "bins": 3} | how),
+    "gaussian_mixture": lambda dim, components=2: mixtures.gaussian_mixture(dim, components=components, key=KEY),
+    "histogram": lambda dim, **how: flows.histogram_flow(dim, **{"low": 0.0, "high": 1.0, "bins": 3} | how),
 }
 _layered = ("nice", "real_nvp", "maf", "iaf", "nsf", "mixture_flow")
 
@@ -334,7 +334,7 @@ _layered = ("nice", "real_nvp", "maf", "iaf", "nsf", "mixture_flow")
         *((lambda f=f, n=n: VECTORS[f](2, layers=n), "layers") for f in _layered for n in (0, 1.5)),
         *((lambda f=f: VECTORS[f](2, dropout=1.0), "dropout rate") for f in _layered),
         *((lambda f=f, n=n: VECTORS[f](2, bins=n), "bins") for f in ("nsf", "cdf_flow") for n in (0, 2000)),
-        (lambda: flows.histogram(2, low=0.0, high=1.0, bins=0), "bins"),
+        (lambda: flows.histogram_flow(2, low=0.0, high=1.0, bins=0), "bins"),
         *((lambda f=f: VECTORS[f](2, interval=(1.0, NAN)), "interval") for f in ("nsf", "cdf_flow")),
         (lambda: flows.bayes_net_flow([[0, 0], [1, 0]], bins=0, key=KEY), "bins"),
         *((lambda f=f: VECTORS[f](2, components=0), "components") for f in ("gaussian_mixture", "mixture_flow")),

@@ -11,8 +11,8 @@ from jax import lax
 from numpyro.infer import SVI
 
 import probgen
-from probgen.inference import estimators, objectives
-from probgen.inference.estimators.provenance import mark, provenance
+from probgen.inference import estimators, expectation, objectives
+from probgen.inference.engine.provenance import mark, provenance
 from probgen.inference.laboratory import bernoulli_toy, bits, gradient_report, shared_trajectory
 from tests.registry import ESTIMATORS, FAMILIES
 
@@ -22,7 +22,7 @@ LIMIT = 4.6  # two-sided, 250 components of all tests together at one in a thous
 
 def gradients(family, estimator, samples=3, count=N, key=0):
     """[count, len(θ)]"""
-    loss = lambda theta, k: estimators.expectation(k, family.make(theta), family.f, estimator, num_samples=samples)
+    loss = lambda theta, k: expectation(k, family.make(theta), family.f, estimator, num_samples=samples)
     keys = jax.random.split(jax.random.key(key), count)
     return np.asarray(jax.jit(jax.vmap(jax.grad(loss), (None, 0)))(family.theta, keys), float)
 
@@ -81,9 +81,7 @@ def test_variances_on_the_gaussian_square_are_the_closed_forms(k, s):
     a = 1.0 - k
 
     def found(estimator):
-        loss = lambda theta, key: estimators.expectation(
-            key, dist.Normal(theta[0], theta[1]), lambda x: (x - k) ** 2, estimator
-        )
+        loss = lambda theta, key: expectation(key, dist.Normal(theta[0], theta[1]), lambda x: (x - k) ** 2, estimator)
         keys = jax.random.split(jax.random.key(3), 100_000)
         values = jax.jit(jax.vmap(jax.grad(loss), (None, 0)))(jnp.array([1.0, s]), keys)
         return variance_and_error(np.asarray(values, float))
@@ -108,7 +106,7 @@ def test_variances_on_the_bernoulli_toy_are_the_closed_forms(t, p):
     f1, f0, d = (1 - t) ** 2, t**2, 1 - 2 * t
 
     def found(estimator, samples):
-        loss = lambda x, k: estimators.expectation(
+        loss = lambda x, k: expectation(
             k, dist.Bernoulli(logits=x), lambda b: (b - t) ** 2, estimator, num_samples=samples
         )
         values = jax.jit(jax.vmap(jax.grad(loss), (None, 0)))(logit, jax.random.split(jax.random.key(4), 100_000))
@@ -129,7 +127,7 @@ def test_the_optimal_coefficient_comes_near_the_optimal_baseline():
     particles = 400
     found = {}
     for estimator in (estimators.ScoreFunction(estimators.OptimalCoefficient()), estimators.LeaveOneOut()):
-        loss = lambda mean, key: estimators.expectation(
+        loss = lambda mean, key: expectation(
             key,
             dist.Normal(mean, 1.0),
             lambda x: (x - 3.0) ** 2,
@@ -145,7 +143,7 @@ def test_the_optimal_coefficient_comes_near_the_optimal_baseline():
 
 
 def test_gradients_reach_the_integrand_too():
-    loss = lambda t, key: estimators.expectation(
+    loss = lambda t, key: expectation(
         key, dist.Bernoulli(0.3), lambda b: t * b + t**2, estimators.LeaveOneOut(), num_samples=100
     )
     found = jax.vmap(jax.grad(loss), (None, 0))(2.0, jax.random.split(jax.random.key(0), 2000))
@@ -154,8 +152,8 @@ def test_gradients_reach_the_integrand_too():
 
 def test_the_elements_of_a_batch_meet_their_own_costs():
     logits = jnp.linspace(-2.0, 2.0, 10)
-    whole = lambda x, k: estimators.expectation(k, dist.Bernoulli(logits=x), lambda b: jnp.sum((b - 0.2) ** 2), SCORE)
-    apart = lambda x, k: estimators.expectation(k, dist.Bernoulli(logits=x), lambda b: (b - 0.2) ** 2, SCORE)
+    whole = lambda x, k: expectation(k, dist.Bernoulli(logits=x), lambda b: jnp.sum((b - 0.2) ** 2), SCORE)
+    apart = lambda x, k: expectation(k, dist.Bernoulli(logits=x), lambda b: (b - 0.2) ** 2, SCORE)
     keys = jax.random.split(jax.random.key(0), N)
     exact = jax.nn.sigmoid(logits) * jax.nn.sigmoid(-logits) * (0.8**2 - 0.2**2)
     variances = []
@@ -165,7 +163,7 @@ def test_the_elements_of_a_batch_meet_their_own_costs():
         variances.append(found.var(0).sum())
     assert variances[1] < 0.2 * variances[0]
     # one draw at a time of ten bits, together: the exact sum takes all of them
-    exact_sum = lambda x: estimators.expectation(
+    exact_sum = lambda x: expectation(
         jax.random.key(0), dist.Bernoulli(logits=x), lambda b: jnp.sum((b - 0.2) ** 2), estimators.Enumerate()
     )
     np.testing.assert_allclose(jax.grad(exact_sum)(logits), exact, atol=1e-5)
@@ -206,7 +204,7 @@ def test_extremes_stay_finite():
         (lambda t: _mix(jnp.array([0.0, 80.0]) * t), estimators.Implicit()),
     ]
     for make, estimator in cases:
-        loss = lambda t, k: estimators.expectation(k, make(t), lambda z: 1.0 * z, estimator, num_samples=2)  # noqa: B023
+        loss = lambda t, k: expectation(k, make(t), lambda z: 1.0 * z, estimator, num_samples=2)  # noqa: B023
         found = jax.jit(jax.vmap(jax.grad(loss), (None, 0)))(1.0, jax.random.split(jax.random.key(0), 200))
         assert np.all(np.isfinite(found)), (estimator, found)
 
@@ -223,7 +221,7 @@ def test_the_default_is_right_on_a_mixture_whose_components_stand_apart():
     keys = jax.random.split(jax.random.key(0), N)
 
     def error(estimator):
-        loss = lambda x, k: estimators.expectation(k, make(x), lambda z: z, estimator)
+        loss = lambda x, k: expectation(k, make(x), lambda z: z, estimator)
         found = np.asarray(jax.jit(jax.vmap(jax.grad(loss), (None, 0)))(0.3, keys), float)
         return abs(found.mean() - 0.5 / np.cosh(0.15) ** 2), found.std() / np.sqrt(N)
 

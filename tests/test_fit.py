@@ -23,8 +23,8 @@ import probgen
 from probgen import combine, fit, partition
 from probgen.distributions import Conditional, Model, NormalHead, Transformed
 from probgen.flows import real_nvp
-from probgen.inference.loop import CHUNK, Loop
-from probgen.inference.trainer import Watch
+from probgen.inference.training.fit import Watch
+from probgen.inference.training.loop import CHUNK, Loop
 from probgen.networks import MLP
 
 KEY = jax.random.key(0)
@@ -75,7 +75,7 @@ def test_the_result_is_numpyros_and_more():
 def test_chunks_do_not_show(monkeypatch):
     """The host's chunks depend on the clock; the numbers must not."""
     one = quiet(flow(), epochs=4, batch_size=16)
-    monkeypatch.setattr("probgen.inference.trainer._CHUNK_SECONDS", 1e-9)  # every chunk has one step
+    monkeypatch.setattr("probgen.inference.training.fit._CHUNK_SECONDS", 1e-9)  # every chunk has one step
     other = quiet(flow(), epochs=4, batch_size=16)
     np.testing.assert_array_equal(one.losses, other.losses)
     assert len(one.losses) == 4 * (96 // 16) < CHUNK
@@ -509,7 +509,7 @@ def test_dropout_trains_with_fresh_masks_and_is_off_afterwards():
 
 def test_update_changes_state():
     x = jax.random.randint(KEY, (64, 2), 0, 3)
-    result = quiet(probgen.distributions.EM(probgen.distributions.histogram((2,), 3), smoothing=0.0), x, steps=1)
+    result = quiet(probgen.mixtures.EM(probgen.mixtures.histogram((2,), 3), smoothing=0.0), x, steps=1)
     want = np.stack([np.bincount(x[:, d], minlength=3) / 64 for d in range(2)])
     np.testing.assert_allclose(jax.nn.softmax(result.model.model.position_logits[0]), want, rtol=1e-4)
 
@@ -564,7 +564,7 @@ def test_unusable_data(data, message):
 ])  # fmt: skip
 def test_data_outside_the_support(x, message):
     with pytest.raises(ValueError, match=message):
-        quiet(probgen.distributions.histogram((2,), 3), x, steps=1)
+        quiet(probgen.mixtures.histogram((2,), 3), x, steps=1)
 
 
 def test_small_integers_do_not_wrap_around():
@@ -652,7 +652,7 @@ def test_the_culprit_is_named():
 def test_params_that_no_loss_sees_are_good_too(monkeypatch, stepwise):
     """A param overflows in the middle of a chunk, and the loss, which does not depend on it, stays finite."""
     monkeypatch.setattr(Loop, "_convolves_on_cpu", lambda self, carry, data: stepwise)
-    monkeypatch.setattr("probgen.inference.trainer._CHUNK_SECONDS", 1e9)
+    monkeypatch.setattr("probgen.inference.training.fit._CHUNK_SECONDS", 1e9)
 
     def program(x):
         numpyro.param("unseen", 1.0)

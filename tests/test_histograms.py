@@ -12,23 +12,23 @@ from numpyro.infer import MCMC, NUTS
 import probgen
 from probgen.bijectors import PiecewiseLinear
 from probgen.distributions import ConditionalModel
-from probgen.flows import histogram
+from probgen.flows import histogram_flow
 
 KEY = jax.random.key(0)
 
 
 def test_it_is_numpys_histogram():
     x = np.asarray(jax.random.normal(KEY, (5000, 2)) * jnp.array([1.0, 3.0])).clip(-10, 10)
-    flow = histogram(2, low=-10.0, high=10.0, bins=37, data=x, smoothing=0.0)
+    flow = histogram_flow(2, low=-10.0, high=10.0, bins=37, data=x, smoothing=0.0)
     for d in range(2):
         density, edges = np.histogram(x[:, d], bins=37, range=(-10, 10), density=True)
         middles = jnp.stack([jnp.asarray((edges[1:] + edges[:-1]) / 2)] * 2, -1)
-        one = histogram(1, low=-10.0, high=10.0, bins=37, data=x[:, d : d + 1], smoothing=0.0)
+        one = histogram_flow(1, low=-10.0, high=10.0, bins=37, data=x[:, d : d + 1], smoothing=0.0)
         np.testing.assert_allclose(jnp.exp(one.log_prob(middles[:, d : d + 1])), density, rtol=1e-4, atol=1e-7)
     np.testing.assert_allclose(flow.log_prob(x).mean(), _plug_in(x, 37), rtol=1e-5)
     draws = jax.jit(lambda m: m.sample(KEY, (100_000,)))(flow)
     assert flow.support(draws).all()
-    again = histogram(2, low=-10.0, high=10.0, bins=37, data=draws, smoothing=0.0)
+    again = histogram_flow(2, low=-10.0, high=10.0, bins=37, data=draws, smoothing=0.0)
     np.testing.assert_allclose(jax.nn.softmax(again.bijector.logits), jax.nn.softmax(flow.bijector.logits), atol=0.01)
 
 
@@ -39,13 +39,13 @@ def _plug_in(x, bins):
 
 def test_counting_is_the_maximum_that_gradients_reach():
     x = jax.random.beta(KEY, 2.0, 5.0, (1000, 1))
-    counted = histogram(1, low=0.0, high=1.0, bins=8, data=x, smoothing=0.0)
+    counted = histogram_flow(1, low=0.0, high=1.0, bins=8, data=x, smoothing=0.0)
     trained = probgen.fit(
-        histogram(1, low=0.0, high=1.0, bins=8), x, steps=800, optimizer=optax.adam(0.05), key=KEY, progress=False
+        histogram_flow(1, low=0.0, high=1.0, bins=8), x, steps=800, optimizer=optax.adam(0.05), key=KEY, progress=False
     ).model
     best = counted.log_prob(x).mean()
     assert trained.log_prob(x).mean() <= best + 1e-5 and trained.log_prob(x).mean() > best - 1e-3
-    smooth = histogram(1, low=0.0, high=1.0, bins=8, data=x, smoothing=1e6)
+    smooth = histogram_flow(1, low=0.0, high=1.0, bins=8, data=x, smoothing=1e6)
     np.testing.assert_allclose(smooth.log_prob(x), 0.0, atol=1e-2)
 
 
@@ -55,7 +55,7 @@ def unchecked(flow):
 
 
 def test_outside_and_at_the_ends():
-    flow = histogram(2, low=0.0, high=(1.0, 2.0), bins=3, data=jnp.array([[0.1, 0.1], [0.9, 1.9]]))
+    flow = histogram_flow(2, low=0.0, high=(1.0, 2.0), bins=3, data=jnp.array([[0.1, 0.1], [0.9, 1.9]]))
     density = lambda x: unchecked(flow).log_prob(x)
     outside = jnp.array([[-0.1, 1.0], [0.5, 2.1], [jnp.inf, 1.0], [-1e30, 1e30]])
     ends = jnp.array([[0.0, 0.0], [1.0, 2.0], [1 / 3, 2 / 3]])
@@ -116,13 +116,13 @@ def test_supports_are_mapped():
 )
 def test_histograms_that_do_not_fit_are_refused(arguments, words):
     with pytest.raises(ValueError, match=words):
-        histogram(2, **arguments)
+        histogram_flow(2, **arguments)
 
 
 def test_a_histogram_given_a_context():
     c = jax.random.uniform(KEY, (3000, 1))
     x = c + 0.1 * jax.random.uniform(jax.random.key(1), (3000, 1))
-    flow = histogram(1, low=0.0, high=1.2, bins=24, data=x, context_dim=1, hidden=(32,), key=KEY)
+    flow = histogram_flow(1, low=0.0, high=1.2, bins=24, data=x, context_dim=1, hidden=(32,), key=KEY)
     model = probgen.fit(flow, (x, c), steps=400, optimizer=optax.adam(1e-2), key=KEY, progress=False).model
     log_prob = jax.jit(lambda model: model(c).log_prob(x).mean())
     assert log_prob(model) > log_prob(flow) + 1.0
@@ -133,7 +133,7 @@ def test_a_histogram_given_a_context():
 
 
 def test_a_histogram_as_a_prior_inside_nuts():
-    prior = histogram(1, low=0.0, high=1.0, bins=4, data=jnp.array([[0.1], [0.6], [0.7], [0.9]]))
+    prior = histogram_flow(1, low=0.0, high=1.0, bins=4, data=jnp.array([[0.1], [0.6], [0.7], [0.9]]))
 
     def program():
         p = numpyro.sample("p", prior)
@@ -149,8 +149,8 @@ def test_a_histogram_as_a_prior_inside_nuts():
 @pytest.mark.parametrize(
     "make",
     [
-        lambda x: histogram(2, low=-20.0, high=(20.0, np.float32(20.0)), data=x),
-        lambda x: histogram(2, low=-20.0, high=20.0, data=x, context_dim=1, key=KEY),
+        lambda x: histogram_flow(2, low=-20.0, high=(20.0, np.float32(20.0)), data=x),
+        lambda x: histogram_flow(2, low=-20.0, high=20.0, data=x, context_dim=1, key=KEY),
     ],
 )
 def test_a_file_needs_neither_the_data_nor_like(tmp_path, make):

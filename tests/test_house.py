@@ -17,12 +17,27 @@ MAY = {
     "data": {"core"},
     "plotting": {"core"},
     "distributions": {"core", "bijectors"},
-    **{family: {"core", "networks", "bijectors", "data", "plotting", "distributions"} for family in FAMILIES},
+    "mixtures": {"core", "bijectors", "distributions", "networks"},
+    **{
+        family: {"core", "networks", "bijectors", "data", "plotting", "distributions", "mixtures"}
+        for family in FAMILIES
+    },
     "inference": {"core", "distributions"},
     "evaluation": {"core", "distributions", "inference"},
-    "compression": {"core", "distributions", *FAMILIES},
+    "compression": {"core", "distributions"},
     # checks for users' classes, beside the parts
     "testing": {"core"},
+}
+
+
+INSIDE_INFERENCE = {
+    "estimators": set(),
+    "engine": {"estimators"},
+    "objectives": {"estimators", "engine"},
+    "training": {"estimators", "engine", "objectives"},
+    "laboratory": {"estimators", "engine", "objectives"},
+    "guides": set(),
+    "simulation": {"training"},
 }
 
 
@@ -56,6 +71,37 @@ def test_layers():
                 if other != mine and other not in MAY[mine]:
                     wrong.append(f"{file.relative_to(PACKAGE)} imports {name}")
     assert not wrong, wrong
+
+
+def test_layers_of_inference():
+    wrong = []
+    for file in (PACKAGE / "inference").rglob("*.py"):
+        mine = file.relative_to(PACKAGE / "inference").parts[0].removesuffix(".py")
+        for name in imports(file):
+            other = (name.split(".") + [""] * 3)[2] if name.startswith("probgen.inference.") else mine
+            if mine != "__init__" and other != mine and other not in INSIDE_INFERENCE[mine]:
+                wrong.append(f"{file.relative_to(PACKAGE)} imports {name}")
+    assert not wrong, wrong
+
+
+def test_no_circle_of_files():
+    """Not even of imports that only type checkers, or functions, make."""
+    name = lambda file: ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+    files = {name(file): file for file in PACKAGE.rglob("*.py")}
+
+    def imported(file):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                yield from (alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                inner = (f"{node.module}.{alias.name}" for alias in node.names)
+                yield from (module if module in files else node.module for module in inner)
+
+    graph = {module: set(imported(file)) for module, file in files.items()}
+    while graph:  # take away what imports nothing that is left
+        free = {module for module, others in graph.items() if not others & graph.keys()}
+        assert free, f"a circle among {sorted(graph)}"
+        graph = {module: others for module, others in graph.items() if module not in free}
 
 
 def test_nothing_imports_the_command_line():

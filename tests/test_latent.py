@@ -13,9 +13,10 @@ from numpyro.infer import SVI, Predictive, Trace_ELBO
 
 import probgen
 from probgen.core import bind
-from probgen.distributions import Conditional, GaussianMixture, NormalHead, Transformed
-from probgen.flows import gaussian_mixture, real_nvp
+from probgen.distributions import Conditional, NormalHead, Transformed
+from probgen.flows import real_nvp
 from probgen.latent import BoundedNormalHead, LatentVariableModel, vae
+from probgen.mixtures import GaussianMixture, gaussian_mixture
 from probgen.networks import MLP
 
 KEY = jax.random.key(0)

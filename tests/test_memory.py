@@ -7,9 +7,10 @@ import pytest
 
 import probgen
 from probgen.core import count_parameters
-from probgen.distributions import EM, mixture, rows
+from probgen.distributions import in_blocks
 from probgen.flows import discrete_real_nvp
 from probgen.latent import vae
+from probgen.mixtures import EM, categorical_mixture
 from probgen.score import vp_score
 
 KEY = jax.random.key(0)
@@ -21,16 +22,16 @@ def working_bytes(function, *args):
 
 
 def test_em_counts_in_blocks():
-    model, step = mixture((64,), 64, components=4, key=KEY), lambda em, x: em.update(x, KEY)
+    model, step = categorical_mixture((64,), 64, components=4, key=KEY), lambda em, x: em.update(x, KEY)
     of_rows = lambda n: working_bytes(step, EM(model, shrinkage=2.0), jax.ShapeDtypeStruct((n, 64), jnp.int32))
-    block = rows.block_size(64 * 64)
+    block = in_blocks.block_size(64 * 64)
     assert of_rows(20 * block) < 1.2 * of_rows(2 * block)
 
 
 @pytest.mark.parametrize("count", [7, 1024, 2500])
 def test_em_steps_are_those_of_all_rows_at_once(count):
     """Rows fewer than a block, a whole one, and two and a half."""
-    start = mixture((64, 1), 64, components=4, key=KEY)
+    start = categorical_mixture((64, 1), 64, components=4, key=KEY)
     x = jax.random.randint(jax.random.key(1), (count, 64, 1), 0, 64)
     new = start.em_step(x, 0.3, 2.0)
     joint = np.asarray(jax.vmap(start.log_joint)(x), np.float64)
@@ -66,7 +67,7 @@ def test_bounds_of_many_particles(name, monkeypatch):
         return jax.jit(jax.value_and_grad(loss)).lower(params, KEY).compile()
 
     at_once = compiled()
-    monkeypatch.setattr(rows, "_BLOCK_NUMBERS", 64 * X.size * 20)  # 20 particles of all rows to a block
+    monkeypatch.setattr(in_blocks, "_BLOCK_NUMBERS", 64 * X.size * 20)  # 20 particles of all rows to a block
     blocks = compiled()
     for found, wanted in zip(jax.tree.leaves(blocks(params, KEY)), jax.tree.leaves(at_once(params, KEY)), strict=True):
         np.testing.assert_allclose(found, wanted, rtol=2e-4, atol=2e-3)

@@ -8,8 +8,8 @@ import optax
 import pytest
 
 import probgen
-from probgen.distributions import EM, ConditionalModel, GaussianMixture, kmeans, kmeans_plus_plus
-from probgen.flows import gaussian_mixture
+from probgen.distributions import ConditionalModel
+from probgen.mixtures import EM, GaussianMixture, gaussian_mixture, kmeans, kmeans_plus_plus
 
 KEY = jax.random.key(0)
 KINDS = pytest.mark.parametrize("diagonal", [False, True], ids=["full", "diagonal"])
@@ -164,7 +164,7 @@ def test_a_lost_component_and_degenerate_rows_stay_finite():
 def test_em_in_blocks_is_em(monkeypatch):
     x, model = spirals(), random_mixture(2, 5)
     whole = model.em_step(x)
-    monkeypatch.setattr("probgen.distributions.rows._BLOCK_NUMBERS", 640)
+    monkeypatch.setattr("probgen.distributions.in_blocks._BLOCK_NUMBERS", 640)
     np.testing.assert_allclose(model.em_step(x).raw_scale, whole.raw_scale, rtol=1e-3, atol=1e-4)
 
 

@@ -9,7 +9,7 @@ from jax.test_util import check_grads
 from registry import GRAPH
 
 from probgen.core import Dependence, with_key
-from probgen.inference.loop import is_slow_in_loops
+from probgen.inference.training.loop import is_slow_in_loops
 from probgen.networks import MADE, MLP, CausalConvolution, GatedPixelCNN, ResidualMLP
 from probgen.networks.convolution import box, convolve
 

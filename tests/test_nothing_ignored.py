@@ -249,9 +249,9 @@ def test_masked_arrays_are_refused_wherever_data_come_in():
         lambda: evaluation.likelihood(FLOW, MASKED),
         lambda: FLOW.log_prob(MASKED),
         lambda: probgen.distributions.initialize(FLOW, MASKED),
-        lambda: probgen.distributions.kmeans(MASKED, 2, key=KEY),
-        lambda: probgen.flows.histogram(2, low=-1000.0, high=10.0, data=MASKED),
-        lambda: probgen.flows.gaussian_mixture(2, components=2, data=MASKED, key=KEY),
+        lambda: probgen.mixtures.kmeans(MASKED, 2, key=KEY),
+        lambda: probgen.flows.histogram_flow(2, low=-1000.0, high=10.0, data=MASKED),
+        lambda: probgen.mixtures.gaussian_recipe(2, components=2, data=MASKED, key=KEY),
     ):
         with pytest.raises(ValueError, match=r"masked array with 10 masked|masked arrays are not supported"):
             call()
@@ -327,9 +327,10 @@ def test_a_programs_validation_in_blocks_is_that_of_all_rows_at_once(monkeypatch
             numpyro.sample("y", dist.Normal(mean, 1.0), obs=y)
 
     sizes = []
-    scaled = probgen.inference.task.ProgramTask._scaled
+    scaled = probgen.inference.training.task.ProgramTask._scaled
     monkeypatch.setattr(
-        "probgen.inference.task.ProgramTask._scaled", lambda self, size: sizes.append(size) or scaled(self, size)
+        "probgen.inference.training.task.ProgramTask._scaled",
+        lambda self, size: sizes.append(size) or scaled(self, size),
     )
     held_out = y[:603] + 0.5  # 3 × 201, so that no block is left over; 613 is a prime
     guide = lambda y: numpyro.sample("mean", dist.Delta(numpyro.param("m", 0.3)))

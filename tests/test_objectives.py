@@ -16,7 +16,7 @@ from numpyro.infer.autoguide import AutoDiagonalNormal, AutoMultivariateNormal, 
 from numpyro.primitives import mutable
 
 import probgen
-from probgen.inference import estimators, objectives
+from probgen.inference import estimators, expectation, objectives
 from probgen.inference.estimators import Enumerate, LeaveOneOut, Pathwise, ScoreFunction, StickingTheLanding, use
 from probgen.inference.laboratory import three_sites
 from probgen.inference.objectives import ELBO
@@ -946,15 +946,15 @@ def test_more_mistakes_are_one_sentence():
         with pytest.raises(ValueError, match=message):
             probgen.gradient_report(jax.random.key(0), ROWS, rows_model, rows_guide, **wrong)
     with pytest.raises(ValueError, match="num_samples"):
-        estimators.expectation(jax.random.key(0), dist.Bernoulli(0.3), lambda z: z, num_samples=0)
+        expectation(jax.random.key(0), dist.Bernoulli(0.3), lambda z: z, num_samples=0)
 
 
 def test_old_keys_are_welcome_and_automatic_guides_keep_their_methods():
-    old = estimators.expectation(jax.random.PRNGKey(0), dist.Bernoulli(0.3), lambda z: z, LeaveOneOut(), num_samples=10)
+    old = expectation(jax.random.PRNGKey(0), dist.Bernoulli(0.3), lambda z: z, LeaveOneOut(), num_samples=10)
     assert 0 <= old <= 1
     assert callable(use(AutoNormal(rows_model)).sample_posterior)
     shifted = dist.TransformedDistribution(dist.VonMises(0.3, 1.0), dist.transforms.AffineTransform(1.0, 2.0))
-    loss = lambda k: estimators.expectation(k, shifted, lambda z: jnp.cos(z / 2), num_samples=10_000)
+    loss = lambda k: expectation(k, shifted, lambda z: jnp.cos(z / 2), num_samples=10_000)
     assert jnp.isfinite(loss(jax.random.key(0)))
 
 

@@ -1,6 +1,6 @@
 """Of an autoregressive model: an event whose beginning is known, events of several lengths."""
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,13 +8,10 @@ import numpy as np
 from jax import Array
 
 from probgen.core import split_key
-from probgen.distributions.wrapped import Wrapped
-
-if TYPE_CHECKING:
-    from probgen.autoregressive.autoregressive import Autoregressive
+from probgen.distributions.delegate import Delegate
 
 
-class Completion(Wrapped):
+class Completion(Delegate):
     """p(x | the first `count` numbers in the order are those of x̂), over whole events: `Autoregressive.given` makes it.
 
         log p = Σ_{i > count} log p(x_{o_i} | x_{o_1}, …, x_{o_{i−1}}),   −∞ where x differs from x̂
@@ -25,7 +22,7 @@ class Completion(Wrapped):
     pytree_data_fields = ("x",)
     pytree_aux_fields = ("count",)
 
-    def __init__(self, model: "Autoregressive", x: Array, count: int):
+    def __init__(self, model: Any, x: Array, count: int):
         self.model, self.x, self.count = model, x, count
         lead = x.shape[: x.ndim - model.event_dim]
         super().__init__(jnp.broadcast_shapes(lead, model.batch_shape), model.event_shape)
@@ -41,7 +38,7 @@ class Completion(Wrapped):
         return self.model.draw_after(keys, self.x, count=self.count)
 
 
-class Ragged(Wrapped):
+class Ragged(Delegate):
     """Events of several lengths: the first `lengths` numbers in the model's order, padded to a whole event by zeros.
 
         log p(x | n) = Σ_{i ≤ n} log p(x_{o_i} | x_{o_1}, …, x_{o_{i−1}})
@@ -63,7 +60,7 @@ class Ragged(Wrapped):
     pytree_data_fields = ("lengths",)
     fused = False
 
-    def __init__(self, model: "Autoregressive", lengths: Array | None = None):
+    def __init__(self, model: Any, lengths: Array | None = None):
         if not hasattr(model, "order"):
             raise ValueError(
                 f"model: expected an autoregressive model, called if conditional, got {type(model).__name__}"

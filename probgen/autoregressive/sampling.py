@@ -5,7 +5,7 @@ differs is in what order, and how often, those are computed.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import equinox as eqx
 import jax
@@ -15,8 +15,22 @@ from jax import Array, lax
 
 from probgen.core import Prefix, Steps, draw, draw_value, sequential
 
-if TYPE_CHECKING:
-    from probgen.autoregressive.autoregressive import Autoregressive
+
+class Ordered(Protocol):
+    """What drawing asks of a model (`Autoregressive`)."""
+
+    network: Any
+    head: Any
+    order: Any
+
+    @property
+    def value_dtype(self) -> Any:
+        """Of what kind drawn numbers are."""
+        ...
+
+    def raw_in_order(self, values: Array) -> Array:
+        """The raw numbers of all places, from the values there."""
+        ...
 
 
 class Drawn(NamedTuple):
@@ -27,7 +41,7 @@ class Drawn(NamedTuple):
     passes: Array
 
 
-Draw = Callable[["Autoregressive", Array, Prefix], Drawn]
+Draw = Callable[[Ordered, Array, Prefix], Drawn]
 
 
 class CachedSteps(eqx.Module):
@@ -49,7 +63,7 @@ class CachedSteps(eqx.Module):
 class WholePasses(eqx.Module):
     """A whole pass of the network for each step: what needs nothing of the network, and is slow."""
 
-    model: "Autoregressive"
+    model: Ordered
 
     def init(self) -> Array:
         """An event without its values."""
@@ -61,13 +75,13 @@ class WholePasses(eqx.Module):
         return values, self.model.head(self.model.raw_in_order(values)[i])
 
 
-def steps_of(model: "Autoregressive") -> Steps:
+def steps_of(model: Ordered) -> Steps:
     """The steps of a model, one place of its order after another; those of its network where it has some."""
     network = sequential(model.network)
     return WholePasses(model) if network is None else CachedSteps(network, model.head)
 
 
-def step_by_step(model: "Autoregressive", key: Array, known: Prefix) -> Drawn:
+def step_by_step(model: Ordered, key: Array, known: Prefix) -> Drawn:
     """Position by position with a cache of what was computed before: the work of about one pass in all.
 
     A network without steps (`sequential()`) is evaluated anew for each position (`pass_by_pass`).
@@ -75,12 +89,12 @@ def step_by_step(model: "Autoregressive", key: Array, known: Prefix) -> Drawn:
     return Drawn(*draw(steps_of(model), key, known), jnp.array(len(model.order)))
 
 
-def pass_by_pass(model: "Autoregressive", key: Array, known: Prefix) -> Drawn:
+def pass_by_pass(model: Ordered, key: Array, known: Prefix) -> Drawn:
     """A whole pass of the network for each position: what needs nothing of the network, and is slow."""
     return Drawn(*draw(WholePasses(model), key, known), jnp.array(len(model.order)))
 
 
-def fixed_point(model: "Autoregressive", key: Array, known: Prefix) -> Drawn:
+def fixed_point(model: Ordered, key: Array, known: Prefix) -> Drawn:
     """All positions at once from the last guess, with the noise frozen, until nothing changes.
 
     After n passes the first n positions are right, so it stops after at most D + 1 and often long before; the result is

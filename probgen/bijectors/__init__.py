@@ -1,6 +1,5 @@
 """One event in, one event and a log-determinant out. Directions and order are distrax's: forward is base → data."""
 
-from probgen.bijectors.autoregressive import MaskedAutoregressive, fixed_point, pass_by_pass, step_by_step
 from probgen.bijectors.base import Bijector
 from probgen.bijectors.blocks import Concatenate, Vmap
 from probgen.bijectors.constant import Constant, as_bijector
@@ -8,6 +7,7 @@ from probgen.bijectors.coupling import Coupling
 from probgen.bijectors.elementwise import Affine, Exp, GaussianCDF, LeakyReLU, Power, Sigmoid, Softplus, Tanh
 from probgen.bijectors.inversion import invert_increasing
 from probgen.bijectors.linear import LU, ActNorm, LowRank, Triangular
+from probgen.bijectors.masked_autoregressive import MaskedAutoregressive, fixed_point, pass_by_pass, step_by_step
 from probgen.bijectors.mixture_cdf import GAUSSIAN, LOGISTIC, MixtureCDF
 from probgen.bijectors.orthogonal import Householder, Rotation
 from probgen.bijectors.piecewise_linear import PiecewiseLinear

@@ -11,7 +11,7 @@ from probgen import data as datasets
 from probgen.cli.models import MODELS, Images
 from probgen.core import load, save
 from probgen.evaluation import likelihood
-from probgen.inference.checks import as_arrays, check_events
+from probgen.inference.training.checks import as_arrays, check_events
 
 
 def load_images(name: str) -> Images:

@@ -14,10 +14,11 @@ from jax import Array
 
 from probgen.autoregressive import gated_pixel_cnn
 from probgen.core import count_parameters
-from probgen.distributions import EM, Distribution, histogram, mixture
-from probgen.flows import discrete_real_nvp, gaussian_mixture
+from probgen.distributions import Distribution
+from probgen.flows import discrete_real_nvp
 from probgen.inference import FitResult, fit
 from probgen.latent import vae
+from probgen.mixtures import EM, categorical_mixture, gaussian_mixture, histogram
 from probgen.score import vp_score
 
 
@@ -79,7 +80,7 @@ def _mixture(images: Images, *, key: Array, quick: bool) -> Trained:
     runs = []
     for components in (20,) if quick else (40, 80, 120):
         model_key, fit_key = jax.random.split(jax.random.fold_in(key, components))
-        model = mixture(images.shape, images.levels, components=components, key=model_key)
+        model = categorical_mixture(images.shape, images.levels, components=components, key=model_key)
         name = f"mixture of {components}"
         runs.append(_em(images, model, name, 10 if quick else 80, fit_key, smoothing=0.1, shrinkage=16.0))
     best = min(runs, key=lambda result: float(result.history["validation"].min()))  # by validation

@@ -107,8 +107,8 @@ def has_update(model: Any) -> bool:
     none, for its state would silently stay as it is. Parts under `Frozen` stay so on purpose.
 
     >>> import jax
-    >>> from probgen.distributions import EM, mixture
-    >>> model = mixture((2,), 3, components=2, key=jax.random.key(0))
+    >>> from probgen.mixtures import EM, categorical_mixture
+    >>> model = categorical_mixture((2,), 3, components=2, key=jax.random.key(0))
     >>> has_update(model), has_update(EM(model))
     (False, True)
     """

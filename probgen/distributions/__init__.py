@@ -6,7 +6,6 @@ from probgen.distributions.conditionals import Conditional, ConditionalModel
 from probgen.distributions.dequantized import Dequantized
 from probgen.distributions.differentiable import differentiable
 from probgen.distributions.discretized import DiscretizedLogistic, DiscretizedLogisticMixture
-from probgen.distributions.gaussian_mixture import GaussianMixture
 from probgen.distributions.heads import (
     BernoulliHead,
     CategoricalHead,
@@ -17,20 +16,16 @@ from probgen.distributions.heads import (
     integer_head,
 )
 from probgen.distributions.interop import as_transform, from_distrax
-from probgen.distributions.kmeans import kmeans, kmeans_plus_plus
 from probgen.distributions.lifting import lifted, verb
-from probgen.distributions.mixture import EM, CategoricalMixture, Mixture, histogram, mixture
 from probgen.distributions.model import Model
 from probgen.distributions.observe import Bounded, observe
 from probgen.distributions.on_support import on_support
 from probgen.distributions.transformed import Transformed, initialize
 
 __all__ = [
-    "EM",
     "BernoulliHead",
     "Bounded",
     "CategoricalHead",
-    "CategoricalMixture",
     "Conditional",
     "ConditionalModel",
     "Dequantized",
@@ -39,8 +34,6 @@ __all__ = [
     "DiscretizedLogisticMixture",
     "DiscretizedLogisticMixtureHead",
     "Distribution",
-    "GaussianMixture",
-    "Mixture",
     "Model",
     "NormalHead",
     "NormalMixtureHead",
@@ -48,13 +41,9 @@ __all__ = [
     "as_transform",
     "differentiable",
     "from_distrax",
-    "histogram",
     "initialize",
     "integer_head",
-    "kmeans",
-    "kmeans_plus_plus",
     "lifted",
-    "mixture",
     "observe",
     "on_support",
     "verb",

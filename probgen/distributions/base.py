@@ -17,10 +17,10 @@ from numpyro.distributions.util import validate_sample
 from probgen.bijectors.support import UnknownSupport
 from probgen.core import DensityKind, Recipe, logmeanexp, split_key, static_functions, with_key
 from probgen.distributions.closed_forms import ClosedForms
+from probgen.distributions.in_blocks import map_particles
 from probgen.distributions.lifting import Rank, map_elements
 from probgen.distributions.plain import hold, release
-from probgen.distributions.rows import map_particles
-from probgen.distributions.wrappers import Wrapping
+from probgen.distributions.wrapped import Wrapping
 
 Family = tuple[Any, tuple[int, ...], Callable[[Any], "Distribution"]]
 

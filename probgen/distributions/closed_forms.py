@@ -1,7 +1,7 @@
 """Moments, entropies, distribution functions: in closed form, by exact sums, or an error that says what else to do."""
 
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 import jax.numpy as jnp
 import numpyro.distributions as dist
@@ -113,6 +113,18 @@ class ClosedForms(dist.Distribution):
     def _icdf(self, q: Array) -> Array:
         values, up_to = self._up_to("icdf", "take that of draws, jnp.quantile(sample(key, (n,)), q, 0)", q.ndim)
         return values[jnp.clip(jnp.sum(up_to < q, 0), 0, len(values) - 1)]
+
+    def _itself(self) -> Self:
+        """The distribution, without what is about it (how it is trained)."""
+        return self
+
+    def _as_normal(self) -> dist.MultivariateNormal | None:
+        """The same normal of flat events, where it is one."""
+        return None
+
+    def _kl_to(self, other: Any) -> Array | None:
+        """KL(self ‖ other), where the class knows it."""
+        return None
 
     def _all(self, what: str, instead: str) -> tuple[Array, Array]:
         """All values [n, *event] and their log-probabilities [n, *batch]; NotImplementedError where there are none."""

@@ -23,8 +23,8 @@ from probgen.core import (
     vectorize,
 )
 from probgen.distributions.base import Distribution, Family
+from probgen.distributions.delegate import Delegate
 from probgen.distributions.heads import Head
-from probgen.distributions.wrapped import Wrapped
 
 
 class Conditional(eqx.Module):
@@ -119,7 +119,7 @@ class ConditionalModel(eqx.Module):
         raise AttributeError(f"'ConditionalModel' object has no attribute {name!r}")
 
 
-class AtContext(Wrapped):
+class AtContext(Delegate):
     """A conditional model with its context: an ordinary distribution, which can do what the model can.
 
     Gradients reach the context on every path. Each verb of the model, a method marked `verb` or `lifted`, runs on the

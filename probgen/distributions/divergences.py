@@ -1,6 +1,5 @@
 """`numpyro.distributions.kl_divergence` of our distributions, and of what heads return."""
 
-import math
 from typing import Any
 
 import jax
@@ -13,8 +12,6 @@ from probgen.core import map_batch
 from probgen.distributions.base import Distribution
 from probgen.distributions.conditionals import AtContext
 from probgen.distributions.enumeration import events_of, levels, number_of_events
-from probgen.distributions.gaussian_mixture import GaussianMixture
-from probgen.distributions.mixture import EM, CategoricalMixture
 from probgen.distributions.transformed import Transformed
 
 
@@ -33,11 +30,11 @@ def kl_divergence(p: Distribution, q: Distribution) -> Array:
     """
     if p.event_shape != q.event_shape:
         raise ValueError(f"expected equal event shapes, got {p.event_shape} and {q.event_shape}")
-    p, q = (d.model if isinstance(d, EM) else d for d in (p, q))
+    p, q = p._itself(), q._itself()
     if p._axes or q._axes:
         return _of_batches(p, q)
     p, q = (d._at(d.context) if isinstance(d, AtContext) else d for d in (p, q))
-    for rule in (_of_bases, _of_normals, _of_positions, _of_values):
+    for rule in (_of_bases, _of_normals, _of_class, _of_values):
         found = rule(p, q)
         if found is not None:
             return jnp.broadcast_to(found, jnp.broadcast_shapes(p.batch_shape, q.batch_shape))
@@ -72,33 +69,12 @@ def _same(a: Any, b: Any) -> bool:
 
 
 def _of_normals(p: Distribution, q: Distribution) -> Array | None:
-    normals = _normal(p), _normal(q)
+    normals = p._as_normal(), q._as_normal()
     return None if None in normals else dist.kl_divergence(*normals)
 
 
-def _normal(d: Distribution) -> dist.MultivariateNormal | None:
-    """A distribution as a normal of its flat events, where it is one."""
-    if isinstance(d, GaussianMixture) and len(d.logits) == 1:
-        return dist.MultivariateNormal(d.loc[0], scale_tril=d._scale_tril[0])
-    if not (isinstance(d, Transformed) and d.bijector.is_constant_jacobian):
-        return None
-    base: Any = d.base
-    while isinstance(base, dist.Independent | dist.ExpandedDistribution):
-        base = base.base_dist
-    if not isinstance(base, dist.Normal | dist.MultivariateNormal) and (
-        not isinstance(base, Distribution) or _normal(base) is None
-    ):
-        return None
-    mean = d.mean.reshape(*d.batch_shape, math.prod(d.event_shape))
-    return dist.MultivariateNormal(mean, d._covariance())
-
-
-def _of_positions(p: Distribution, q: Distribution) -> Array | None:
-    both = isinstance(p, CategoricalMixture) and isinstance(q, CategoricalMixture)
-    if not both or len(p.logits) > 1 or len(q.logits) > 1 or p.levels != q.levels:  # type: ignore[attr-defined]
-        return None
-    log_p, log_q = (jax.nn.log_softmax(d.position_logits) for d in (p, q))  # type: ignore[attr-defined]
-    return jnp.sum(jnp.exp(log_p) * (log_p - log_q))
+def _of_class(p: Distribution, q: Distribution) -> Array | None:
+    return p._kl_to(q)
 
 
 def _of_values(p: Distribution, q: Distribution) -> Array | None:

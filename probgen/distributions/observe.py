@@ -4,11 +4,11 @@ import numpyro
 from jax import Array
 
 from probgen.distributions.base import Distribution
-from probgen.distributions.wrapped import Wrapped
-from probgen.distributions.wrappers import kind_of
+from probgen.distributions.delegate import Delegate
+from probgen.distributions.wrapped import kind_of
 
 
-class Bounded(Wrapped):
+class Bounded(Delegate):
     """A model whose `log_prob` is its bound (or its estimate) at a fixed key: what `observe` puts at a `sample` site.
 
     The site then has a value and a density as any other, so that traces, `condition`, plates and `Predictive` work.

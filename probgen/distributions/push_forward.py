@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import Array
 
+from probgen.distributions.wrapped import family, is_masked
+
 
 def mean(d: Any) -> Array:
     """f(E[z]), for a constant Jacobian."""
@@ -33,6 +35,18 @@ def covariance_of(d: Any) -> Array:
     inner = _covariance(d.base)
     whole = jnp.einsum("...ij,...jk,...lk->...il", jacobian, inner, jacobian, precision="highest")
     return jnp.broadcast_to(whole, d._batch_shape + whole.shape[-2:])
+
+
+def as_normal(d: Any) -> dist.MultivariateNormal | None:
+    """The normal of flat events that f(z) is, where z is normal and the Jacobian constant; else None."""
+    if not d.bijector.is_constant_jacobian or is_masked(d.base):
+        return None
+    base: Any = family(d.base)
+    ours = getattr(base, "_as_normal", lambda: None)()
+    if not isinstance(base, dist.Normal | dist.MultivariateNormal) and ours is None:
+        return None
+    mean = d.mean.reshape(*d.batch_shape, math.prod(d.event_shape))
+    return dist.MultivariateNormal(mean, d._covariance())
 
 
 def _covariance(base: dist.Distribution) -> Array:

@@ -19,7 +19,7 @@ from probgen.distributions import push_forward
 from probgen.distributions.base import Distribution
 from probgen.distributions.conditionals import ConditionalModel
 from probgen.distributions.interop import from_distrax
-from probgen.distributions.wrappers import kind_of
+from probgen.distributions.wrapped import kind_of
 
 
 class Transformed(Distribution):
@@ -128,6 +128,9 @@ class Transformed(Distribution):
 
     def _variance(self) -> Array:
         return push_forward.variance(self)
+
+    def _as_normal(self) -> dist.MultivariateNormal | None:
+        return push_forward.as_normal(self)
 
     def _entropy(self) -> Array:
         return push_forward.entropy(self)

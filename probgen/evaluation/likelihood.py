@@ -9,7 +9,7 @@ from jax import Array
 
 from probgen.core import DensityKind
 from probgen.distributions import ConditionalModel, Distribution
-from probgen.inference.checks import SIGNS, as_arrays, check_rows, inner_model, widened
+from probgen.inference.training.checks import SIGNS, as_arrays, check_rows, inner_model, widened
 
 
 class Likelihood(NamedTuple):
@@ -65,7 +65,7 @@ def likelihood(
     that are no event of the model, where the key is missing, or where particles would change nothing.
 
     >>> import jax, jax.numpy as jnp
-    >>> from probgen.distributions import histogram
+    >>> from probgen.mixtures import histogram
     >>> print(likelihood(histogram((2,), 4), jnp.zeros((10, 2), int)))
     = 2.0000 ± 0.0000 bits/dim (= 2.773 ± 0.000 nats, 10 rows)
     """

@@ -1,10 +1,9 @@
 """Flows: recipes that return a base distribution pushed through a chain of bijectors."""
 
 from probgen.flows.affine import affine_flow
-from probgen.flows.autoregressive import bayes_net_flow, iaf, maf, mixture_flow
 from probgen.flows.coupling import discrete_real_nvp, nice, real_nvp
-from probgen.flows.gaussian_mixture import gaussian_mixture
-from probgen.flows.histogram import histogram
+from probgen.flows.histogram import histogram_flow
+from probgen.flows.masked_autoregressive import bayes_net_flow, iaf, maf, mixture_flow
 from probgen.flows.spline import cdf_flow, nsf
 
 __all__ = [
@@ -12,8 +11,7 @@ __all__ = [
     "bayes_net_flow",
     "cdf_flow",
     "discrete_real_nvp",
-    "gaussian_mixture",
-    "histogram",
+    "histogram_flow",
     "iaf",
     "maf",
     "mixture_flow",

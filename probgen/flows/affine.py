@@ -7,7 +7,8 @@ from jax import Array
 from probgen.bijectors import Triangular
 from probgen.core import recipe
 from probgen.distributions import ConditionalModel, Transformed
-from probgen.flows.layers import moved_by_context, standard_normal
+from probgen.flows.layers import standard_normal
+from probgen.mixtures.conditional import moved_by_context
 
 
 @recipe

@@ -9,11 +9,11 @@ from jax import Array
 from probgen.bijectors import PiecewiseLinear
 from probgen.core import check_sizes, recipe
 from probgen.distributions import ConditionalModel, Transformed
-from probgen.flows.layers import moved_by_context
+from probgen.mixtures.conditional import moved_by_context
 
 
-@recipe
-def histogram(
+@recipe(formerly=("flows.histogram",))
+def histogram_flow(
     dim: int,
     *,
     low: float | Sequence[float],
@@ -29,7 +29,7 @@ def histogram(
 
         p(x) = Π_d m_d[j(x_d)] / w_d,   w = (high − low) / bins,   j the bin
 
-    What depends between coordinates it cannot tell; that of integers is `probgen.distributions.histogram`.
+    What depends between coordinates it cannot tell; that of integers is `probgen.mixtures.histogram`.
 
     Args: `dim` D; `low`, `high`: numbers, or tuples of D, outside of which the density is 0; `bins` of
     each coordinate; `data`, [N, D]: counted, with `smoothing` more in every bin (so m is the exact maximum of the
@@ -41,7 +41,9 @@ def histogram(
     estimator (Freedman, Diaconis 1981).
 
     >>> import jax.numpy as jnp
-    >>> flow = histogram(1, low=0.0, high=10.0, bins=2, data=jnp.array([[1.0], [2.0], [3.0], [7.0]]), smoothing=0.0)
+    >>> flow = histogram_flow(
+    ...     1, low=0.0, high=10.0, bins=2, data=jnp.array([[1.0], [2.0], [3.0], [7.0]]), smoothing=0.0
+    ... )
     >>> [round(float(p), 4) for p in jnp.exp(flow.log_prob(jnp.array([[4.0], [9.0]])))]
     [0.15, 0.05]
     """

@@ -21,7 +21,7 @@ from probgen.bijectors import (
     Stacked,
 )
 from probgen.bijectors.transformers import Transformer
-from probgen.core import Contextual, Dependence, check_sizes, count_parameters
+from probgen.core import Contextual, Dependence, check_sizes
 from probgen.distributions import ConditionalModel, Distribution, Transformed
 from probgen.networks import MADE, MLP
 
@@ -56,18 +56,6 @@ def flow_of_layers(
     stacked = Stacked(jax.vmap(layer)(jax.random.split(key, layers)))
     flow = Transformed(standard_normal(dim), Chain([ActNorm(dim), stacked]))
     return ConditionalModel(flow, (context_dim,)) if context_dim else flow
-
-
-def moved_by_context(
-    flow: M, *, hidden: Sequence[int], context_dim: int | None, key: Array | None
-) -> M | ConditionalModel:
-    """The model, or with a context one whose learned numbers an MLP of the context moves."""
-    if not context_dim:
-        return flow
-    if key is None:
-        raise ValueError("key: expected a jax.random.key for the network of the context, got None")
-    network = MLP(context_dim, count_parameters(flow), hidden=hidden, key=key)
-    return ConditionalModel(flow, (context_dim,), network)
 
 
 def reorder(dim: int, fixed: Bijector, *, permute: bool, linear: bool = False, key: Array) -> Bijector:

@@ -15,9 +15,9 @@ from probgen.flows.layers import (
     autoregressive_layer,
     coupling_layer,
     flow_of_layers,
-    moved_by_context,
     standard_normal,
 )
+from probgen.mixtures.conditional import moved_by_context
 
 
 @recipe

@@ -15,7 +15,7 @@ from numpyro.distributions.transforms import AffineTransform, ComposeTransform, 
 
 from probgen.core import Frozen, split_key
 from probgen.distributions import ConditionalModel, Transformed
-from probgen.inference.trainer import fit
+from probgen.inference.training.fit import fit
 
 Simulator = Callable[[Array, Array], Array]
 

@@ -12,8 +12,8 @@ from numpyro.distributions import constraints
 
 from probgen.core import DensityKind, bind, module, split_key, weakest
 from probgen.distributions import Bounded, Model, lifted, observe, verb
-from probgen.distributions.rows import map_particles
-from probgen.distributions.wrappers import kind_of
+from probgen.distributions.in_blocks import map_particles
+from probgen.distributions.wrapped import kind_of
 
 _Conditional = Callable[[Array], dist.Distribution]
 

@@ -36,7 +36,7 @@ def vae(
 
     Args: `event_shape`; `levels`; `latent_dim` of z; `hidden` widths of the encoder (the decoder's are reversed);
     `components` of the discretized logistics for a number (0: a categorical, or a Bernoulli where levels = 2);
-    `prior` of z, such as a `flows.gaussian_mixture` or a flow, or a model that itself has only a bound (a standard
+    `prior` of z, such as a `mixtures.gaussian_mixture` or a flow, or a model that itself has only a bound (a standard
     normal by default); `dropout` in both networks;
     `input_dropout` of what the encoder sees; with `context_dim` a `ConditionalModel` whose encoder and decoder see the
     context.

@@ -10,7 +10,7 @@ from jax import Array
 from probgen.core import Contextual
 from probgen.networks.attention import Transformer
 from probgen.networks.gated_pixel_cnn import GatedPixelCNN
-from probgen.networks.levels import Pixels
+from probgen.networks.integers import Pixels
 from probgen.networks.masked import MADE
 from probgen.networks.pixel_cnn import PixelCNN
 from probgen.networks.recurrent import GRU

@@ -9,7 +9,7 @@ from numpyro.distributions import constraints
 
 from probgen.core import map_batch, split_key
 from probgen.distributions import Model
-from probgen.distributions.rows import map_particles
+from probgen.distributions.in_blocks import map_particles
 from probgen.score.denoiser import Denoiser, LevelDenoiser, level_values
 from probgen.score.sampler import Ancestral, Sampler
 from probgen.score.sde import VP, coefficients

@@ -10,11 +10,10 @@ from probgen.inference.estimators.baselines import (
     OtherParticles,
 )
 from probgen.inference.estimators.enumeration import Enumerate
-from probgen.inference.estimators.expectation import expectation
-from probgen.inference.estimators.handlers import use
 from probgen.inference.estimators.implicit import Implicit
 from probgen.inference.estimators.path import Pathwise, StickingTheLanding, StraightThrough
 from probgen.inference.estimators.score import LeaveOneOut, ScoreFunction
+from probgen.inference.estimators.use import use
 
 __all__ = [
     "Baseline",
@@ -32,6 +31,5 @@ __all__ = [
     "Signal",
     "StickingTheLanding",
     "StraightThrough",
-    "expectation",
     "use",
 ]

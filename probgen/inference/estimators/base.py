@@ -107,41 +107,6 @@ def detached(tree: Any) -> Any:
     return jax.tree.map(lambda x: lax.stop_gradient(x) if isinstance(x, jax.Array | np.ndarray) else x, tree)
 
 
-def unmasked(fn: dist.Distribution) -> dist.Distribution:
-    """The distribution that is drawn from, under every mask."""
-    if isinstance(fn, dist.MaskedDistribution):
-        return unmasked(fn.base_dist).expand(fn.batch_shape)
-    if isinstance(fn, dist.ExpandedDistribution):
-        return unmasked(fn.base_dist).expand(fn.batch_shape)
-    if isinstance(fn, dist.Independent):
-        return unmasked(fn.base_dist).to_event(fn.reinterpreted_batch_ndims)
-    return fn
-
-
-def is_masked(fn: dist.Distribution) -> bool:
-    """Whether a mask covers any part of the distribution."""
-    if isinstance(fn, dist.MaskedDistribution):
-        return True
-    return isinstance(fn, dist.ExpandedDistribution | dist.Independent) and is_masked(fn.base_dist)
-
-
-def family(fn: dist.Distribution) -> dist.Distribution:
-    """The distribution under masks, expansions and reinterpreted axes."""
-    while isinstance(fn, dist.MaskedDistribution | dist.ExpandedDistribution | dist.Independent):
-        fn = fn.base_dist
-    return fn
-
-
-def elementwise(fn: dist.Distribution) -> dist.Distribution:
-    """An unmasked distribution with its reinterpreted axes back among those of the batch."""
-    if isinstance(fn, dist.Independent):
-        return elementwise(fn.base_dist)
-    if isinstance(fn, dist.ExpandedDistribution):
-        inner = elementwise(fn.base_dist)
-        return inner.expand((*fn.batch_shape, *fn.event_shape[: fn.event_dim - inner.event_dim]))
-    return fn
-
-
 def draw_cut(key: Array, fn: dist.Distribution, sample_shape: tuple[int, ...]) -> Array:
     """A draw with no gradient; samplers with loops that cannot be differentiated are welcome."""
     return lax.stop_gradient(detached(fn)(rng_key=key, sample_shape=sample_shape))

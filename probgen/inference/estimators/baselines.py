@@ -18,7 +18,8 @@ from jax import Array, lax
 from numpyro.distributions.batch_util import promote_batch_shape
 
 from probgen.core import module, vectorize
-from probgen.inference.estimators.base import Seams, Signal, State, unmasked
+from probgen.distributions.wrapped import unmasked
+from probgen.inference.estimators.base import Seams, Signal, State
 
 Baselined = tuple[Array | float, State, Array | float]
 

@@ -9,7 +9,8 @@ import jax
 import numpy as np
 import numpyro.distributions as dist
 
-from probgen.inference.estimators.base import Estimator, family
+from probgen.distributions.wrapped import family
+from probgen.inference.estimators.base import Estimator
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,8 @@ import numpyro.distributions as dist
 from jax import Array, lax
 from jax.scipy.special import i0e, i1e
 
-from probgen.inference.estimators.base import Estimator, detached, draw_cut, elementwise, family, unmasked
+from probgen.distributions.wrapped import elementwise, family, unmasked
+from probgen.inference.estimators.base import Estimator, detached, draw_cut
 
 _MIXTURES = (dist.MixtureSameFamily, dist.MixtureGeneral)
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
@@ -40,7 +41,7 @@ class Implicit(Estimator):
     Backpropagation through Mixture Density Distributions (Graves 2016), arXiv:1607.05690.
 
     >>> import jax, jax.numpy as jnp, numpyro.distributions as dist
-    >>> from probgen.inference.estimators import expectation
+    >>> from probgen.inference import expectation
     >>> pair = dist.Normal(jnp.array([-1.0, 1.0]), 0.5)
     >>> mixture = lambda logit: dist.MixtureSameFamily(dist.Categorical(logits=jnp.array([0.0, logit])), pair)
     >>> mean = lambda x: expectation(jax.random.key(0), mixture(x), lambda z: z, Implicit(), num_samples=20_000)

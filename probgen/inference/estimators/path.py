@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import Array, lax
 
-from probgen.inference.estimators.base import Estimator, draw_cut, family
+from probgen.distributions.wrapped import family
+from probgen.inference.estimators.base import Estimator, draw_cut
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Pathwise(Estimator):
 
     >>> import jax, numpyro.distributions as dist
     >>> f = lambda loc: expectation(jax.random.key(0), dist.Normal(loc, 1.0), lambda z: 3 * z, Pathwise())
-    >>> from probgen.inference.estimators import expectation
+    >>> from probgen.inference import expectation
     >>> float(jax.grad(f)(0.5))
     3.0
     """

@@ -29,7 +29,7 @@ class ScoreFunction(Estimator):
     (Schulman et al. 2015), arXiv:1506.05254.
 
     >>> import jax, numpyro.distributions as dist
-    >>> from probgen.inference.estimators import expectation
+    >>> from probgen.inference import expectation
     >>> d = lambda logit: dist.Bernoulli(logits=logit)
     >>> f = lambda x: expectation(jax.random.key(0), d(x), lambda z: 2.0 * z, ScoreFunction(), num_samples=10_000)
     >>> abs(float(jax.grad(f)(0.0)) - 2.0 * 0.25) < 0.05

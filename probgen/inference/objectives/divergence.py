@@ -5,7 +5,7 @@ import numpyro.distributions as dist
 from jax import Array
 from numpyro.distributions.kl import kl_divergence
 
-from probgen.inference.estimators.base import elementwise, family, is_masked
+from probgen.distributions.wrapped import elementwise, family, is_masked
 from probgen.inference.estimators.enumeration import levels
 
 _MOST_LEVELS = 64

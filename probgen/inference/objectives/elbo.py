@@ -12,12 +12,13 @@ from numpyro.distributions.util import scale_and_mask
 from numpyro.infer import elbo as numpyro_elbo
 
 from probgen.core import split_key
-from probgen.inference.estimators.base import Estimator, detached, is_masked, unmasked
-from probgen.inference.estimators.differentiable import Differentiable
-from probgen.inference.estimators.engine import Plan, Static, Values, estimate, make_plan
-from probgen.inference.estimators.handlers import state_site
-from probgen.inference.estimators.sites import Drawing, Recorded, Site
-from probgen.inference.estimators.surrogate import Key, Run, to_plates
+from probgen.distributions.wrapped import is_masked, unmasked
+from probgen.inference.engine.differentiable import Differentiable
+from probgen.inference.engine.plan import Plan, Static, Values, estimate, make_plan
+from probgen.inference.engine.sites import Drawing, Recorded, Site
+from probgen.inference.engine.surrogate import Key, Run, to_plates
+from probgen.inference.estimators.base import Estimator, detached
+from probgen.inference.estimators.use import state_site
 from probgen.inference.objectives.divergence import closed_kl
 from probgen.inference.objectives.match import check_match
 

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from probgen.core import logmeanexp, split_key
-from probgen.inference.estimators.engine import Plan, make_plan, mean_of_particles
-from probgen.inference.estimators.handlers import state_site
+from probgen.inference.engine.plan import Plan, make_plan, mean_of_particles
+from probgen.inference.engine.surrogate import Expectation, Key
 from probgen.inference.estimators.score import ScoreFunction
-from probgen.inference.estimators.surrogate import Expectation, Key
+from probgen.inference.estimators.use import state_site
 from probgen.inference.objectives.elbo import ELBO, Pair
 
 

@@ -8,8 +8,8 @@ from jax import Array
 from numpyro import primitives
 from numpyro.primitives import Messenger
 
-from probgen.inference.estimators.engine import Values
-from probgen.inference.estimators.surrogate import Key
+from probgen.inference.engine.plan import Values
+from probgen.inference.engine.surrogate import Key
 from probgen.inference.objectives.elbo import ELBO
 
 _STEP = "step$objective"

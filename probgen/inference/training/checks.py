@@ -12,9 +12,9 @@ import numpyro.distributions as dist
 from probgen.core import as_numbers
 from probgen.distributions import ConditionalModel, Distribution
 from probgen.distributions.on_support import on_edge
-from probgen.inference.estimators.provenance import traced
-from probgen.inference.estimators.sites import describe
-from probgen.inference.origins import Marks
+from probgen.inference.engine.provenance import traced
+from probgen.inference.engine.sites import describe
+from probgen.inference.training.origins import Marks
 
 _ROWS = 8192  # looked at together
 

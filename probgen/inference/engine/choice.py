@@ -2,11 +2,11 @@
 
 from typing import NamedTuple
 
+from probgen.inference.engine.sites import Site
+from probgen.inference.engine.surrogate import Graph
 from probgen.inference.estimators.base import Estimator
 from probgen.inference.estimators.enumeration import Enumerate
 from probgen.inference.estimators.implicit import has_conditions
-from probgen.inference.estimators.sites import Site
-from probgen.inference.estimators.surrogate import Graph
 
 CHEAP = 4  # evaluations of the program that enumeration may cost in all: twice those of leave-one-out
 

@@ -16,10 +16,10 @@ from numpyro.infer import ELBO as Objective
 
 from probgen.core import Rest, combine, evaluating, from_params, has_update, module, partition
 from probgen.distributions import Bounded, ConditionalModel, Distribution
-from probgen.inference.checks import SIGNS, Data, check_observed, check_rows, count, inner_model, widened
-from probgen.inference.estimators.differentiable import Differentiable
+from probgen.inference.engine.differentiable import Differentiable
 from probgen.inference.objectives import ELBO, count_steps
-from probgen.inference.plates import ScalePlates, plates_to_scale
+from probgen.inference.training.checks import SIGNS, Data, check_observed, check_rows, count, inner_model, widened
+from probgen.inference.training.plates import ScalePlates, plates_to_scale
 
 
 class PerRow(Objective):

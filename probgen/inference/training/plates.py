@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpyro
 from numpyro.primitives import Messenger
 
-from probgen.inference.estimators.provenance import mark, provenance
-from probgen.inference.origins import Marks
+from probgen.inference.engine.provenance import mark, provenance
+from probgen.inference.training.origins import Marks
 
 _DATA = "the rows of the data"
 

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from probgen.inference.engine.sites import Frames, Site
 from probgen.inference.estimators.base import Estimator, Signal
-from probgen.inference.estimators.sites import Frames, Site
 
 Key = tuple[str, str]  # ("p" | "q" | "kl" | "f", site)
 

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from probgen.core import split_key
+from probgen.inference.engine.choice import Choice, choose
+from probgen.inference.engine.provenance import traced
+from probgen.inference.engine.sites import Frames, Site
+from probgen.inference.engine.surrogate import Expectation, Graph, Key, Run, evaluations, over_values
 from probgen.inference.estimators.base import Estimator
-from probgen.inference.estimators.default import Choice, choose
-from probgen.inference.estimators.provenance import traced
-from probgen.inference.estimators.sites import Frames, Site
-from probgen.inference.estimators.surrogate import Expectation, Graph, Key, Run, evaluations, over_values
 
 
 class Static(NamedTuple):

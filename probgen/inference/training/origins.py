@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from numpyro.primitives import Messenger
 
-from probgen.inference.estimators.base import family
-from probgen.inference.estimators.provenance import mark
+from probgen.distributions.wrapped import family
+from probgen.inference.engine.provenance import mark
 
 
 class Marks(Messenger):

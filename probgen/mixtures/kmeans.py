@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from probgen.core import as_numbers, split_key
-from probgen.distributions.rows import block_size, sum_over_rows
+from probgen.distributions.in_blocks import block_size, sum_over_rows
 
 
 def kmeans_plus_plus(x: Array, k: int, *, key: Array) -> Array:

@@ -9,13 +9,14 @@ from jax import Array
 from numpyro import primitives
 from numpyro.primitives import Messenger
 
-from probgen.inference.estimators.base import Estimator, family
-from probgen.inference.estimators.differentiable import Differentiable
-from probgen.inference.estimators.handlers import use
+from probgen.distributions.wrapped import family
+from probgen.inference.engine.differentiable import Differentiable
+from probgen.inference.engine.provenance import mark
+from probgen.inference.estimators.base import Estimator
 from probgen.inference.estimators.implicit import Implicit, has_conditions
 from probgen.inference.estimators.path import Pathwise
-from probgen.inference.estimators.provenance import mark
 from probgen.inference.estimators.score import LeaveOneOut, ScoreFunction
+from probgen.inference.estimators.use import use
 
 Frames = tuple[Any, ...]  # of numpyro's CondIndepStackFrame(name, dim, size)
 

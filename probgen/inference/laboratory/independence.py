@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from probgen.inference.estimators.engine import Plan
-from probgen.inference.estimators.surrogate import Run
+from probgen.inference.engine.plan import Plan
+from probgen.inference.engine.surrogate import Run
 
 _TRIES = 8
 

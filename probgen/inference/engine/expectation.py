@@ -11,10 +11,11 @@ from numpyro.primitives import CondIndepStackFrame
 
 from probgen.core import split_key
 from probgen.distributions import differentiable
-from probgen.inference.estimators.base import Estimator, unmasked
-from probgen.inference.estimators.engine import Static, estimate, make_plan
-from probgen.inference.estimators.sites import Drawing
-from probgen.inference.estimators.surrogate import Run, to_plates
+from probgen.distributions.wrapped import unmasked
+from probgen.inference.engine.plan import Static, estimate, make_plan
+from probgen.inference.engine.sites import Drawing
+from probgen.inference.engine.surrogate import Run, to_plates
+from probgen.inference.estimators.base import Estimator
 
 
 def expectation(

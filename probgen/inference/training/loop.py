@@ -9,8 +9,8 @@ import numpy as np
 from jax import Array, lax
 from numpyro.infer import SVI
 
-from probgen.inference.checks import Data, widened
-from probgen.inference.task import Task
+from probgen.inference.training.checks import Data, widened
+from probgen.inference.training.task import Task
 
 CHUNK = 1024  # the most steps between two looks of the host
 _FAST = "ConvDimensionNumbers(lhs_spec=(0, 3, 1, 2), rhs_spec=(3, 2, 0, 1), out_spec=(0, 3, 1, 2))"  # NHWC, HWIO, NHWC

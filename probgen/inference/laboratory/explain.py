@@ -10,9 +10,9 @@ import numpyro
 import numpyro.distributions as dist
 from jax import Array
 
-from probgen.inference.estimators.base import family, is_masked
-from probgen.inference.estimators.sites import describe
-from probgen.inference.independence import mixed_plates
+from probgen.distributions.wrapped import family, is_masked
+from probgen.inference.engine.sites import describe
+from probgen.inference.laboratory.independence import mixed_plates
 from probgen.inference.objectives import ELBO
 from probgen.inference.objectives.elbo import Pair
 from probgen.inference.objectives.match import missing_plates

@@ -15,12 +15,12 @@ from numpyro.infer import ELBO, SVI
 
 from probgen.core import split_key
 from probgen.distributions import Conditional
-from probgen.inference.checks import Data, as_arrays, count, widened
-from probgen.inference.interrupt import Interrupt
-from probgen.inference.loop import CHUNK, Carry, Loop
-from probgen.inference.progress import Progress
-from probgen.inference.result import Best, FitResult, make_history
-from probgen.inference.task import ModelTask, ProgramTask, Task, is_model
+from probgen.inference.training.checks import Data, as_arrays, count, widened
+from probgen.inference.training.interrupt import Interrupt
+from probgen.inference.training.loop import CHUNK, Carry, Loop
+from probgen.inference.training.progress import Progress
+from probgen.inference.training.result import Best, FitResult, make_history
+from probgen.inference.training.task import ModelTask, ProgramTask, Task, is_model
 
 _CHUNK_SECONDS = 1.0
 _BLOCK = 256  # rows that are validated together, at least

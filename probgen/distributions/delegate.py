@@ -1,0 +1,38 @@
+"""A distribution around another one: what it does not change, the other says."""
+
+from numpyro.distributions import constraints
+
+from probgen.core import DensityKind
+from probgen.distributions.base import Distribution
+
+
+class Delegate(Distribution):
+    """The base of distributions that hold one in a field `model` and have its support and its kind of density."""
+
+    pytree_data_fields: tuple[str, ...] = ("model",)
+    model: Distribution
+
+    @property
+    def kind(self) -> DensityKind:  # type: ignore[override]
+        """As the model's."""
+        return self.model.kind
+
+    @property
+    def tolerance(self) -> float:  # type: ignore[override]
+        """As the model's."""
+        return self.model.tolerance
+
+    @property
+    def fused(self) -> bool:  # type: ignore[override]
+        """As the model's."""
+        return self.model.fused
+
+    @property
+    def has_rsample(self) -> bool:
+        """As the model's."""
+        return self.model.has_rsample
+
+    @property
+    def support(self) -> constraints.Constraint:
+        """As the model's."""
+        return self.model.support

@@ -1,0 +1,134 @@
+"""Mixtures of independent categoricals, and histograms: the baselines of discrete data."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from numpyro.distributions import constraints
+
+from probgen.core import as_shape, check_sizes, recipe
+from probgen.distributions.in_blocks import block_size, sum_over_rows
+from probgen.mixtures.mixture import Mixture
+
+
+class CategoricalMixture(Mixture):
+    """A mixture whose components take all positions to be independent.
+
+        P(x) = Σ_k π_k Π_d θ_k[d, x_d]
+
+    Args: `logits` of π, [K]; `position_logits` of θ, [K, *event_shape, levels]; both are learned.
+
+    References: Latent class analysis (Lazarsfeld, Henry 1968); its EM: Dempster, Laird, Rubin (1977).
+
+    >>> import jax, jax.numpy as jnp
+    >>> model = mixture((2,), 3, components=4, key=jax.random.key(0))
+    >>> grid = jnp.stack(jnp.meshgrid(jnp.arange(3), jnp.arange(3)), -1)
+    >>> float(jnp.exp(model.log_prob(grid)).sum().round(5))
+    1.0
+    """
+
+    pytree_data_fields = ("logits", "position_logits")
+    learnable_fields = ("logits", "position_logits")
+
+    def __init__(self, logits: Array, position_logits: Array, *, validate_args: bool | None = None):
+        self.logits, self.position_logits = jnp.asarray(logits), jnp.asarray(position_logits)
+        super().__init__(self.position_logits.shape[1:-1], validate_args=validate_args)
+
+    @property
+    def levels(self) -> int:
+        """The number of values that one position takes."""
+        return self.position_logits.shape[-1]
+
+    @property
+    def support(self) -> constraints.Constraint:
+        """The integers 0..levels−1."""
+        return constraints.independent(constraints.integer_interval(0, self.levels - 1), self.event_dim)
+
+    def log_components(self, x: Array) -> Array:
+        """log P(x | k) of one event, [K]."""
+        log_theta = jax.nn.log_softmax(self.position_logits)
+        chosen = jnp.take_along_axis(log_theta, x[None, ..., None].astype(jnp.int32), axis=-1)
+        return chosen.reshape(len(self.logits), -1).sum(-1)
+
+    def sample_component(self, key: Array, k: Array) -> Array:
+        """All positions, of component k."""
+        return jax.random.categorical(key, self.position_logits[k]).astype(jnp.int32)
+
+    def _moments(self) -> tuple[Array, Array]:
+        """The mean and the variance."""
+        values = jnp.arange(self.levels, dtype=self.position_logits.dtype)
+        mass = jnp.einsum("k,k...->...", jax.nn.softmax(self.logits), jax.nn.softmax(self.position_logits))
+        mean = mass @ values
+        return mean, jnp.sum(mass * (values - mean[..., None]) ** 2, -1)
+
+    def _mean(self) -> Array:
+        return self._moments()[0]
+
+    def _variance(self) -> Array:
+        return self._moments()[1]
+
+    def _kl_to(self, other: Any) -> Array | None:
+        """The sum of the positions', of histograms."""
+        if not isinstance(other, CategoricalMixture) or len(self.logits) > 1 or len(other.logits) > 1:
+            return None
+        if self.levels != other.levels:
+            return None
+        log_p, log_q = (jax.nn.log_softmax(d.position_logits) for d in (self, other))
+        return jnp.sum(jnp.exp(log_p) * (log_p - log_q))
+
+    def _entropy(self) -> Array:
+        if len(self.logits) > 1:
+            return super()._entropy()
+        log_theta = jax.nn.log_softmax(self.position_logits)
+        return -jnp.sum(jnp.exp(log_theta) * log_theta)
+
+    def em_step(self, x: Array, smoothing: float = 0.1, shrinkage: float = 0.0) -> "CategoricalMixture":
+        """One step of expectation–maximization on rows [N, *event_shape], with the pseudo-rows that `EM` explains.
+
+        Block by block, so that memory does not grow with the rows.
+        """
+
+        def count(rows: Array) -> tuple[Array, Array, Array]:
+            responsibilities = jax.nn.softmax(jax.vmap(self.log_joint)(rows))
+            one_hot = jax.nn.one_hot(rows.reshape(len(rows), -1), self.levels)
+            return responsibilities.sum(0), jnp.einsum("nk,ndl->kdl", responsibilities, one_hot), one_hot.sum(0)
+
+        size = math.prod(self.event_shape) * max(len(self.logits), self.levels)
+        weights, counts, of_all = sum_over_rows(count, (jnp.asarray(x),), block_size(size))
+        log_theta = jnp.log(counts + smoothing + shrinkage * of_all / len(x)).reshape(self.position_logits.shape)
+        return self.replace(
+            logits=jnp.log(weights + 1.0), position_logits=log_theta - log_theta.mean(-1, keepdims=True)
+        )
+
+
+@recipe(formerly=("distributions.mixture",))
+def categorical_mixture(
+    event_shape: tuple[int, ...], levels: int, *, components: int, key: Array
+) -> CategoricalMixture:
+    """A mixture of independent categoricals with random, well separated components, for EM or gradients.
+
+    For integers; that of normals, for real vectors, is `probgen.mixtures.gaussian_recipe`.
+
+    >>> import jax
+    >>> categorical_mixture((8, 8), 17, components=10, key=jax.random.key(0)).position_logits.shape
+    (10, 8, 8, 17)
+    """
+    event_shape = as_shape(event_shape, fewest=0)
+    check_sizes(2, levels=levels)
+    check_sizes(components=components)
+    return CategoricalMixture(jnp.zeros(components), jax.random.normal(key, (components, *event_shape, levels)))
+
+
+@recipe(formerly=("distributions.histogram",))
+def histogram(event_shape: tuple[int, ...], levels: int, *, key: Array | None = None) -> CategoricalMixture:
+    """Independent positions, each with a histogram over its levels: one component; one EM step counts it.
+
+    For integers; that of real numbers in bins is `probgen.flows.histogram_flow`.
+
+    >>> histogram((8, 8), 17).event_shape
+    (8, 8)
+    """
+    check_sizes(2, levels=levels)
+    return CategoricalMixture(jnp.zeros(1), jnp.zeros((1, *as_shape(event_shape, fewest=0), levels)))
