@@ -103,7 +103,7 @@ def variances(
         use(guide, {"w": Pathwise()}),
         *data,
         optimizer=adam(steps),
-        num_steps=steps,
+        steps=steps,
         every=steps // (points - 1),
         estimators=contenders,
         objective=ELBO(SAMPLES),

@@ -276,7 +276,7 @@ def test_provenance_through_control_flow():
 def test_a_moving_average_lowers_the_variance_and_keeps_the_mean():
     problem = bits(10)
     points = shared_trajectory(
-        jax.random.key(0), problem.model, problem.guide, optimizer=optax.sgd(0.0), num_steps=60, every=60,
+        jax.random.key(0), problem.model, problem.guide, optimizer=optax.sgd(0.0), steps=60, every=60,
         estimators=problem.contenders,
     )  # fmt: skip
     report = gradient_report(
@@ -309,7 +309,7 @@ def test_a_learned_baseline_learns_the_cost_of_its_input():
         "learned": {"z": estimators.ScoreFunction(learned)},
     }
     points = shared_trajectory(
-        jax.random.key(0), model, guide, x, optimizer=optax.sgd(0.0), num_steps=800, every=800, estimators=contenders,
+        jax.random.key(0), model, guide, x, optimizer=optax.sgd(0.0), steps=800, every=800, estimators=contenders,
         baseline_optimizer=optax.adam(0.02),
     )  # fmt: skip
     report = gradient_report(

@@ -51,7 +51,7 @@ def point():
 def trajectory():
     b = few(bits(3), "score", "enumerate")
     points = shared_trajectory(
-        jax.random.key(0), b.model, b.guide, optimizer=optax.adam(0.1), num_steps=4, every=2, estimators=b.contenders
+        jax.random.key(0), b.model, b.guide, optimizer=optax.adam(0.1), steps=4, every=2, estimators=b.contenders
     )
     args = jax.random.key(0), points, b.model, b.guide
     return gradient_report(*args, estimators=b.contenders, num_replicates=50, reference=b.loss)

@@ -97,14 +97,14 @@ def explain(
     *args: Any,
     objective: ELBO | None = None,
     params: dict[str, Any] | None = None,
-    rng_key: Array | None = None,
+    key: Array | None = None,
     **kwargs: Any,
 ) -> Explanation:
     """For any numpyro program and guide: per site which estimator, why, and what the stock objectives would do wrong
     with it.
 
     Args: `objective`: `objectives.ELBO()` by default; `params`: values of `param` sites (their initial ones by
-    default); `rng_key`: for one run of guide and model; `*args, **kwargs`: the program's. Raises ValueError as the
+    default); `key`: for one run of guide and model; `*args, **kwargs`: the program's. Raises ValueError as the
     objective would.
 
     >>> import numpyro, numpyro.distributions as dist
@@ -124,7 +124,7 @@ def explain(
     fix: SVI(model, guide, optimizer, probgen.inference.objectives.ELBO()), the program unchanged
     """
     objective = ELBO() if objective is None else objective
-    key = jax.random.key(0) if rng_key is None else rng_key
+    key = jax.random.key(0) if key is None else key
     params = {} if params is None else params
     guide_trace, model_trace = _run(model, guide, key, params, args, kwargs)
     plan = objective.plan(key, params, model, guide, *args, **kwargs)

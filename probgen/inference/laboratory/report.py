@@ -32,7 +32,7 @@ class Point(NamedTuple):
 
 
 def gradient_report(
-    rng_key: Array,
+    key: Array,
     params: dict[str, Any] | Sequence[Point],
     model: Callable,
     guide: Callable,
@@ -47,7 +47,7 @@ def gradient_report(
     """Compare gradient estimators at frozen params, or along one trajectory that all of them share.
 
     Args:
-        rng_key: a `jax.random.key`.
+        key: a `jax.random.key`.
         params: values of all `param` sites as `SVI.get_params` gives them; or the points of `shared_trajectory`.
         model, guide, *args, **kwargs: as for SVI.
         estimators: `{name: {site: estimator}}`, each on top of the guide's own choices; or `{name: objective}`, such as
@@ -92,7 +92,7 @@ def gradient_report(
     }
     trusted = _Contender({}, guide, objective or ELBO(num_particles))
     program = _Program(model, args, kwargs)
-    keys = split_key(rng_key, (2 + len(contenders),))
+    keys = split_key(key, (2 + len(contenders),))
     compiled = {name: program.replicates(contender, num_replicates) for name, contender in contenders.items()}
     trust = program.replicates(trusted, num_replicates)
     measured = []

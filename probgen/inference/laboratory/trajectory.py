@@ -15,12 +15,12 @@ from probgen.inference.objectives import ELBO
 
 
 def shared_trajectory(
-    rng_key: Array,
+    key: Array,
     model: Callable,
     guide: Callable,
     *args: Any,
     optimizer: optax.GradientTransformation,
-    num_steps: int,
+    steps: int,
     every: int,
     estimators: Mapping[str, Mapping[str, Estimator]] | None = None,
     objective: ELBO | None = None,
@@ -43,7 +43,7 @@ def shared_trajectory(
     ...     b.model,
     ...     b.guide,
     ...     optimizer=optax.adam(0.1),
-    ...     num_steps=10,
+    ...     steps=10,
     ...     every=5,
     ...     estimators=b.contenders,
     ... )
@@ -51,7 +51,7 @@ def shared_trajectory(
     ([0, 5, 10], ['moving average'])
     """
     objective = ELBO() if objective is None else objective
-    init_key, follow_key = split_key(rng_key, (2,))
+    init_key, follow_key = split_key(key, (2,))
     svi = SVI(model, guide, optimizer, objective)
     state = svi.init(init_key, *args, **kwargs)
     followers = {
@@ -70,11 +70,11 @@ def shared_trajectory(
 
     kept = {name: follower.start for name, follower in followers.items()}
     points = []
-    for i in range(num_steps + 1):
+    for i in range(steps + 1):
         if i % every == 0:
             own = {name: followers[name].own(kept[name]) for name in followers}
             points.append(Point(i, svi.get_params(state), own))
-        if i < num_steps:
+        if i < steps:
             state, kept = step(state, kept, jax.random.fold_in(follow_key, i), args, kwargs)
     return points
 
