@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 from registry import BIJECTORS, CONDITIONALS, DISTRIBUTIONS, ESTIMATORS
 
-PARTS = "bijectors distributions flows autoregressive latent score networks inference.estimators".split()
+PARTS = "bijectors distributions mixtures flows autoregressive latent score networks inference.estimators".split()
 _BASE = "a base class: its subclasses have rows"
 _RETURNED = "a function: rows hold what it returns, which does not say who made it"
 _SAMPLER = "tests/test_score.py: the samplers against the mean and deviation of Gaussian data"
@@ -32,6 +32,8 @@ REASONS = {
     "distributions.integer_head": _RETURNED,
     "mixtures.kmeans": "returns an array: tests/test_mixtures.py",
     "mixtures.kmeans_plus_plus": "returns an array: tests/test_mixtures.py",
+    "distributions.lifted": "marks a method: what is made of it are the laws of conditionals, and docs/extending.md",
+    "distributions.verb": "marks a method: the laws of conditionals",
     "distributions.observe": "makes a site of a program: tests/test_distributions.py and tests/test_latent.py",
     "distributions.on_support": "has laws of its own, support by support: tests/test_on_support.py",
     "autoregressive.fixed_point": _DRAW,
@@ -49,13 +51,13 @@ REASONS = {
     "score.coefficients": "returns two numbers: tests/test_score.py",
     "score.to_data": "returns an array: tests/test_score.py",
     "score.to_noise": "returns an array: tests/test_score.py",
+    "networks.WithParams": "holds a network of another library: tests/test_any_network.py",
     "networks.with_output_bias": "sets biases of a network: beneath `initialize`, tests/test_initialization.py",
     "inference.estimators.Baseline": _BASE,
     "inference.estimators.Estimator": _BASE,
     "inference.estimators.Learned": _STATEFUL,
     "inference.estimators.MovingAverage": _STATEFUL,
     "inference.estimators.Signal": "what an estimator hands its baseline: a tuple of arrays, without laws",
-    "inference.expectation": "the function by which tests/test_estimators.py asks every estimator",
     "inference.estimators.use": "a handler of programs: tests/test_estimators.py",
 }
 
