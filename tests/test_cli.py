@@ -127,7 +127,7 @@ def test_mistakes_are_one_sentence(arguments, message, capsys, monkeypatch, tmp_
     key = jax.random.key(0)
     for name, model in [
         ("bits", probgen.mixtures.histogram((8, 8), 2)),
-        ("flow", probgen.flows.discrete_real_nvp((8, 8), 4, layers=2, hidden=(8,), key=key)),
+        ("flow", probgen.flows.on_levels(probgen.flows.real_nvp(64, layers=2, hidden=(8,), key=key), (8, 8), 4)),
         ("points", probgen.flows.real_nvp(2, layers=2, hidden=(8,), key=key)),
     ]:
         if f"{name}.safetensors" in arguments:

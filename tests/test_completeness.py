@@ -40,6 +40,7 @@ REASONS = {
     "autoregressive.generate": "returns draws of any length: tests/test_autoregressive.py",
     "autoregressive.pass_by_pass": _DRAW,
     "score.DDIM": _SAMPLER,
+    "score.DPMSolver": _SAMPLER,
     "score.VP": _BASE,
     "score.Denoiser": _BASE,
     "score.EulerMaruyama": _SAMPLER,

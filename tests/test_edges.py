@@ -338,7 +338,7 @@ _layered = ("nice", "real_nvp", "maf", "iaf", "nsf", "mixture_flow")
         *((lambda f=f: VECTORS[f](2, interval=(1.0, NAN)), "interval") for f in ("nsf", "cdf_flow")),
         (lambda: flows.bayes_net_flow([[0, 0], [1, 0]], bins=0, key=KEY), "bins"),
         *((lambda f=f: VECTORS[f](2, components=0), "components") for f in ("gaussian_mixture", "mixture_flow")),
-        (lambda: flows.discrete_real_nvp((2,), 1, key=KEY), "levels"),
+        (lambda: flows.on_levels(flows.real_nvp(2, key=KEY), (2,), 1), "levels"),
     ],
 )  # fmt: skip
 def test_ranges_of_arguments(make, name):

@@ -569,7 +569,9 @@ def test_data_outside_the_support(x, message):
 
 def test_small_integers_do_not_wrap_around():
     x = np.full((8, 2), 200, np.uint8)
-    result = quiet(probgen.flows.discrete_real_nvp((2,), 256, layers=2, hidden=(8,), key=KEY), x, steps=2)
+    result = quiet(
+        probgen.flows.on_levels(probgen.flows.real_nvp(2, layers=2, hidden=(8,), key=KEY), (2,), 256), x, steps=2
+    )
     assert np.isfinite(result.losses).all()
 
 
