@@ -17,7 +17,7 @@ from numpyro.infer.autoguide import AutoNormal
 import probgen
 from probgen import bijectors, evaluation, explain, fit, partition
 from probgen.distributions import BernoulliHead, Transformed
-from probgen.inference import objectives
+from probgen.inference import estimators, objectives
 
 KEY = jax.random.key(0)
 
@@ -133,7 +133,6 @@ def program(x):
     (FLOW, X, {"learnable": lambda path, leaf: False}, "no parameter that `learnable` lets learn"),
     (Transformed(dist.Normal(jnp.zeros(2), 1.0).to_event(1), bijectors.Tanh()), X / 10, {}, "has no parameter, and"),
     (FLOW, X, {"optimizer": numpyro.optim.Adam(1e-3)}, "optimizer: expected an optax transformation"),
-    (vae(), BITS, {"num_particles": 0}, "num_particles: expected at least 1"),
     (vae(), BITS, {"num_particles": 2, "objective": objectives.ELBO()}, "num_particles: an objective has its own"),
     (program, X, {"num_particles": 2}, "num_particles: expected a guide"),
     (program, X, {"num_particles": 2, "objective": objectives.ELBO(), "guide": lambda x: None}, "has its own"),
@@ -143,6 +142,52 @@ def program(x):
 def test_what_does_not_apply_is_refused(model, data, options, message):
     with pytest.raises(ValueError, match=message):
         quiet(model, data, **options)
+
+
+def normal_guide(x):
+    numpyro.sample("z", dist.Normal(numpyro.param("m", 0.0), 1.0))
+
+
+@pytest.mark.parametrize("number", [0, -1, True, 1.5, None])
+def test_numbers_of_particles_are_whole(number):
+    score = probgen.score.vp_score((2,), width=4, depth=1, key=KEY)
+    report = lambda **options: probgen.gradient_report(KEY, {"loc": X[0]}, program, lambda x: None, X, **options)
+    for call in (
+        lambda: objectives.ELBO(number),
+        lambda: objectives.ImportanceWeighted(number),
+        lambda: evaluation.likelihood(vae(), BITS, num_particles=number),
+        *(lambda m=m, x=x: m.log_prob_bound(KEY, x, number) for m, x in ((score, X), (vae(), BITS), (FLOW, X))),
+        *(lambda m=m, x=x: m.training_loss(KEY, x, number) for m, x in ((score, X), (vae(), BITS), (FLOW, X))),
+        *(lambda m=m, x=x: m.log_weights(KEY, x, number) for m, x in ((vae(), BITS), (FLOW, X))),
+        lambda: probgen.distributions.Bounded(vae(), KEY, number),
+        lambda: numpyro.handlers.seed(probgen.observe, 0)("x", FLOW, X, num_particles=number),
+        *(
+            lambda m=m, x=x, g=g: quiet(m, x, guide=g, num_particles=number)
+            for m, x, g in ((vae(), BITS, None), (FLOW, X, None), (in_plate, X[:, 0], normal_guide))
+            if number is not None
+        ),
+        *(() if number is None else (lambda: report(num_particles=number),)),
+    ):
+        with pytest.raises(ValueError, match=rf"^num_particles: expected an integer of at least 1, got {number}"):
+            call()
+
+
+@pytest.mark.parametrize(("make", "message"), [
+    (lambda: objectives.Beta(objectives.ELBO(2), -1.0), "beta: expected a number of at least 0 or a schedule, got -1"),
+    (lambda: objectives.Beta(objectives.ELBO(2), float("nan")), "beta: expected a number of at least 0"),
+    (lambda: objectives.Beta(objectives.ELBO(2), "1"), "beta: expected a number of at least 0"),
+    (lambda: objectives.FreeBits(objectives.ELBO(2), -1.0), "nats: expected a number of at least 0, got -1"),
+    (lambda: objectives.FreeBits(objectives.ELBO(2), {"z": -1.0}), r"nats\['z'\]: expected a number of at least 0"),
+    (lambda: objectives.FreeBits(objectives.ELBO(2), {}), "nats: expected a number, or one for some latent sites"),
+    (lambda: probgen.score.DDIM(1.5), "steps: expected an integer of at least 1, got 1.5"),
+    (lambda: probgen.score.Ancestral(True), "steps: expected an integer of at least 1, got True"),
+    (lambda: estimators.MovingAverage(1.5), r"decay: expected a number in \[0, 1\), got 1.5"),
+    (lambda: estimators.Enumerate(0), "budget: expected an integer of at least 1, got 0"),
+    (lambda: objectives.ELBO(analytic_kl=None), "analytic_kl: expected True or False, got None"),
+])  # fmt: skip
+def test_meaningless_settings_are_refused(make, message):
+    with pytest.raises(ValueError, match="^" + message):
+        make()
 
 
 def test_particles_of_the_default_objective_act():
@@ -220,7 +265,7 @@ def test_what_broadcasts_over_no_plate_is_warned_of_and_explained():
             objective.loss(KEY, {}, model, empty, jnp.ones((5, 1)))
     with pytest.warns(UserWarning, match=said):
         assert "SUSPECT: site 'y' has [5, 5] log-densities" in str(explain(model, empty, jnp.ones((5, 1))))
-    with pytest.warns(UserWarning, match=said):
+    with pytest.raises(ValueError, match=said):
         quiet(model, jnp.ones((5, 1)))
     with warnings.catch_warnings():
         warnings.simplefilter("error")

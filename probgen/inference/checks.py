@@ -14,6 +14,7 @@ from probgen.distributions import ConditionalModel, Distribution
 from probgen.distributions.on_support import on_edge
 from probgen.inference.estimators.provenance import traced
 from probgen.inference.estimators.sites import describe
+from probgen.inference.objectives.match import repeated_observations
 from probgen.inference.origins import Marks
 
 _ROWS = 8192  # looked at together
@@ -104,10 +105,27 @@ def check_events(name: str, model: Distribution, x: jax.Array) -> None:
             raise ValueError(f"{name}: row {row} lies on the edge of {support}, where the model has no density")
 
 
-def check_observed(name: str, program: Callable, data: Data, size: int) -> None:
-    """Raise ValueError where a program observes values outside their support; masked ones may be anything.
+def check_like(name: str, held_out: Data, data: Data) -> None:
+    """Raise ValueError where other rows than the data's differ from them in shape or in the kind of number: a program
+    would broadcast them."""
+    for other, ours in zip(jax.tree.leaves(held_out), jax.tree.leaves(data), strict=True):
+        if other.shape[1:] != ours.shape[1:]:
+            raise ValueError(f"{name}: expected rows of shape {ours.shape[1:]} as in data, got {other.shape[1:]}")
+        if _numbers(other) != _numbers(ours):
+            raise ValueError(f"{name}: expected rows of {_numbers(ours)} as in data, got dtype {other.dtype}")
 
-    Only what follows from the data alone is known: not a support that depends on latent values or params. The program
+
+def _numbers(x: jax.Array) -> str:
+    if x.dtype == bool:
+        return "booleans"
+    return "floating-point numbers" if jnp.issubdtype(x.dtype, jnp.floating) else "integers"
+
+
+def check_observed(name: str, program: Callable, data: Data, size: int) -> None:
+    """Raise ValueError where a program observes values outside their support (masked ones may be anything), or where an
+    observation would count more than once, because it broadcasts with the parameters over an axis of no plate.
+
+    Of the support, only what follows from the data alone is known: not a support that depends on latent values or params. The program
     is traced once, on `size` rows; all of its log-densities are dead code.
     """
     seen: dict[str, Any] = {}
@@ -115,6 +133,8 @@ def check_observed(name: str, program: Callable, data: Data, size: int) -> None:
     def inside(args: tuple, kwargs: dict) -> dict[str, Any]:
         with numpyro.handlers.block(), Marks(), numpyro.handlers.seed(rng_seed=0), numpyro.handlers.trace() as trace:
             program(*args, **kwargs)
+        for said in repeated_observations(trace):
+            raise ValueError(f"{name}: {said}")
         seen.update({site: trace[site]["fn"] for site in trace if trace[site].get("is_observed")})
         return {site: (_inside(fn, trace[site]["value"]), trace[site]["value"]) for site, fn in seen.items()}
 

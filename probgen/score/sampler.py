@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from probgen.core import check_sizes
 from probgen.score.denoiser import to_noise
 from probgen.score.sde import VP, coefficients
 
@@ -23,8 +24,7 @@ class Sampler:
     steps: int = 100
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"steps: expected at least 1, got {self.steps}")
+        check_sizes(steps=self.steps)
 
     def step(self, key: Array, denoise: Denoise, sde: VP, z: Array, t: Array, s: Array) -> Array:
         """One step from t to s < t."""

@@ -9,7 +9,7 @@ import numpyro.distributions as dist
 from jax import Array, lax
 from numpyro.primitives import CondIndepStackFrame
 
-from probgen.core import split_key
+from probgen.core import check_sizes, split_key
 from probgen.distributions import differentiable
 from probgen.inference.estimators.base import Estimator, unmasked
 from probgen.inference.estimators.engine import Static, estimate, make_plan
@@ -49,8 +49,7 @@ def expectation(
         raise ValueError(
             f"{estimator} keeps something from step to step: an expectation has no steps, use it in a guide"
         )
-    if num_samples < 1:
-        raise ValueError(f"num_samples: expected at least 1, got {num_samples}")
+    check_sizes(num_samples=num_samples)
     key = split_key(key, ())
     plan = make_plan(_Integrand(distribution, f, estimator), key)
     found = estimate(plan, key, num_samples, lambda run, keys: jax.vmap(run)(keys))

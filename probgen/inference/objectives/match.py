@@ -3,11 +3,17 @@
 import warnings
 from collections.abc import Iterator
 
+import jax
 import jax.numpy as jnp
+import numpyro.distributions as dist
+
+from probgen.distributions.supports import leaves
+from probgen.inference.estimators.base import family
 
 
 def check_match(model: dict, guide: dict) -> None:
-    """Raise ValueError where the latent sites, the plates or the shapes of a guide are not the model's.
+    """Raise ValueError where the latent sites, the plates or the shapes of a guide are not the model's, or where it
+    is known to draw what lies outside of the model's support.
 
     Warn, as numpyro does, where shapes broadcast over an axis that no plate is for, and where the guide opens a plate
     that the model has not.
@@ -33,6 +39,7 @@ def check_match(model: dict, guide: dict) -> None:
                 f"site {name!r}: the guide draws batch × event {list(a.batch_shape)} × {list(a.event_shape)}, "
                 f"the model has {list(b.batch_shape)} × {list(b.event_shape)}"
             )
+        _check_support(name, a, b)
     for said in missing_plates(model):
         warnings.warn(said, UserWarning, stacklevel=2)
 
@@ -41,6 +48,21 @@ def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
     """A batch shape from its first axis that is not of size one."""
     first = next((i for i, size in enumerate(shape) if size != 1), len(shape))
     return shape[first:]
+
+
+def _check_support(name: str, guide: dist.Distribution, model: dist.Distribution) -> None:
+    """A point mass says ℝ of itself, wherever its point lies."""
+    if isinstance(family(guide), dist.Delta):
+        return
+    try:
+        drawn, wanted = guide.support, model.support
+    except (ValueError, NotImplementedError, jax.errors.ConcretizationTypeError):
+        return  # of what is not known nothing can be said
+    if leaves(drawn, wanted):
+        raise ValueError(
+            f"site {name!r}: the guide draws {type(family(guide)).__name__} on {drawn}, outside the support {wanted} of "
+            f"the model's {type(family(model)).__name__}, where the bound is −∞"
+        )
 
 
 def _check_plates(model: dict, guide: dict) -> None:
@@ -62,15 +84,41 @@ def missing_plates(model: dict) -> Iterator[str]:
     An observation `[N, 1]` beside parameters `[N]` counts N × N terms where N were meant.
     """
     for name, site in model.items():
-        if site["type"] != "sample" or not site["cond_indep_stack"]:
+        if site["type"] == "sample" and site["cond_indep_stack"]:
+            yield from (_without_plate(name, site, axis) for axis in _axes_of_no_plate(site))
+
+
+def repeated_observations(model: dict) -> Iterator[str]:
+    """What is to be said of observed sites whose value and parameters both lack an axis that the other has, no plate's:
+    some observations would meet the parameters of others, and count more than once."""
+    for name, site in model.items():
+        if site["type"] != "sample" or not site["is_observed"] or not (axes := _axes_of_no_plate(site)):
             continue
-        fn, value = site["fn"], jnp.shape(site["value"])
-        shape = jnp.broadcast_shapes(tuple(fn.batch_shape), value[: len(value) - len(fn.event_shape)])
-        plates = {frame.dim for frame in site["cond_indep_stack"]}
-        scanned = {-len(shape)} if site.get("_control_flow_done", False) else set()
-        for axis in range(-1, -len(shape) - 1, -1):
-            if shape[axis] > 1 and axis not in plates | scanned:
-                yield (
-                    f"site {name!r} has {list(shape)} log-densities, but no plate on axis {axis}: its distribution has "
-                    f"batch shape {list(fn.batch_shape)}, its value the shape {list(value)}"
-                )
+        own = site["fn"]
+        while isinstance(own, dist.ExpandedDistribution):  # a plate's expansion repeats parameters, rightly
+            own = own.base_dist
+        full, value = _shapes(site)
+        if max(value, default=1) > 1 and value != full and tuple(own.batch_shape) != full:
+            said = _without_plate(name, site, axes[-1])
+            yield f"{said}, so that observations would count more than once: give both one shape"
+
+
+def _shapes(site: dict) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The shape of a site's log-densities, and that of its value without the event's axes."""
+    fn, value = site["fn"], jnp.shape(site["value"])
+    value = value[: len(value) - len(fn.event_shape)]
+    return jnp.broadcast_shapes(tuple(fn.batch_shape), value), value
+
+
+def _axes_of_no_plate(site: dict) -> list[int]:
+    shape, _ = _shapes(site)
+    plates = {frame.dim for frame in site["cond_indep_stack"]}
+    scanned = {-len(shape)} if site.get("_control_flow_done", False) else set()
+    return [axis for axis in range(-1, -len(shape) - 1, -1) if shape[axis] > 1 and axis not in plates | scanned]
+
+
+def _without_plate(name: str, site: dict, axis: int) -> str:
+    return (
+        f"site {name!r} has {list(_shapes(site)[0])} log-densities, but no plate on axis {axis}: its distribution has "
+        f"batch shape {list(site['fn'].batch_shape)}, its value the shape {list(jnp.shape(site['value']))}"
+    )

@@ -3,7 +3,9 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from numpyro import primitives
 from numpyro.primitives import Messenger
@@ -45,6 +47,15 @@ class Weighted(ELBO):
         return {key: inner.get(key, 1.0) * mine.get(key, 1.0) for key in inner.keys() | mine.keys()}
 
 
+def _check_weight(name: str, weight: Any, expected: str) -> None:
+    """Raise ValueError for what is no finite number of at least 0, as far as it is known (not traced)."""
+    if isinstance(weight, jax.core.Tracer):
+        return
+    number = isinstance(weight, int | float | np.number | np.ndarray | Array) and not isinstance(weight, bool)
+    if not number or np.ndim(weight) or not 0 <= weight < np.inf:
+        raise ValueError(f"{name}: expected {expected}, got {weight!r}")
+
+
 def _latents(values: Values) -> list[str]:
     return [name for name in values.units if any(key[1] == name for key in values.terms)]
 
@@ -63,6 +74,8 @@ class Beta(Weighted):
     """
 
     def __init__(self, objective: ELBO, beta: float | Array | Callable[[Array], Any]):
+        if not callable(beta):
+            _check_weight("beta", beta, "a number of at least 0 or a schedule")
         self.beta = beta
         super().__init__(objective)
 
@@ -96,6 +109,11 @@ class FreeBits(Weighted):
     """
 
     def __init__(self, objective: ELBO, nats: float | Mapping[str, float]):
+        if isinstance(nats, Mapping) and not nats:
+            raise ValueError("nats: expected a number, or one for some latent sites, got none")
+        named = {f"nats[{site!r}]": of for site, of in nats.items()} if isinstance(nats, Mapping) else {"nats": nats}
+        for name, of in named.items():
+            _check_weight(name, of, "a number of at least 0")
         self.nats = nats
         super().__init__(objective)
 
