@@ -458,6 +458,41 @@ def without_a_plate(y):
     numpyro.sample("y", dist.Normal(y[:, 0] * numpyro.param("w", 0.0), 1.0), obs=y)
 
 
+def six(shift):
+    def program(y):
+        with numpyro.plate("d", 6):
+            numpyro.sample("y", dist.Normal(numpyro.param("m", 0.0) + shift * y, 1.0), obs=y)
+
+    return program
+
+
+@pytest.mark.parametrize(("shift", "message"), [
+    (0.0 * jnp.ones(()), "^data: the program fails on 2 rows, and its plate 'd' has 6 elements"),
+    (None, "^data: site 'y' observes 2 values in plate 'd', which has 6 elements"),
+])  # fmt: skip
+def test_a_plate_of_another_size_than_a_batch_is_named(shift, message):
+    def without(y):
+        with numpyro.plate("d", 6):
+            numpyro.sample("y", dist.Normal(numpyro.param("m", 0.0), 1.0), obs=y)
+
+    with pytest.raises(ValueError, match=message + r".*subsample_size=len\(y\)"):
+        quiet(without if shift is None else six(shift), ROWS[:6], steps=1, batch_size=2)
+
+
+def test_a_guide_that_draws_nothing_is_told_which_site():
+    for guide in (None, lambda x: None):
+        with pytest.raises(ValueError, match=r"^site 'mean' of the model is neither observed nor drawn by the guide"):
+            quiet(scaled_program, ROWS[:6], guide=guide, steps=1)
+
+
+def test_numpyros_warnings_name_the_users_objective():
+    def program(x):
+        numpyro.sample("z", dist.Bernoulli(numpyro.param("p", 0.5)))
+
+    with pytest.warns(UserWarning, match="SVI with Trace_ELBO loss does not support models with discrete"):
+        quiet(program, ROWS[:2], guide=program, objective=Trace_ELBO(), steps=1)
+
+
 @pytest.mark.parametrize("program", [column_against_a_scalar, row_against_a_column, without_a_plate])
 def test_observations_that_would_count_more_than_once_are_refused(program):
     y = ROWS[:4, None]
@@ -584,6 +619,7 @@ def test_gradients_flow_into_every_part_by_its_bound():
     (X[:, :1], r"rows of shape \(2,\), got \(1,\)"),
     (X.astype(int), "floating-point numbers, got dtype int"),
     (np.array([["a", "b"]]), "expected numbers"),
+    ([[1.0, 2.0], [3.0]], "expected numbers in rows of one length, got a ragged list"),
     ((X, X), "expected one array"),
 ])  # fmt: skip
 def test_unusable_data(data, message):

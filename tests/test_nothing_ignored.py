@@ -11,7 +11,7 @@ import numpyro
 import numpyro.distributions as dist
 import optax
 import pytest
-from numpyro.infer import SVI, Trace_ELBO
+from numpyro.infer import SVI, Trace_ELBO, TraceEnum_ELBO
 from numpyro.infer.autoguide import AutoNormal
 
 import probgen
@@ -190,6 +190,35 @@ def test_meaningless_settings_are_refused(make, message):
         make()
 
 
+def test_a_class_in_place_of_an_instance_is_one_sentence(monkeypatch):
+    mlp = lambda size: probgen.networks.MLP(1, size, hidden=(2,), key=KEY)
+    heads, loss = probgen.distributions, lambda z: z
+    for name, call in (
+        ("objective", lambda: quiet(vae(), BITS, objective=objectives.ELBO)),
+        ("guide", lambda: quiet(in_plate, X[:, 0], guide=AutoNormal)),
+        ("model", lambda: quiet(heads.GaussianMixture, X)),
+        ("objective", lambda: explain(in_plate, normal_guide, X[:, 0], objective=objectives.ELBO)),
+        ("objective", lambda: objectives.Beta(objectives.ELBO, 2.0)),
+        ("estimator", lambda: estimators.expectation(KEY, dist.Bernoulli(0.5), loss, estimators.LeaveOneOut)),
+        ("baseline", lambda: estimators.ScoreFunction(estimators.MovingAverage)),
+        (
+            "sampler",
+            lambda: probgen.score.ScoreModel(loss, probgen.score.LinearLogSNR(), (2,), sampler=probgen.score.DDIM),
+        ),
+        ("head", lambda: heads.Conditional(mlp(2), heads.NormalHead, event_shape=(1,))),
+        ("head", lambda: probgen.autoregressive.Autoregressive(mlp(2), heads.NormalHead, (1,))),
+        ("transformer", lambda: bijectors.Coupling(mlp(2), bijectors.AffineTransformer, split=1)),
+        ("bijector", lambda: Transformed(dist.Normal(0.0, 1.0), bijectors.Tanh)),
+    ):
+        with pytest.raises(ValueError, match=rf"^{name}: expected an instance, such as \w+\(…\), got the class itself"):
+            call()
+    with pytest.raises(ValueError, match=r"^objective: expected an ELBO of numpyro or of .*, got str"):
+        quiet(vae(), BITS, objective="elbo")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"^objective: TraceEnum_ELBO needs the package funsor, which is not"):
+        quiet(in_plate, X[:, 0], guide=normal_guide, objective=TraceEnum_ELBO())
+
+
 def test_particles_of_the_default_objective_act():
     """The variance of the loss falls with their number."""
 
@@ -298,10 +327,35 @@ def test_masked_arrays_are_refused_wherever_data_come_in():
         lambda: probgen.flows.histogram(2, low=-1000.0, high=10.0, data=MASKED),
         lambda: probgen.flows.gaussian_mixture(2, components=2, data=MASKED, key=KEY),
     ):
-        with pytest.raises(ValueError, match=r"masked array with 10 masked|masked arrays are not supported"):
+        with pytest.raises(
+            ValueError, match=r"^\w+: expected numbers that all count, got a masked array with 10 masked"
+        ):
             call()
     full = np.ma.masked_array(np.asarray(X))
     assert quiet(FLOW, full).losses == quiet(FLOW, X).losses
+
+
+def test_complex_numbers_are_refused_wherever_numbers_come_in():
+    """Their imaginary part would be dropped."""
+    x = jnp.array([[1.0 + 1.0j, 2.0]])
+    for call in (
+        lambda: quiet(FLOW, x),
+        lambda: quiet(program, np.asarray(x)),
+        lambda: FLOW.log_prob(x),
+        lambda: FLOW.log_prob_bound(KEY, x),
+        lambda: probgen.score.vp_score((2,), width=4, depth=1, key=KEY).log_prob_bound(KEY, x),
+        lambda: probgen.flows.gaussian_mixture(2, components=2, key=KEY).log_prob(x),
+        lambda: FLOW.bijector.forward(x),
+        lambda: bijectors.Reverse().inverse(x),
+        lambda: evaluation.likelihood(FLOW, x),
+    ):
+        with pytest.raises(ValueError, match=r"expected real numbers, got dtype complex64"):
+            call()
+
+
+def test_a_missing_folder_is_named():
+    with pytest.raises(FileNotFoundError, match=r"there is no folder nowhere/at/all to save flow.safetensors in"):
+        probgen.save("nowhere/at/all/flow.safetensors", FLOW)
 
 
 @pytest.mark.parametrize(("saved", "other", "name"), [

@@ -911,6 +911,29 @@ def test_guide_and_model_must_match():
         use(z, {"z": "pathwise"})
 
 
+def plated(size):
+    def program(y=None):
+        with numpyro.plate("rows", size):
+            z = numpyro.sample("z", dist.Normal(0.0, 1.0))
+            if y is not None:
+                numpyro.sample("y", dist.Normal(z, 1.0), obs=y)
+
+    return program
+
+
+@pytest.mark.parametrize("objective", [ELBO(), objectives.ImportanceWeighted(2)])
+def test_plates_of_other_sizes_are_named(objective):
+    loss = lambda guide, y: objective.loss(jax.random.key(0), {}, plated(6), lambda y: guide(), y)
+    with pytest.raises(ValueError, match=r"^plate 'rows' has 3 elements in the guide, 6 in the model"):
+        loss(plated(3), jnp.ones(6))
+    with pytest.raises(ValueError, match=r"^plate 'rows' has 3 elements in the guide, 6 in the model"):
+        objective.loss(jax.random.key(0), {}, plated(6), plated(3))
+    with pytest.raises(
+        ValueError, match=r"^site 'y' observes 2 values in plate 'rows', which has 6 elements.*len\(y\)"
+    ):
+        loss(plated(6), jnp.ones(2))
+
+
 POINT, HALF = dist.Normal(0.0, 1.0), dist.HalfNormal(1.0)
 SIMPLEX = dist.Dirichlet(jnp.ones(2))
 
@@ -930,9 +953,11 @@ SIMPLEX = dist.Dirichlet(jnp.ones(2))
 ])  # fmt: skip
 @pytest.mark.parametrize("objective", [ELBO(), objectives.ImportanceWeighted(2)])
 def test_a_guide_that_draws_outside_of_the_models_support_is_refused(objective, prior, drawn):
-    with pytest.raises(ValueError, match=r"^site 'z': the guide draws \w+ on .*, outside the support .* of the model's"):
+    with pytest.raises(
+        ValueError, match=r"^site 'z': the guide draws \w+ on .*, outside the support .* of the model's"
+    ):
         objective.loss(jax.random.key(0), {}, one(prior), one(drawn))
-    with pytest.raises(ValueError, match="^site 'z': the guide draws"):
+    with pytest.raises(ValueError, match=r"^site 'z': the guide draws"):
         probgen.explain(one(prior), one(drawn))
 
 

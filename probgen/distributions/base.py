@@ -15,7 +15,17 @@ from numpyro.distributions.batch_util import promote_batch_shape
 from numpyro.distributions.util import validate_sample
 
 from probgen.bijectors.support import UnknownSupport
-from probgen.core import DensityKind, Recipe, check_sizes, logmeanexp, split_key, static_functions, with_key
+from probgen.core import (
+    DensityKind,
+    Recipe,
+    as_numbers,
+    as_real,
+    check_sizes,
+    logmeanexp,
+    split_key,
+    static_functions,
+    with_key,
+)
 from probgen.distributions.closed_forms import ClosedForms
 from probgen.distributions.lifting import Rank, map_elements
 from probgen.distributions.plain import hold, release
@@ -207,7 +217,8 @@ class Distribution(ClosedForms, Wrapping):
         return jnp.broadcast_shapes(value.shape[: value.ndim - self.event_dim], self.batch_shape)
 
     def _as_events(self, value: Array) -> Array:
-        value, event = jnp.asarray(value), self.event_shape
+        value = as_numbers("value", value) if isinstance(value, np.ma.MaskedArray) else value
+        value, event = as_real("value", value), self.event_shape
         if value.shape[value.ndim - len(event) :] != event:
             raise ValueError(f"value: expected events of shape [..., {', '.join(map(str, event))}], got {value.shape}")
         return value

@@ -11,7 +11,7 @@ import numpyro.distributions as dist
 from jax import Array
 from numpyro.distributions.batch_util import promote_batch_shape
 
-from probgen.core import Recipe, bind, combine, is_conditional, partition, static_functions, vectorize
+from probgen.core import Recipe, bind, check_instances, combine, is_conditional, partition, static_functions, vectorize
 from probgen.distributions.base import Distribution, Family
 from probgen.distributions.heads import Head
 from probgen.distributions.wrapped import Wrapped
@@ -37,6 +37,9 @@ class Conditional(eqx.Module):
     head: Head
     event_shape: tuple[int, ...] = eqx.field(static=True)
     context_ndims: int = eqx.field(static=True, default=1)
+
+    def __check_init__(self) -> None:
+        check_instances(head=self.head)
 
     def __call__(self, context: Array) -> dist.Distribution:
         """The distribution given a context [*batch, *context]."""

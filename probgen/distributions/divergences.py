@@ -1,7 +1,7 @@
 """`numpyro.distributions.kl_divergence` of our distributions, and of what heads return."""
 
 import math
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +41,10 @@ def kl_divergence(p: Distribution, q: Distribution) -> Array:
         found = rule(p, q)
         if found is not None:
             return jnp.broadcast_to(found, jnp.broadcast_shapes(p.batch_shape, q.batch_shape))
+    _refuse(p, q)
+
+
+def _refuse(p: dist.Distribution, q: dist.Distribution) -> NoReturn:
     raise NotImplementedError(
         f"no closed form is known for KL({type(p).__name__} ‖ {type(q).__name__}): average p.log_prob(x) - "
         "q.log_prob(x) over draws x of p"
@@ -71,13 +75,15 @@ def _same(a: Any, b: Any) -> bool:
     return bool(structure == other and all(map(equal, ours, theirs)))  # type: ignore[operator]
 
 
-def _of_normals(p: Distribution, q: Distribution) -> Array | None:
+def _of_normals(p: dist.Distribution, q: dist.Distribution) -> Array | None:
     normals = _normal(p), _normal(q)
     return None if None in normals else dist.kl_divergence(*normals)
 
 
-def _normal(d: Distribution) -> dist.MultivariateNormal | None:
+def _normal(d: dist.Distribution) -> dist.MultivariateNormal | None:
     """A distribution as a normal of its flat events, where it is one."""
+    if not isinstance(d, Distribution):
+        return _foreign_normal(d)
     if isinstance(d, GaussianMixture) and len(d.logits) == 1:
         return dist.MultivariateNormal(d.loc[0], scale_tril=d._scale_tril[0])
     if not (isinstance(d, Transformed) and d.bijector.is_constant_jacobian):
@@ -91,6 +97,33 @@ def _normal(d: Distribution) -> dist.MultivariateNormal | None:
         return None
     mean = d.mean.reshape(*d.batch_shape, math.prod(d.event_shape))
     return dist.MultivariateNormal(mean, d._covariance())
+
+
+def _foreign_normal(d: dist.Distribution) -> dist.MultivariateNormal | None:
+    """numpyro's own, of vectors or of independent numbers."""
+    if isinstance(d, dist.MultivariateNormal):
+        return d
+    inner: Any = d
+    while isinstance(inner, dist.Independent | dist.ExpandedDistribution):
+        inner = inner.base_dist
+    if not isinstance(inner, dist.Normal):
+        return None
+    mean, scale = (x.reshape(*d.batch_shape, math.prod(d.event_shape)) for x in (d.mean, jnp.sqrt(d.variance)))
+    return dist.MultivariateNormal(mean, scale_tril=scale[..., None] * jnp.eye(scale.shape[-1], dtype=scale.dtype))
+
+
+@dist.kl_divergence.register(Distribution, dist.MultivariateNormal)  # type: ignore[attr-defined]
+@dist.kl_divergence.register(dist.MultivariateNormal, Distribution)  # type: ignore[attr-defined]
+@dist.kl_divergence.register(Distribution, dist.Independent)  # type: ignore[attr-defined]
+@dist.kl_divergence.register(dist.Independent, Distribution)  # type: ignore[attr-defined]
+def _(p: dist.Distribution, q: dist.Distribution) -> Array:
+    if p.event_shape != q.event_shape:
+        raise ValueError(f"expected equal event shapes, got {p.event_shape} and {q.event_shape}")
+    one = lambda d: d._at(d.context) if isinstance(d, AtContext) and not d._axes else d
+    found = None if getattr(p, "_axes", ()) or getattr(q, "_axes", ()) else _of_normals(one(p), one(q))
+    if found is None:
+        _refuse(p, q)
+    return found
 
 
 def _of_positions(p: Distribution, q: Distribution) -> Array | None:

@@ -14,7 +14,10 @@ def leaves(support: constraints.Constraint | None, other: constraints.Constraint
     >>> from numpyro.distributions import constraints
     >>> leaves(constraints.real, constraints.positive), leaves(constraints.positive, constraints.real)
     (True, False)
-    >>> leaves(constraints.nonnegative_integer, constraints.boolean), leaves(constraints.real_vector, constraints.simplex)
+    >>> (
+    ...     leaves(constraints.nonnegative_integer, constraints.boolean),
+    ...     leaves(constraints.real_vector, constraints.simplex),
+    ... )
     (True, True)
     """
     if not (_is_known(support) and _is_known(other)):

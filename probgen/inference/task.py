@@ -25,6 +25,10 @@ from probgen.inference.plates import ScalePlates, plates_to_scale
 class PerRow(Objective):
     """An objective divided by the number of rows that it counts, so that losses and gradients are per datum."""
 
+    def __new__(cls, objective: Objective, rows: int) -> "PerRow":
+        """Under the name of the objective's class, by which numpyro's warnings speak of it."""
+        return super().__new__(type(type(objective).__name__, (cls,), {}))
+
     def __init__(self, objective: Objective, rows: int):
         self.objective, self.rows = objective, rows
         self.can_infer_discrete = objective.can_infer_discrete
@@ -169,7 +173,10 @@ class ProgramTask:
             check_like("validation", held_out, data)
             check_observed("validation", program, held_out, min(block, count(held_out)))
         self.plates = _plates(*self.source, data, held_out, batch_size, key)
-        self.objective = PerRow(ELBO(num_particles=1 if num_particles is None else num_particles) if objective is None else objective, self.rows)
+        self.objective = PerRow(
+            ELBO(num_particles=1 if num_particles is None else num_particles) if objective is None else objective,
+            self.rows,
+        )
         self.program, self.guide = self._scaled(batch_size)
 
     def _scaled(self, size: int) -> tuple[Callable, Callable]:
@@ -184,6 +191,9 @@ class ProgramTask:
         """SVI's first state. Automatic guides set themselves up here, on numbers."""
         state = svi.init(key, self.rest, *batch[0], **batch[1])
         if not jax.tree.leaves(svi.get_params(state)) and state.mutable_state is None:
+            jax.eval_shape(  # which tells of a site that the guide does not draw
+                lambda: self.objective.loss(key, {}, self.program, self.guide, self.rest, *batch[0], **batch[1])
+            )
             raise ValueError("model: the program and its guide register no param: there is nothing to learn")
         return state
 

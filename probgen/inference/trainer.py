@@ -13,9 +13,9 @@ import optax
 from jax import Array, lax
 from numpyro.infer import ELBO, SVI
 
-from probgen.core import check_sizes, split_key
+from probgen.core import check_instances, check_sizes, split_key
 from probgen.distributions import Conditional
-from probgen.inference.checks import Data, as_arrays, count, widened
+from probgen.inference.checks import Data, as_arrays, check_objective, count, widened
 from probgen.inference.interrupt import Interrupt
 from probgen.inference.loop import CHUNK, Carry, Loop
 from probgen.inference.progress import Progress
@@ -89,6 +89,8 @@ def fit(
     batch_size = rows if batch_size is None else batch_size
     total = _total_steps(steps, epochs, rows, batch_size)
     _check_options(validation, validate_every, patience, ema)
+    check_instances(model=model, guide=guide, objective=objective)
+    check_objective(objective)
     _check_choices(num_particles, learnable, progress)
     held_out = None if validation is None else _validation_data(validation, (args, kwargs))
     init_key, loop_key, score_key = split_key(key, (3,))

@@ -9,7 +9,7 @@ import numpyro.distributions as dist
 from jax import Array, lax
 from numpyro.primitives import CondIndepStackFrame
 
-from probgen.core import check_sizes, split_key
+from probgen.core import check_instances, check_sizes, split_key
 from probgen.distributions import differentiable
 from probgen.inference.estimators.base import Estimator, unmasked
 from probgen.inference.estimators.engine import Static, estimate, make_plan
@@ -45,6 +45,7 @@ def expectation(
     >>> abs(float(jax.grad(loss)(0.3, LeaveOneOut(), 1000)) - 0.1) < 0.01
     True
     """
+    check_instances(distribution=distribution, estimator=estimator)
     if estimator is not None and (estimator.init_state() is not None or estimator.learns):
         raise ValueError(
             f"{estimator} keeps something from step to step: an expectation has no steps, use it in a guide"

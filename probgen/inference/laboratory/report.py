@@ -12,7 +12,7 @@ from jax import Array
 from jax.scipy.special import ndtri
 from numpyro.infer import elbo as numpyro_elbo
 
-from probgen.core import check_sizes, split_key
+from probgen.core import check_instances, check_sizes, split_key
 from probgen.inference.estimators import Estimator, use
 from probgen.inference.laboratory.replicates import Group, Moments, flat, replicate
 from probgen.inference.objectives import ELBO
@@ -87,6 +87,7 @@ def gradient_report(
     """
     estimators = {"default": {}} if estimators is None else estimators
     _check(params, estimators, num_replicates)
+    check_instances(model=model, guide=guide, objective=objective)
     if objective is None:
         objective = ELBO(1 if num_particles is None else num_particles)
     elif num_particles is not None:

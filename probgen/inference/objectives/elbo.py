@@ -153,7 +153,11 @@ class Pair:
         mutables = {name: site["value"] for name, site in guide.items() if site["type"] == "mutable"}
         replayed = numpyro.handlers.replay(self.model, guide)
         with Differentiable():
-            model = self._trace(replayed, model_key, {**self.param_map, **mutables})
+            try:
+                model = self._trace(replayed, model_key, {**self.param_map, **mutables})
+            except (TypeError, ValueError):  # JAX's words for shapes; the model's own trace tells where they differ
+                check_match(self._trace(self.model, model_key, {**self.param_map, **mutables}), guide)
+                raise
         mutables |= {name: site["value"] for name, site in model.items() if site["type"] == "mutable"}
         return guide, model, jax.tree.map(jnp.asarray, mutables)
 

@@ -32,6 +32,8 @@ def check_match(model: dict, guide: dict) -> None:
                 "give both one name, or mark it infer={'is_auxiliary': True}"
             )
     _check_plates(model, guide)
+    for said in unfitting_plates(model):
+        raise ValueError(said)
     for name in sorted(drawn & latent):
         a, b = guide[name]["fn"], model[name]["fn"]
         if a.event_shape != b.event_shape or _without_ones(a.batch_shape) != _without_ones(b.batch_shape):
@@ -60,8 +62,8 @@ def _check_support(name: str, guide: dist.Distribution, model: dist.Distribution
         return  # of what is not known nothing can be said
     if leaves(drawn, wanted):
         raise ValueError(
-            f"site {name!r}: the guide draws {type(family(guide)).__name__} on {drawn}, outside the support {wanted} of "
-            f"the model's {type(family(model)).__name__}, where the bound is −∞"
+            f"site {name!r}: the guide draws {type(family(guide)).__name__} on {drawn}, outside the support {wanted} "
+            f"of the model's {type(family(model)).__name__}, where the bound is −∞"
         )
 
 
@@ -73,6 +75,14 @@ def _check_plates(model: dict, guide: dict) -> None:
             raise ValueError(
                 f"plate {name!r} is axis {ours[name].dim} with {ours[name].size} elements in the guide, "
                 f"axis {theirs[name].dim} with {theirs[name].size} in the model: give both the same dim and sizes"
+            )
+    sizes = lambda trace: {name: site["args"][0] for name, site in trace.items() if site["type"] == "plate"}
+    ours_of, theirs_of = sizes(guide), sizes(model)  # (the model replays the guide's indices, whatever it says itself)
+    for name in sorted(ours_of.keys() & theirs_of.keys()):
+        if ours_of[name] != theirs_of[name]:
+            raise ValueError(
+                f"plate {name!r} has {ours_of[name]} elements in the guide, {theirs_of[name]} in the model: give both "
+                "the same size"
             )
     for name in sorted(ours.keys() - theirs.keys()):
         warnings.warn(f"the guide opens plate {name!r}, which the model has not", UserWarning, stacklevel=3)
@@ -86,6 +96,24 @@ def missing_plates(model: dict) -> Iterator[str]:
     for name, site in model.items():
         if site["type"] == "sample" and site["cond_indep_stack"]:
             yield from (_without_plate(name, site, axis) for axis in _axes_of_no_plate(site))
+
+
+FITTING = "open it with as many as there are rows, len(y), or with subsample_size=len(y)"
+
+
+def unfitting_plates(model: dict) -> Iterator[str]:
+    """What is to be said of observations that are neither one nor as many as the elements of their plate."""
+    for name, site in model.items():
+        if site["type"] != "sample" or not site["is_observed"]:
+            continue
+        value = jnp.shape(site["value"])
+        value = value[: len(value) - len(site["fn"].event_shape)]
+        for frame in site["cond_indep_stack"]:
+            if -frame.dim <= len(value) and value[frame.dim] not in (1, frame.size):
+                yield (
+                    f"site {name!r} observes {value[frame.dim]} values in plate {frame.name!r}, which has {frame.size} "
+                    f"elements: {FITTING}"
+                )
 
 
 def repeated_observations(model: dict) -> Iterator[str]:

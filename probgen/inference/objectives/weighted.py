@@ -10,6 +10,7 @@ from jax import Array
 from numpyro import primitives
 from numpyro.primitives import Messenger
 
+from probgen.core import check_instances
 from probgen.inference.estimators.engine import Values
 from probgen.inference.estimators.surrogate import Key
 from probgen.inference.objectives.elbo import ELBO
@@ -24,6 +25,7 @@ class Weighted(ELBO):
     """
 
     def __init__(self, objective: ELBO):
+        check_instances(objective=objective)
         if not isinstance(objective, ELBO):
             raise ValueError(f"objective: expected an objectives.ELBO to wrap, got {type(objective).__name__}")
         self.objective = objective
@@ -63,8 +65,10 @@ def _latents(values: Values) -> list[str]:
 class Beta(Weighted):
     """Train on E[log p(x | z)] − β KL(q(z) ‖ p(z)): a β-VAE, or an annealed bound.
 
+    What is reported (the `losses` of SVI and `fit`, and their validation) is −ELBO, the plain bound, whatever β is.
+
     Args: `objective`; `beta`: a number, or a schedule, a function of the step (such as optax's). `fit` counts the
-    steps; for `SVI` wrap the guide by `count_steps`.
+    steps; for `SVI` wrap the guide by `count_steps`. Raises ValueError for a number below 0.
 
     References: β-VAE (Higgins et al. 2017); annealing: Generating Sentences from a Continuous Space (Bowman et al.
     2016), arXiv:1511.06349.
@@ -99,9 +103,10 @@ class FreeBits(Weighted):
     """Train on E[log p(x | z)] − Σ_sites max(λ, KL_site), with KL per element of the plates: no gradient from a KL
     below λ.
 
-    The mean over the batch and the particles is held against λ, as in the paper.
+    The mean over the batch and the particles is held against λ, as in the paper. What is reported (the `losses` of SVI
+    and `fit`, and their validation) is −ELBO, the plain bound.
 
-    Args: `objective`; `nats`: λ, for every latent site, or by name.
+    Args: `objective`; `nats`: λ, for every latent site, or by name. Raises ValueError for a number below 0.
 
     References: Improving Variational Inference with Inverse Autoregressive Flow (Kingma et al. 2016), arXiv:1606.04934.
 
