@@ -377,3 +377,20 @@ def test_bound_tightens_with_particles():
     x = jnp.broadcast_to(jnp.array([1, 2]), (2000, 2))
     means = [float(jax.jit(model.log_prob_bound, static_argnums=2)(KEY, x, k).mean()) for k in (1, 4, 64)]
     assert means[0] < means[1] < means[2]
+
+
+def test_the_divergence_between_a_gaussian_flow_and_numpyros_gaussians():
+    """numpyro's own KL of the flow's mean and covariance."""
+    flow = flows.affine_flow(2, key=jax.random.key(0)).replace(
+        base=dist.Normal(jnp.array([1.0, -1.0]), jnp.array([0.5, 2.0])).to_event(1)
+    )
+    same = dist.MultivariateNormal(flow.mean, flow._covariance())
+    numpyros = dist.MultivariateNormal(jnp.array([0.3, 0.1]), jnp.array([[2.0, 0.4], [0.4, 1.0]]))
+    numbers = dist.Normal(jnp.array([[0.3, 0.1]] * 3), 1.5).to_event(1)
+    diagonal = dist.MultivariateNormal(numbers.mean, 1.5**2 * jnp.eye(2))
+    for other, full in ((numpyros, numpyros), (numbers, diagonal)):
+        np.testing.assert_allclose(dist.kl_divergence(flow, other), dist.kl_divergence(same, full), rtol=1e-4)
+        np.testing.assert_allclose(dist.kl_divergence(other, flow), dist.kl_divergence(full, same), rtol=1e-4)
+    laplace = dist.Laplace(jnp.zeros(2), 1.0).to_event(1)
+    with pytest.raises(NotImplementedError, match="no closed form is known"):
+        dist.kl_divergence(flow, laplace)

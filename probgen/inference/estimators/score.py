@@ -9,6 +9,7 @@ import numpyro.distributions as dist
 from jax import Array, lax
 from numpyro.distributions import constraints
 
+from probgen.core import check_instances
 from probgen.inference.estimators.base import Estimator, Signal, State, draw_cut
 from probgen.inference.estimators.baselines import Baseline, Constant, OtherParticles
 
@@ -41,6 +42,9 @@ class ScoreFunction(Estimator):
     scored: ClassVar[bool] = True
     needs: ClassVar[str] = "a density that can be evaluated"
     reference: ClassVar[str] = "Williams 1992; Ranganath, Gerrish, Blei 2014, arXiv:1401.0118"
+
+    def __post_init__(self) -> None:
+        check_instances(baseline=self.baseline)
 
     @property
     def particles(self) -> int:
