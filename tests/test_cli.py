@@ -162,9 +162,9 @@ def test_what_the_system_says_is_a_sentence(capsys, monkeypatch, tmp_path):
 def test_likelihood_refuses_what_is_no_event():
     model = probgen.mixtures.histogram((2,), 3)
     for x, message in [
-        ([[0, 3]], "x: row 0 lies outside"),
-        ([[0.5, 1.0]], "x: the model is over integers"),
-        (np.zeros((0, 2), int), "x: expected at least one row"),
+        ([[0, 3]], "data: row 0 lies outside"),
+        ([[0.5, 1.0]], "data: the model is over integers"),
+        (np.zeros((0, 2), int), "data: expected at least one row"),
     ]:
         with pytest.raises(ValueError, match=message):
             probgen.evaluation.likelihood(model, x)

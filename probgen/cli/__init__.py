@@ -42,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = command("evaluate", "the likelihood of a data set's test rows under a model file")
     evaluate.add_argument("file", help="model file that demo or train wrote")
     evaluate.add_argument("--data", default="optdigits", help="name of a data set (default optdigits)")
-    evaluate.add_argument("--particles", type=int, default=64, help="particles of a bound (default 64)")
+    evaluate.add_argument("--particles", type=int, help="particles of a bound (default 64)")
 
     sample = command("sample", "draw from a model file")
     sample.add_argument("file", help="model file that demo or train wrote")

@@ -51,11 +51,14 @@ def _load(path: str) -> Any:
 
 def evaluate(options: argparse.Namespace) -> None:
     """Print the test likelihood of a model file."""
-    at_least_one("--particles", options.particles)
+    if options.particles is not None:
+        at_least_one("--particles", options.particles)
     model, data = _load(options.file), datasets.load(options.data)
     (rows,), _, _ = as_arrays(options.data, np.asarray(data.test))
     check_events(f"{options.data} is no data for {options.file}", model, rows)
-    print(likelihood(model, rows, key=jax.random.key(options.seed), num_particles=options.particles))
+    default = 64 if model.kind in ("weights", "bound") else 1
+    particles = default if options.particles is None else options.particles
+    print(likelihood(model, rows, key=jax.random.key(options.seed), num_particles=particles))
 
 
 def sample(options: argparse.Namespace) -> None:

@@ -71,7 +71,7 @@ def likelihood(
     """
     arrays, inner = check_rows("data", model, as_arrays("data", data)[:2]), inner_model(model)
     count = len(arrays[0])
-    check_sizes(num_particles=num_particles)
+    check_sizes(batch_size=batch_size, num_particles=num_particles)
     if num_particles > 1 and inner.kind in ("exact", "estimate"):
         raise ValueError(f"num_particles: {type(inner).__name__} has no bound, which alone they would change")
     if key is None and not inner.exact:
