@@ -17,7 +17,7 @@ html_title = "probgen"
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.autosummary"]
 # Sphinx is run from the repository's root, so that links and pictures work as they do on GitHub.
 root_doc = "docs/index"
-include_patterns = ["README.md", "CONTRIBUTING.md", "docs/*.md", "docs/reference/*.md", "tutorials/*.md", "benchmarks/README.md"]
+include_patterns = ["README.md", "CONTRIBUTING.md", "docs/**.md", "tutorials/*.md", "benchmarks/README.md"]
 exclude_patterns = [".*", "build", "dist"]
 
 myst_enable_extensions = ["dollarmath", "amsmath"]

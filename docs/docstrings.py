@@ -1,6 +1,7 @@
 """How docstrings become the pages of the reference: links for names in backticks, literal blocks for formulas."""
 
 import ast
+import functools
 import importlib
 import inspect
 import pydoc
@@ -57,7 +58,9 @@ def about(part: str, name: str) -> str:
     raise ValueError(f"{part}.{name}: expected a string beneath it that says what it is")
 
 
-def _ours() -> set[str]:
+@functools.cache
+def ours() -> set[str]:
+    """Return the full name of everything that is public."""
     modules = [importlib.import_module(f"probgen.{part}") for part in PARTS]
     return {f"{module.__name__}.{name}" for module in modules for name in public(module)}
 
@@ -80,30 +83,30 @@ def elsewhere(name: str) -> str | None:
     return page and f"{_NUMPYRO}/{page}.html#{module}.{getattr(found, '__qualname__', name)}"
 
 
-def _target(text: str, where: str, ours: set[str]) -> str | None:
+def _target(text: str, where: str) -> str | None:
     """Return the full name of what stands in backticks in the part `where`."""
-    near = [full for full in (f"{where}.{text}", f"probgen.{text}", text) if full in ours]
-    anywhere = [full for full in sorted(ours) if full.endswith(f".{text}")] if text[:1].isupper() else []
+    near = [full for full in (f"{where}.{text}", f"probgen.{text}", text) if full in ours()]
+    anywhere = [full for full in sorted(ours()) if full.endswith(f".{text}")] if text[:1].isupper() else []
     if near or len(anywhere) == 1:
         return (near or anywhere)[0]
     bare = [f"{module}.{text}" for module in _BARE] if re.fullmatch(r"[A-Z]\w+", text) else []
     return next((name for name in (text, *bare) if elsewhere(name)), None)
 
 
-def _code(code: str, where: str, ours: set[str]) -> str:
+def _code(code: str, where: str) -> str:
     code = " ".join(code.split())
-    target = _target(code, where, ours)
+    target = _target(code, where)
     return f":py:obj:`{code} <{target}>`" if target else f"``{code}``"
 
 
-def _prose(text: str, where: str, ours: set[str]) -> str:
+def _prose(text: str, where: str) -> str:
     """Return a paragraph in reStructuredText: escaped, its code linked, its papers linked, its labels in bold."""
     pieces = text.split("`")
     for i, piece in enumerate(pieces):
         if i % 2:
             before = r"\ " if re.search(r"[^\s(\[{]\Z", pieces[i - 1]) else ""
             after = r"\ " if re.match(r"\w", pieces[i + 1]) else ""
-            pieces[i] = before + _code(piece, where, ours) + after
+            pieces[i] = before + _code(piece, where) + after
         else:
             piece = re.sub(r"[*|\\]|_(?!\w)", r"\\\g<0>", piece)
             pieces[i] = re.sub(r"arXiv:(\d+\.\d+)", r"`arXiv:\1 <https://arxiv.org/abs/\1>`__", piece)
@@ -115,11 +118,12 @@ def _section(text: str) -> str:
     """Return `Args:` and the like with what they head as a list, other heads in bold above what is beneath."""
     head, _, rest = text.partition(":\n")
     if head in ("Args", "Attributes", "Raises"):
-        rest = re.sub(r"^ {4}([\w, *\\]+):(?= )", r"    - **\1**:", re.sub(r"^ {8,}", "      ", rest, flags=re.M), flags=re.M)
+        rest = re.sub(r"^ {8,}", "      ", rest, flags=re.M)
+        rest = re.sub(r"^ {4}([\w, *\\]+):(?= )", r"    - **\1**:", rest, flags=re.M)
     return f"**{head}:**\n\n{rest}"
 
 
-def render(lines: list[str], where: str, ours: set[str]) -> list[str]:
+def render(lines: list[str], where: str) -> list[str]:
     """Return a docstring of the part `where` in reStructuredText."""
     out, section = [], False
     for block in re.split(r"\n(?:[ \t]*\n)+", "\n".join(lines).strip("\n")):
@@ -128,27 +132,26 @@ def render(lines: list[str], where: str, ours: set[str]) -> list[str]:
         head = bool(re.match(r"[A-Z]\w+:\n", block))
         section = head or (section and indent > 0)
         if prose and indent >= (8 if section else 4):
-            out += [" " * (indent - 4) + "::", "", *block.split("\n"), ""]
+            out += [" " * (indent - 4) + ".. code-block:: none", "", *block.split("\n"), ""]
             continue
-        text = _prose(prose, where, ours)
+        text = _prose(prose, where)
         out += [*((_section(text) if head else text) + "".join(examples)).split("\n"), ""]
     return out
 
 
 def process(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """Render a docstring; beneath a part's, put the table of what it shows, and the values, which have no docstrings."""
-    ours = _ours()
+    """Render a docstring; beneath a part's, put the table of what it shows, and its values, which have none."""
     where = max((f"probgen.{part}" for part in PARTS if name.startswith(f"probgen.{part}")), key=len, default="probgen")
-    lines[:] = render([about(where, name.rpartition(".")[2])] if what == "data" else lines, where, ours)
+    lines[:] = render([about(where, name.rpartition(".")[2])] if what == "data" else lines, where)
     if what == "module":
         shown = [n for n in public(obj) if not isinstance(getattr(obj, n), ModuleType)]
         table = shown
         if name == "probgen":  # they stand where they are from
-            table = [next(f"~{full[8:]}" for full in sorted(ours) if full.endswith(f".{n}")) for n in shown]
+            table = [next(f"~{full[8:]}" for full in sorted(ours()) if full.endswith(f".{n}")) for n in shown]
         lines += ["", ".. autosummary::", "   :nosignatures:", "", *(f"   {n}" for n in table), ""]
         for n in shown:
             if is_value(getattr(obj, n)):
-                lines += [f".. py:data:: {n}", "", *(f"   {line}" for line in render([about(name, n)], name, ours)), ""]
+                lines += [f".. py:data:: {n}", "", *(f"   {line}" for line in render([about(name, n)], name)), ""]
 
 
 def link(app: Any, env: Any, node: Any, content: Any) -> Any:
