@@ -83,12 +83,17 @@ def elsewhere(name: str) -> str | None:
     return page and f"{_NUMPYRO}/{page}.html#{module}.{getattr(found, '__qualname__', name)}"
 
 
+def _ending(name: str) -> list[str]:
+    return [full for full in sorted(ours()) if full.endswith(f".{name}")]
+
+
 def _target(text: str, where: str) -> str | None:
     """Return the full name of what stands in backticks in the part `where`."""
     near = [full for full in (f"{where}.{text}", f"probgen.{text}", text) if full in ours()]
-    anywhere = [full for full in sorted(ours()) if full.endswith(f".{text}")] if text[:1].isupper() else []
-    if near or len(anywhere) == 1:
-        return (near or anywhere)[0]
+    top = _ending(text.removeprefix("probgen.")) if text.startswith("probgen.") else []  # `probgen.fit` and the like
+    anywhere = _ending(text) if text[:1].isupper() else []
+    if near or top or len(anywhere) == 1:
+        return (near or top or anywhere)[0]
     bare = [f"{module}.{text}" for module in _BARE] if re.fullmatch(r"[A-Z]\w+", text) else []
     return next((name for name in (text, *bare) if elsewhere(name)), None)
 
@@ -147,7 +152,7 @@ def process(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[
         shown = [n for n in public(obj) if not isinstance(getattr(obj, n), ModuleType)]
         table = shown
         if name == "probgen":  # they stand where they are from
-            table = [next(f"~{full[8:]}" for full in sorted(ours()) if full.endswith(f".{n}")) for n in shown]
+            table = [f"~{_ending(n)[0].removeprefix('probgen.')}" for n in shown]
         lines += ["", ".. autosummary::", "   :nosignatures:", "", *(f"   {n}" for n in table), ""]
         for n in shown:
             if is_value(getattr(obj, n)):

@@ -68,7 +68,8 @@ def test_arguments_are_listed_one_by_one():
 
 
 def test_docstrings_become_restructuredtext():
-    text = """y = |x| * `maf`, and `SVI`s.
+    text = """y = |x| * `maf`,
+`probgen.fit`, and `SVI`s.
 
     y_ = *x*
 
@@ -79,7 +80,8 @@ Args:
 >>> `this` * stays
 """
     assert docstrings.render(text.splitlines(), "probgen.flows") == [
-        r"y = \|x\| \* :py:obj:`maf <probgen.flows.maf>`, and :py:obj:`SVI <numpyro.infer.SVI>`\ s.",
+        r"y = \|x\| \* :py:obj:`maf <probgen.flows.maf>`,",
+        r":py:obj:`probgen.fit <probgen.inference.fit>`, and :py:obj:`SVI <numpyro.infer.SVI>`\ s.",
         "", ".. code-block:: none", "", "    y_ = *x*", "",
         "**Args:**", "",
         "    - **a**: of ``unknown``, `arXiv:1705.07057 <https://arxiv.org/abs/1705.07057>`__.",
