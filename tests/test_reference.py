@@ -14,7 +14,7 @@ from test_house import INSIDE_INFERENCE, MAY
 
 import probgen
 
-ROOT = Path(probgen.__file__).parent.parent
+ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 sys.path.insert(0, str(DOCS))
 docstrings = importlib.import_module("docstrings")
