@@ -155,6 +155,13 @@ def test_public_names_have_docstrings_with_examples_where_they_are_models():
             assert len(text) > 40, f"{module.__name__}.{name} has no docstring"
 
 
+def test_ruff_before_a_commit_is_the_one_that_is_pinned():
+    config = PACKAGE.parent / ".pre-commit-config.yaml"
+    if config.exists():
+        pinned = re.search(r'"ruff>=([\d.]+),', (PACKAGE.parent / "pyproject.toml").read_text()).group(1)
+        assert re.search(r"rev: v(.*)", config.read_text()).group(1) == pinned
+
+
 def test_the_version_is_said_once_in_each_place():
     project = PACKAGE.parent / "pyproject.toml"
     if project.exists():

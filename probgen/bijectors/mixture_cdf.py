@@ -77,12 +77,15 @@ LOGISTIC = Kernel(
     jax.nn.softplus,
     lambda log_p, log_q: log_p - log_q,
 )
+"""The standard logistic distribution, F(x) = 1 / (1 + exp(−x))."""
+
 GAUSSIAN = Kernel(
     _log_ndtr,
     jax.scipy.stats.norm.logpdf,
     _log_mills,
     lambda log_p, log_q: jnp.where(log_p < log_q, 1.0, -1.0) * _log_ndtri(jnp.minimum(log_p, log_q)),
 )
+"""The standard normal distribution, F(x) = Φ(x); its quantiles are accurate in both tails."""
 
 
 class MixtureCDF(Elementwise):

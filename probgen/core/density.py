@@ -3,6 +3,7 @@
 from typing import Literal, get_args
 
 DensityKind = Literal["exact", "weights", "bound", "estimate"]
+"""What a model says of its density: a `kind` is one of "exact", "weights", "bound" and "estimate" (see `weakest`)."""
 
 
 def weakest(*kinds: DensityKind) -> DensityKind:

@@ -193,3 +193,4 @@ DATASETS: dict[str, Entry] = {
     "ionosphere": _classes("ionosphere", 34),
     "sonar": _classes("sonar", 60),
 }
+"""The data sets that `load` knows, by name: for each its origin, its licence, and where its files may be."""

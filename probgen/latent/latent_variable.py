@@ -28,9 +28,11 @@ class LatentVariableModel(Model):
     Args:
         prior: the distribution of one z, of batch shape (), ours or numpyro's.
         likelihood: z [..., *latent_shape] → distribution of x (a `Conditional`, a `ConditionalModel`, any callable
-        pytree). posterior: x [..., *event_shape] → distribution of z whose samples carry gradients. Its draws are never
-        inverted. context_shape: the shape of one context where parts are `Contextual`; wrap the model in a
-        `ConditionalModel` then.
+            pytree).
+        posterior: x [..., *event_shape] → distribution of z whose samples carry gradients. Its draws are never
+            inverted.
+        context_shape: the shape of one context where parts are `Contextual`; wrap the model in a `ConditionalModel`
+            then.
 
     Raises ValueError where the parts' shapes do not fit, or where the posterior's samples carry no gradient.
 

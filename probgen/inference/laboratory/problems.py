@@ -197,3 +197,4 @@ def bits(size: int = 10) -> Problem:
 
 
 PROBLEMS = (bernoulli_toy, gaussian_square, bits, three_sites)
+"""The built-in problems, functions that return a `Problem`; `probgen compare-estimators` runs them."""

@@ -36,9 +36,9 @@ class ELBO(numpyro_elbo.ELBO):
 
     Args:
         num_particles: K; at least as many as the estimators need (two for leave-one-out) are taken.
-        vectorize_particles: True for `vmap`, False for `lax.map`, or a function `(f, keys) -> results`. analytic_kl:
-        take KL(q ‖ p) of a site in closed form where numpyro knows it and it is right: where p's parameters
-            depend on neither the site nor what the guide draws after it.
+        vectorize_particles: True for `vmap`, False for `lax.map`, or a function `(f, keys) -> results`.
+        analytic_kl: take KL(q ‖ p) of a site in closed form where numpyro knows it and it is right: where p's
+            parameters depend on neither the site nor what the guide draws after it.
 
     Raises ValueError for a number of particles below one; and, naming the site and what would serve, where an estimator
     does not fit, or guide and model do not match: in their sites, plates, shapes or supports.
