@@ -9,18 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 from jax import Array
-from jax.scipy.special import ndtri
 from numpyro.infer import elbo as numpyro_elbo
 
 from probgen.core import split_key
 from probgen.inference.estimators import Estimator, use
-from probgen.inference.laboratory.replicates import Group, Moments, flat, replicate
+from probgen.inference.laboratory.replicates import Group, Moments, flat, limit, replicate, z_scores
 from probgen.inference.objectives import ELBO
 
 Contender: TypeAlias = "Mapping[str, Estimator] | numpyro_elbo.ELBO"
 _LEVEL = 0.01  # of all components' tests together, for a false alarm
 _ROUNDS = 15
-_RARE = 5.0  # times the largest gradient over N: what a value that was never drawn may hide (as in Bernstein's bound)
 
 
 class Point(NamedTuple):
@@ -197,16 +195,6 @@ def _reference(exact: Callable | None, trusted: Callable[..., Moments], point: P
     return _Reference(moments.mean, jax.tree.map(lambda v: v / moments.gradients, moments.variance))
 
 
-def _z(moments: Moments, exact: _Reference, name: str) -> np.ndarray:
-    """The means' distances from the reference in standard errors, widened by what rare values may hide."""
-    mean, truth = np.asarray(moments.mean[name], float), np.asarray(exact.mean[name], float)
-    count = float(moments.gradients)
-    variance = np.asarray(moments.variance[name], float) / count + np.asarray(exact.variance[name], float)
-    hidden = _RARE * float(moments.largest[name]) / count
-    rounding = 1e-6 * (1 + abs(float(moments.loss)) + np.abs(truth))  # an exact estimator differs by no more
-    return (mean - truth) / (np.sqrt(variance + rounding**2) + hidden)
-
-
 def _snr(mean: np.ndarray, sd: np.ndarray) -> np.ndarray:
     return np.where(mean > 0, mean / np.maximum(sd, 1e-7 * mean + 1e-30), 0.0)
 
@@ -227,7 +215,7 @@ def _dataset(
         "variance_mean": lambda m, r, g: np.mean(m.variance[g]),
         "variance_max": lambda m, r, g: np.max(m.variance[g]),
         "variance_total": lambda m, r, g: np.sum(m.variance[g]),
-        "bias_z": lambda m, r, g: np.max(np.abs(_z(m, r, g))),
+        "bias_z": lambda m, r, g: np.max(np.abs(z_scores(m, r.mean[g], r.variance[g], g))),
         "snr": lambda m, r, g: np.mean(_snr(np.abs(m.mean[g]), np.sqrt(m.variance[g]))),
         "cosine": lambda m, r, g: float(m.cosine[g]),
     }
@@ -247,7 +235,7 @@ def _dataset(
         {"num_replicates": num_replicates, "reference": "exact" if exact else "the default estimators"},
     )
     data["work"] = data["variance_total"].sum("group", skipna=False) * data["evaluations"]
-    data["bias_limit"] = float(-ndtri(_LEVEL / 2 / (size * len(names) * len(points))))
+    data["bias_limit"] = limit(_LEVEL, size * len(names) * len(points))
     return data.squeeze("step", drop=True) if single else data
 
 
