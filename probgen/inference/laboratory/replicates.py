@@ -77,7 +77,7 @@ def _block(count: int, most: int) -> int:
     return next(size for size in range(min(count, most), 0, -1) if count % size == 0)
 
 
-def z_scores(moments: Moments, truth: Array, truth_variance: Array | float, group: str) -> np.ndarray:
+def z_scores(moments: Moments, truth: Array, truth_variance: Array | np.ndarray | float, group: str) -> np.ndarray:
     """The means' distances from the truth in standard errors, widened by what rare values may hide."""
     mean, exact = np.asarray(moments.mean[group], float), np.asarray(truth, float)
     count = float(moments.gradients)
