@@ -60,12 +60,14 @@ def check_baseline(
             prediction = baseline.predict("z", args, kwargs)
         plates = (3,) if prediction is None else np.shape(prediction)
         count = baseline.particles
-        for lead in ((count,), (count + 1, 2)):  # without and with values that were enumerated upstream
-            site = _Site(baseline, make, prediction, lead, plates)
-            first, rest = jax.random.split(key)
-            state = _check_result(site, theta, site.draw(first, theta))
-            facts = jax.jit(jax.vmap(site.facts, (0, None, None)))(jax.random.split(rest, num), theta, state)
-            _check_facts(baseline, jax.tree.map(np.asarray, facts))
+        first, rest = jax.random.split(key)
+        site = _Site(baseline, make, prediction, (count,), plates)
+        _check_result(site, theta, site.draw(first, theta))
+        # the same with one more particle, and two values that were enumerated upstream
+        site = site._replace(lead=(count + 1, 2))
+        state = _check_result(site, theta, site.draw(first, theta))
+        facts = jax.jit(jax.vmap(site.facts, (0, None, None)))(jax.random.split(rest, num), theta, state)
+        _check_facts(baseline, jax.tree.map(np.asarray, facts))
 
 
 class _Facts(NamedTuple):
@@ -157,4 +159,4 @@ def _check_facts(baseline: Baseline, found: _Facts) -> None:
     )
     error = found.product.std() / len(found.product) ** 0.5 + 1e-9
     z = abs(found.product.mean()) / error
-    require("b changes no mean", z <= limit(_LEVEL, 2), f"E[b ∇ log q] = {found.product.mean():.2g} ± {error:.2g}")
+    require("b changes no mean", z <= limit(_LEVEL, 1), f"E[b ∇ log q] = {found.product.mean():.2g} ± {error:.2g}")

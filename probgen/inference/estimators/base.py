@@ -112,14 +112,14 @@ class Estimator(Seams):
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Refuse a class that does nothing."""
         draws, sums, scores = (getattr(cls, f) is not getattr(Estimator, f) for f in ("draw", "support", "surrogate"))
+        if cls.scored != scores:
+            what = "and writes no surrogate(signal)" if cls.scored else "and writes a surrogate, which is not asked for"
+            raise TypeError(f"{cls.__name__} says scored = {cls.scored} {what}")
         if not (draws or sums or scores):
             raise TypeError(
                 f"{cls.__name__} does nothing: write draw (the value and its gradient path), support (values to be "
                 "summed over), or surrogate with scored = True (a number whose gradient passes the site)"
             )
-        if cls.scored != scores:
-            what = "and writes no surrogate(signal)" if cls.scored else "and writes a surrogate, which is not asked for"
-            raise TypeError(f"{cls.__name__} says scored = {cls.scored} {what}")
         return super().__new__(cls)
 
     def problem(self, fn: dist.Distribution) -> str | None:
