@@ -31,16 +31,15 @@ class Baseline(Seams, abc.ABC):
     A subclass is a frozen dataclass that is called on a `Signal`, whose arrays are `[K, *values, *plates]`. What it
     gives must not depend on the particle's own value: `probgen.testing.check_baseline` finds out.
 
-    >>> class MedianOfOthers(Baseline):
-    ...     particles = 4
+    >>> class LeastOfOthers(Baseline):  # the least that the other particles cost
+    ...     particles = 2
     ...     couples = True  # it reads the costs of other particles
     ...
     ...     def __call__(self, signal):
-    ...         cost = signal.cost
-    ...         others = [jnp.median(jnp.delete(cost, k, axis=0), axis=0) for k in range(len(cost))]
-    ...         return jnp.stack(others), None, 0.0
+    ...         least = [jnp.min(jnp.delete(signal.cost, k, axis=0), axis=0) for k in range(len(signal.cost))]
+    ...         return jnp.stack(least), None, 0.0
     >>> from probgen.testing import check_baseline
-    >>> check_baseline(MedianOfOthers())
+    >>> check_baseline(LeastOfOthers())
     """
 
     @abc.abstractmethod
