@@ -333,8 +333,8 @@ DISTRIBUTIONS = [
         *_plane(-8, 8),
     ),
     DistributionRow(
-        "discrete_real_nvp",
-        lambda: flows.discrete_real_nvp((2,), 3, layers=2, hidden=(8,), key=KEY),
+        "on_levels",
+        lambda: flows.on_levels(flows.real_nvp(2, layers=2, hidden=(8,), key=KEY), (2,), 3),
         _integers((2,), 3),
         1.0,
         _BOUND,

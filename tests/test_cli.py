@@ -118,6 +118,9 @@ def test_sample_writes_a_picture(demo, tmp_path):
     (["evaluate", "bits.safetensors"], "optdigits is no data for bits.safetensors: row 0 lies outside"),
     (["evaluate", "flow.safetensors"], "optdigits is no data for flow.safetensors: row 0 lies outside"),
     (["evaluate", "points.safetensors"], "optdigits is no data for points.safetensors: expected rows of shape (2,)"),
+    (["fit"], "there is no command 'fit'; there are demo, train, evaluate, sample, compare-estimators"),
+    (["nope", "--help"], "there is no command 'nope'; there are demo, train"),
+    (["evaluate", "changed.safetensors"], "so that the command line cannot rebuild it: in Python, probgen.load(path"),
     (["evaluate", "."], "there is no model file at ."),
 ])  # fmt: skip
 def test_mistakes_are_one_sentence(arguments, message, capsys, monkeypatch, tmp_path):
@@ -127,11 +130,14 @@ def test_mistakes_are_one_sentence(arguments, message, capsys, monkeypatch, tmp_
     key = jax.random.key(0)
     for name, model in [
         ("bits", probgen.mixtures.histogram((8, 8), 2)),
-        ("flow", probgen.flows.discrete_real_nvp((8, 8), 4, layers=2, hidden=(8,), key=key)),
+        ("flow", probgen.flows.on_levels(probgen.flows.real_nvp(64, layers=2, hidden=(8,), key=key), (8, 8), 4)),
         ("points", probgen.flows.real_nvp(2, layers=2, hidden=(8,), key=key)),
     ]:
         if f"{name}.safetensors" in arguments:
             probgen.save(f"{name}.safetensors", model)
+    if "changed.safetensors" in arguments:
+        with pytest.warns(UserWarning, match="no recipe"):
+            probgen.save("changed.safetensors", probgen.distributions.histogram((8, 8), 2).replace(recipe=None))
     if "power" in arguments:
         rows = np.zeros((4, 6))
         monkeypatch.setattr("probgen.data.load", lambda name: probgen.data.Data(name, {"train": rows, "test": rows}))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 from registry import BIJECTORS, CONDITIONALS, DISTRIBUTIONS, ESTIMATORS
 
-PARTS = "bijectors distributions flows autoregressive latent score networks inference.estimators".split()
+PARTS = "bijectors distributions mixtures flows autoregressive latent score networks inference.estimators".split()
 _BASE = "a base class: its subclasses have rows"
 _RETURNED = "a function: rows hold what it returns, which does not say who made it"
 _SAMPLER = "tests/test_score.py: the samplers against the mean and deviation of Gaussian data"
@@ -32,12 +32,15 @@ REASONS = {
     "distributions.integer_head": _RETURNED,
     "mixtures.kmeans": "returns an array: tests/test_mixtures.py",
     "mixtures.kmeans_plus_plus": "returns an array: tests/test_mixtures.py",
+    "distributions.lifted": "marks a method: what is made of it are the laws of conditionals, and docs/extending.md",
+    "distributions.verb": "marks a method: the laws of conditionals",
     "distributions.observe": "makes a site of a program: tests/test_distributions.py and tests/test_latent.py",
     "distributions.on_support": "has laws of its own, support by support: tests/test_on_support.py",
     "autoregressive.fixed_point": _DRAW,
     "autoregressive.generate": "returns draws of any length: tests/test_autoregressive.py",
     "autoregressive.pass_by_pass": _DRAW,
     "score.DDIM": _SAMPLER,
+    "score.DPMSolver": _SAMPLER,
     "score.VP": _BASE,
     "score.Denoiser": _BASE,
     "score.EulerMaruyama": _SAMPLER,
@@ -49,13 +52,13 @@ REASONS = {
     "score.coefficients": "returns two numbers: tests/test_score.py",
     "score.to_data": "returns an array: tests/test_score.py",
     "score.to_noise": "returns an array: tests/test_score.py",
+    "networks.WithParams": "holds a network of another library: tests/test_any_network.py",
     "networks.with_output_bias": "sets biases of a network: beneath `initialize`, tests/test_initialization.py",
     "inference.estimators.Baseline": _BASE,
     "inference.estimators.Estimator": _BASE,
     "inference.estimators.Learned": _STATEFUL,
     "inference.estimators.MovingAverage": _STATEFUL,
     "inference.estimators.Signal": "what an estimator hands its baseline: a tuple of arrays, without laws",
-    "inference.expectation": "the function by which tests/test_estimators.py asks every estimator",
     **{
         f"inference.estimators.{name}": "for estimators of one's own: tests/test_own_estimators.py, and its doctest"
         for name in ("family", "unmasked", "elementwise", "draw_cut", "detached")

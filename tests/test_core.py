@@ -187,7 +187,7 @@ def test_save_and_load(tmp_path):
     [
         lambda: probgen.flows.real_nvp(2, layers=2, hidden=(8,), key=KEY),
         lambda: probgen.flows.real_nvp(2, layers=2, hidden=(8,), context_dim=3, key=KEY),
-        lambda: probgen.flows.discrete_real_nvp((2, 2), 5, layers=2, hidden=(8,), key=KEY),
+        lambda: probgen.flows.on_levels(probgen.flows.real_nvp(4, layers=2, hidden=(8,), key=KEY), (2, 2), 5),
         lambda: probgen.flows.maf(2, layers=2, hidden=(8,), activation=jnp.tanh, key=KEY),
         lambda: probgen.flows.bayes_net_flow(np.array([[0, 0], [1, 0]]), hidden=(8,), key=KEY),
         lambda: probgen.flows.bayes_net_flow(jnp.array([[0, 0], [1, 0]]), hidden=(8,), key=KEY),

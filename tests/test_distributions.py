@@ -83,7 +83,7 @@ def rows(*names):
     return pytest.mark.parametrize("row", [row for row in DISTRIBUTIONS if row.name in names], ids=lambda row: row.name)
 
 
-@rows("real_nvp", "mixture", "discrete_real_nvp", "vae", "made")
+@rows("real_nvp", "mixture", "on_levels", "vae", "made")
 def test_sample_site_under_a_plate(row):
     model = row.make()
 
@@ -99,7 +99,7 @@ def test_sample_site_under_a_plate(row):
     assert trace["x"]["fn"].log_prob(trace["x"]["value"]).shape == (4,)
 
 
-@rows("real_nvp", "mixture", "made", "discretized logistics", "distrax parts", "discrete_real_nvp")
+@rows("real_nvp", "mixture", "made", "discretized logistics", "distrax parts", "on_levels")
 def test_models_made_under_vmap_get_batch_axes(row):
     model = row.make()
     scales = jnp.array([0.9, 1.0, 1.1])
@@ -165,7 +165,7 @@ def test_conditional_equals_one_at_a_time():
 def test_sizes_of_recipes_may_be_numpy_integers():
     two, three = np.int64(2), np.array([0, 2]).max() + 1
     for model in (
-        flows.discrete_real_nvp((two,), three, layers=two, hidden=(two,), key=KEY),
+        flows.on_levels(flows.real_nvp(two, layers=two, hidden=(two,), key=KEY), (two,), three),
         autoregressive.made((two,), three, hidden=(two,), key=KEY),
         latent.vae((two,), three, latent_dim=two, hidden=(two,), key=KEY),
         score.vp_score((two,), levels=three, width=two, depth=two, key=KEY),
@@ -373,7 +373,24 @@ def test_a_flow_prior_inside_nuts():
 
 
 def test_bound_tightens_with_particles():
-    model = next(row for row in DISTRIBUTIONS if row.name == "discrete_real_nvp").make()
+    model = next(row for row in DISTRIBUTIONS if row.name == "on_levels").make()
     x = jnp.broadcast_to(jnp.array([1, 2]), (2000, 2))
     means = [float(jax.jit(model.log_prob_bound, static_argnums=2)(KEY, x, k).mean()) for k in (1, 4, 64)]
     assert means[0] < means[1] < means[2]
+
+
+def test_the_divergence_between_a_gaussian_flow_and_numpyros_gaussians():
+    """numpyro's own KL of the flow's mean and covariance."""
+    flow = flows.affine_flow(2, key=jax.random.key(0)).replace(
+        base=dist.Normal(jnp.array([1.0, -1.0]), jnp.array([0.5, 2.0])).to_event(1)
+    )
+    same = dist.MultivariateNormal(flow.mean, flow._covariance())
+    numpyros = dist.MultivariateNormal(jnp.array([0.3, 0.1]), jnp.array([[2.0, 0.4], [0.4, 1.0]]))
+    numbers = dist.Normal(jnp.array([[0.3, 0.1]] * 3), 1.5).to_event(1)
+    diagonal = dist.MultivariateNormal(numbers.mean, 1.5**2 * jnp.eye(2))
+    for other, full in ((numpyros, numpyros), (numbers, diagonal)):
+        np.testing.assert_allclose(dist.kl_divergence(flow, other), dist.kl_divergence(same, full), rtol=1e-4)
+        np.testing.assert_allclose(dist.kl_divergence(other, flow), dist.kl_divergence(full, same), rtol=1e-4)
+    laplace = dist.Laplace(jnp.zeros(2), 1.0).to_event(1)
+    with pytest.raises(NotImplementedError, match="no closed form is known"):
+        dist.kl_divergence(flow, laplace)

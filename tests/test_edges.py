@@ -27,7 +27,7 @@ from probgen.bijectors import (
 )
 from probgen.bijectors.spline import MIN_SLOPE
 from probgen.bijectors.support import as_interval
-from probgen.distributions import Transformed
+from probgen.distributions import Transformed, on_support
 
 BINS, MANY = 4, 3000
 PI = float(np.pi)
@@ -133,6 +133,29 @@ def test_chains_of_what_is_closed_have_the_sum_of_slopes_at_their_ends():
 
     got, right = jax.jit(jax.vmap(both))(raw)
     np.testing.assert_allclose(got, right, rtol=1e-5, atol=1e-5)
+
+
+OUTSIDE = [
+    (constraints.unit_interval, [-1.0, 0.0, 1.0, 1.5], [0.0, 0.0, 1.0, 1.0]),
+    (constraints.interval(-2.0, 3.0), [-2.5, 3.5], [0.0, 1.0]),
+    (constraints.positive, [-1.0, 0.0, jnp.inf], [0.0, 0.0, 1.0]),
+    (constraints.less_than(-1.0), [-jnp.inf, -1.0, 4.0], [0.0, 1.0, 1.0]),
+    (constraints.real, [-jnp.inf, jnp.inf], [0.0, 1.0]),
+]
+
+
+@pytest.mark.parametrize(("constraint", "at", "right"), OUTSIDE, ids=lambda x: str(x)[:20])
+def test_the_distribution_function_outside_of_the_support(constraint, at, right):
+    """No number maps there; P(X ≤ x) is 0 below the support and 1 above, and flat."""
+    for flow in (
+        on_support(flows.affine_flow(1, key=KEY), constraints.independent(constraint, 1)),
+        Transformed(dist.Normal(0.0, 1.0), dist.biject_to(constraint)),
+    ):
+        x = jnp.array(at).reshape(-1, *flow.event_shape)
+        np.testing.assert_array_equal(flow.cdf(x), right)
+        np.testing.assert_array_equal(jax.grad(lambda x: flow.cdf(x).sum())(x), jnp.zeros_like(x))  # noqa: B023
+        inside = flow.sample(KEY, (3,))
+        np.testing.assert_allclose(flow.icdf(flow.cdf(inside)), inside, rtol=1e-3)
 
 
 FOREIGN = "distrax's and numpyro's own inverses are infinite at their edges, as `on_support` says"
@@ -338,7 +361,7 @@ _layered = ("nice", "real_nvp", "maf", "iaf", "nsf", "mixture_flow")
         *((lambda f=f: VECTORS[f](2, interval=(1.0, NAN)), "interval") for f in ("nsf", "cdf_flow")),
         (lambda: flows.bayes_net_flow([[0, 0], [1, 0]], bins=0, key=KEY), "bins"),
         *((lambda f=f: VECTORS[f](2, components=0), "components") for f in ("gaussian_mixture", "mixture_flow")),
-        (lambda: flows.discrete_real_nvp((2,), 1, key=KEY), "levels"),
+        (lambda: flows.on_levels(flows.real_nvp(2, key=KEY), (2,), 1), "levels"),
     ],
 )  # fmt: skip
 def test_ranges_of_arguments(make, name):

@@ -427,6 +427,79 @@ def test_programs_data_outside_the_support(program, batch_size):
     assert np.isfinite(result.losses).all()
 
 
+def test_validation_of_other_rows_than_the_datas_is_refused():
+    """A column [n, 1] would be broadcast against the plate, and a loss of n × n terms reported."""
+    y = ROWS[:12]
+    for program, data, other, message in (
+        (scaled_program, y, y[:4, None], r"^validation: expected rows of shape \(\) as in data, got \(1,\)"),
+        (scaled_program, y, y[:4].astype(int), "^validation: expected rows of floating-point numbers as in data, got"),
+        (counted, (y.astype(int), y > 0), (y.astype(int), y), "^validation: expected rows of booleans as in data"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            quiet(program, data, guide=AutoDelta(program), steps=1, validation=other)
+    conditional = real_nvp(2, layers=2, hidden=(4,), context_dim=1, key=KEY)
+    with pytest.raises(ValueError, match=r"^validation: expected rows of shape \(1,\) as in data, got \(\)"):
+        quiet(conditional, (X, X[:, :1]), steps=1, validation=(X, X[:, 0]))
+
+
+def column_against_a_scalar(y):
+    mean = numpyro.param("mean", 0.0)
+    with numpyro.plate("N", len(y)):
+        numpyro.sample("y", dist.Normal(mean, 1.0), obs=y)
+
+
+def row_against_a_column(y):
+    weight = numpyro.param("weight", jnp.zeros((1, 1)))
+    with numpyro.plate("N", len(y)):
+        numpyro.sample("y", dist.Normal(y @ weight, 1.0), obs=y[:, 0])
+
+
+def without_a_plate(y):
+    numpyro.sample("y", dist.Normal(y[:, 0] * numpyro.param("w", 0.0), 1.0), obs=y)
+
+
+def six(shift):
+    def program(y):
+        with numpyro.plate("d", 6):
+            numpyro.sample("y", dist.Normal(numpyro.param("m", 0.0) + shift * y, 1.0), obs=y)
+
+    return program
+
+
+@pytest.mark.parametrize(("shift", "message"), [
+    (0.0 * jnp.ones(()), "^data: the program fails on 2 rows, and its plate 'd' has 6 elements"),
+    (None, "^data: site 'y' observes 2 values in plate 'd', which has 6 elements"),
+])  # fmt: skip
+def test_a_plate_of_another_size_than_a_batch_is_named(shift, message):
+    def without(y):
+        with numpyro.plate("d", 6):
+            numpyro.sample("y", dist.Normal(numpyro.param("m", 0.0), 1.0), obs=y)
+
+    with pytest.raises(ValueError, match=message + r".*subsample_size=len\(y\)"):
+        quiet(without if shift is None else six(shift), ROWS[:6], steps=1, batch_size=2)
+
+
+def test_a_guide_that_draws_nothing_is_told_which_site():
+    for guide in (None, lambda x: None):
+        with pytest.raises(ValueError, match=r"^site 'mean' of the model is neither observed nor drawn by the guide"):
+            quiet(scaled_program, ROWS[:6], guide=guide, steps=1)
+
+
+def test_numpyros_warnings_name_the_users_objective():
+    def program(x):
+        numpyro.sample("z", dist.Bernoulli(numpyro.param("p", 0.5)))
+
+    with pytest.warns(UserWarning, match="SVI with Trace_ELBO loss does not support models with discrete"):
+        quiet(program, ROWS[:2], guide=program, objective=Trace_ELBO(), steps=1)
+
+
+@pytest.mark.parametrize("program", [column_against_a_scalar, row_against_a_column, without_a_plate])
+def test_observations_that_would_count_more_than_once_are_refused(program):
+    y = ROWS[:4, None]
+    with pytest.raises(ValueError, match=r"^data: site 'y' has \[4, 4\] log-densities, but no plate on axis -2"):
+        quiet(program, y, steps=1)
+
+
 def test_a_support_that_depends_on_what_is_learned_is_not_judged():
     def program(x):
         top = numpyro.param("top", 10.0)
@@ -546,6 +619,7 @@ def test_gradients_flow_into_every_part_by_its_bound():
     (X[:, :1], r"rows of shape \(2,\), got \(1,\)"),
     (X.astype(int), "floating-point numbers, got dtype int"),
     (np.array([["a", "b"]]), "expected numbers"),
+    ([[1.0, 2.0], [3.0]], "expected numbers in rows of one length, got a ragged list"),
     ((X, X), "expected one array"),
 ])  # fmt: skip
 def test_unusable_data(data, message):
@@ -569,20 +643,30 @@ def test_data_outside_the_support(x, message):
 
 def test_small_integers_do_not_wrap_around():
     x = np.full((8, 2), 200, np.uint8)
-    result = quiet(probgen.flows.discrete_real_nvp((2,), 256, layers=2, hidden=(8,), key=KEY), x, steps=2)
+    result = quiet(
+        probgen.flows.on_levels(probgen.flows.real_nvp(2, layers=2, hidden=(8,), key=KEY), (2,), 256), x, steps=2
+    )
     assert np.isfinite(result.losses).all()
 
 
 @pytest.mark.parametrize(("options", "message"), [
     ({}, "steps or epochs"),
     ({"steps": 1, "epochs": 1}, "steps or epochs"),
-    ({"steps": 0}, "at least one step"),
+    ({"steps": 0}, "steps: expected an integer of at least 1, got 0"),
+    ({"steps": 2.5}, "steps: expected an integer of at least 1, got 2.5"),
+    ({"steps": True}, "steps: expected an integer of at least 1, got True"),
+    ({"epochs": 0.5}, "epochs: expected an integer of at least 1, got 0.5"),
     ({"steps": 1, "batch_size": 97}, "expected 1 to 96"),
-    ({"steps": 1, "batch_size": 0}, "expected 1 to 96"),
+    ({"steps": 1, "batch_size": 0}, "batch_size: expected an integer of at least 1, got 0"),
+    ({"steps": 1, "batch_size": 2.5}, "batch_size: expected an integer of at least 1, got 2.5"),
+    ({"steps": 1, "validation": X, "validate_every": 1.5}, "validate_every: expected an integer of at least 1"),
+    ({"steps": 1, "progress": None}, "progress: expected True, False or a name, got None"),
+    ({"steps": 1, "learnable": 3}, "learnable: expected a function"),
+    ({"steps": 1, "validation": X, "ema": True}, "ema: expected a decay"),
     ({"steps": 1, "guide": lambda x: None}, "guide"),
     ({"steps": 1, "patience": 3}, "patience: expected validation rows"),
     ({"steps": 1, "validate_every": 3}, "validate_every: expected validation rows"),
-    ({"steps": 1, "validation": X, "patience": 0}, "patience: expected at least 1"),
+    ({"steps": 1, "validation": X, "patience": 0}, "patience: expected an integer of at least 1"),
     ({"steps": 1, "ema": 1.0}, "ema: expected a decay"),
 ])  # fmt: skip
 def test_unusable_options(options, message):

@@ -148,7 +148,7 @@ def test_what_is_not_implemented_says_what_to_use():
 
 
 def test_public_names_have_docstrings_with_examples_where_they_are_models():
-    parts = ["flows", "autoregressive", "latent", "score", "distributions", "bijectors", "networks"]
+    parts = ["flows", "autoregressive", "latent", "score", "mixtures", "distributions", "bijectors", "networks"]
     for module in (getattr(probgen, part) for part in parts):
         for name in module.__all__:
             text = getattr(module, name).__doc__ or ""

@@ -77,6 +77,16 @@ def test_containers_of_weights_have_unbiased_weights():
         nested.log_prob(x)
 
 
+@pytest.mark.parametrize("noise", [None, lambda x: dist.Beta(1.0 + x / 2, 2.0).to_event(1)])
+def test_dequantization_is_unbiased_whatever_the_noise(noise):
+    density = dist.Normal(jnp.array([1.0, 2.5]), 1.0).to_event(1)
+    model, x = Dequantized(density, 4, noise=noise), jnp.array([[1, 2], [0, 3]])
+    log_weights = jax.jit(lambda: model.log_weights(KEY, x, 8000))()
+    exact = jnp.prod(density.base_dist.cdf(x + 1.0) - density.base_dist.cdf(x), -1)
+    weights = np.exp(np.asarray(log_weights, float)) / np.asarray(exact)
+    assert (np.abs(weights.mean(0) - 1) < 4 * weights.std(0) / 8000**0.5).all() and (weights.std(0) > 0.01).all()
+
+
 def test_a_prior_with_a_bound_makes_a_bound():
     """The denoiser is exact, so that the prior's bound is nearly tight: x ~ Normal(0, 2)."""
     model, x = linear(score_model(), 1.0), jnp.array([[1.0, 2.0]])

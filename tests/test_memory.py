@@ -8,7 +8,7 @@ import pytest
 import probgen
 from probgen.core import count_parameters
 from probgen.distributions import in_blocks
-from probgen.flows import discrete_real_nvp
+from probgen.flows import on_levels, real_nvp
 from probgen.latent import vae
 from probgen.mixtures import EM, categorical_mixture
 from probgen.score import vp_score
@@ -50,7 +50,7 @@ MODELS = {
     "vaes of a batch": lambda: jax.vmap(lambda k: vae((8,), 4, latent_dim=2, hidden=(64,), key=k))(
         jax.random.split(KEY, 3)
     ),
-    "dequantized flow": lambda: discrete_real_nvp((8,), 4, layers=1, hidden=(64,), key=KEY),
+    "dequantized flow": lambda: on_levels(real_nvp(8, layers=1, hidden=(64,), key=KEY), (8,), 4),
     "score": lambda: vp_score((8,), levels=4, width=64, depth=1, key=KEY),
 }
 X = jnp.arange(24).reshape(3, 8) % 4

@@ -11,13 +11,13 @@ import numpyro
 import numpyro.distributions as dist
 import optax
 import pytest
-from numpyro.infer import SVI, Trace_ELBO
+from numpyro.infer import SVI, Trace_ELBO, TraceEnum_ELBO
 from numpyro.infer.autoguide import AutoNormal
 
 import probgen
 from probgen import bijectors, evaluation, explain, fit, partition
 from probgen.distributions import BernoulliHead, Transformed
-from probgen.inference import objectives
+from probgen.inference import estimators, objectives
 
 KEY = jax.random.key(0)
 
@@ -133,7 +133,6 @@ def program(x):
     (FLOW, X, {"learnable": lambda path, leaf: False}, "no parameter that `learnable` lets learn"),
     (Transformed(dist.Normal(jnp.zeros(2), 1.0).to_event(1), bijectors.Tanh()), X / 10, {}, "has no parameter, and"),
     (FLOW, X, {"optimizer": numpyro.optim.Adam(1e-3)}, "optimizer: expected an optax transformation"),
-    (vae(), BITS, {"num_particles": 0}, "num_particles: expected at least 1"),
     (vae(), BITS, {"num_particles": 2, "objective": objectives.ELBO()}, "num_particles: an objective has its own"),
     (program, X, {"num_particles": 2}, "num_particles: expected a guide"),
     (program, X, {"num_particles": 2, "objective": objectives.ELBO(), "guide": lambda x: None}, "has its own"),
@@ -143,6 +142,81 @@ def program(x):
 def test_what_does_not_apply_is_refused(model, data, options, message):
     with pytest.raises(ValueError, match=message):
         quiet(model, data, **options)
+
+
+def normal_guide(x):
+    numpyro.sample("z", dist.Normal(numpyro.param("m", 0.0), 1.0))
+
+
+@pytest.mark.parametrize("number", [0, -1, True, 1.5, None])
+def test_numbers_of_particles_are_whole(number):
+    score = probgen.score.vp_score((2,), width=4, depth=1, key=KEY)
+    report = lambda **options: probgen.gradient_report(KEY, {"loc": X[0]}, program, lambda x: None, X, **options)
+    for call in (
+        lambda: objectives.ELBO(number),
+        lambda: objectives.ImportanceWeighted(number),
+        lambda: evaluation.likelihood(vae(), BITS, num_particles=number),
+        *(lambda m=m, x=x: m.log_prob_bound(KEY, x, number) for m, x in ((score, X), (vae(), BITS), (FLOW, X))),
+        *(lambda m=m, x=x: m.training_loss(KEY, x, number) for m, x in ((score, X), (vae(), BITS), (FLOW, X))),
+        *(lambda m=m, x=x: m.log_weights(KEY, x, number) for m, x in ((vae(), BITS), (FLOW, X))),
+        lambda: probgen.distributions.Bounded(vae(), KEY, number),
+        lambda: numpyro.handlers.seed(probgen.observe, 0)("x", FLOW, X, num_particles=number),
+        *(
+            lambda m=m, x=x, g=g: quiet(m, x, guide=g, num_particles=number)
+            for m, x, g in ((vae(), BITS, None), (FLOW, X, None), (in_plate, X[:, 0], normal_guide))
+            if number is not None
+        ),
+        *(() if number is None else (lambda: report(num_particles=number),)),
+    ):
+        with pytest.raises(ValueError, match=rf"^num_particles: expected an integer of at least 1, got {number}"):
+            call()
+
+
+@pytest.mark.parametrize(("make", "message"), [
+    (lambda: objectives.Beta(objectives.ELBO(2), -1.0), "beta: expected a number of at least 0 or a schedule, got -1"),
+    (lambda: objectives.Beta(objectives.ELBO(2), float("nan")), "beta: expected a number of at least 0"),
+    (lambda: objectives.Beta(objectives.ELBO(2), "1"), "beta: expected a number of at least 0"),
+    (lambda: objectives.FreeBits(objectives.ELBO(2), -1.0), "nats: expected a number of at least 0, got -1"),
+    (lambda: objectives.FreeBits(objectives.ELBO(2), {"z": -1.0}), r"nats\['z'\]: expected a number of at least 0"),
+    (lambda: objectives.FreeBits(objectives.ELBO(2), {}), "nats: expected a number, or one for some latent sites"),
+    (lambda: probgen.score.DDIM(1.5), "steps: expected an integer of at least 1, got 1.5"),
+    (lambda: probgen.score.Ancestral(True), "steps: expected an integer of at least 1, got True"),
+    (lambda: estimators.MovingAverage(1.5), r"decay: expected a number in \[0, 1\), got 1.5"),
+    (lambda: estimators.Enumerate(0), "budget: expected an integer of at least 1, got 0"),
+    (lambda: objectives.ELBO(analytic_kl=None), "analytic_kl: expected True or False, got None"),
+])  # fmt: skip
+def test_meaningless_settings_are_refused(make, message):
+    with pytest.raises(ValueError, match="^" + message):
+        make()
+
+
+def test_a_class_in_place_of_an_instance_is_one_sentence(monkeypatch):
+    mlp = lambda size: probgen.networks.MLP(1, size, hidden=(2,), key=KEY)
+    heads, loss = probgen.distributions, lambda z: z
+    for name, call in (
+        ("objective", lambda: quiet(vae(), BITS, objective=objectives.ELBO)),
+        ("guide", lambda: quiet(in_plate, X[:, 0], guide=AutoNormal)),
+        ("model", lambda: quiet(heads.GaussianMixture, X)),
+        ("objective", lambda: explain(in_plate, normal_guide, X[:, 0], objective=objectives.ELBO)),
+        ("objective", lambda: objectives.Beta(objectives.ELBO, 2.0)),
+        ("estimator", lambda: estimators.expectation(KEY, dist.Bernoulli(0.5), loss, estimators.LeaveOneOut)),
+        ("baseline", lambda: estimators.ScoreFunction(estimators.MovingAverage)),
+        (
+            "sampler",
+            lambda: probgen.score.ScoreModel(loss, probgen.score.LinearLogSNR(), (2,), sampler=probgen.score.DDIM),
+        ),
+        ("head", lambda: heads.Conditional(mlp(2), heads.NormalHead, event_shape=(1,))),
+        ("head", lambda: probgen.autoregressive.Autoregressive(mlp(2), heads.NormalHead, (1,))),
+        ("transformer", lambda: bijectors.Coupling(mlp(2), bijectors.AffineTransformer, split=1)),
+        ("bijector", lambda: Transformed(dist.Normal(0.0, 1.0), bijectors.Tanh)),
+    ):
+        with pytest.raises(ValueError, match=rf"^{name}: expected an instance, such as \w+\(…\), got the class itself"):
+            call()
+    with pytest.raises(ValueError, match=r"^objective: expected an ELBO of numpyro or of .*, got str"):
+        quiet(vae(), BITS, objective="elbo")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"^objective: TraceEnum_ELBO needs the package funsor, which is not"):
+        quiet(in_plate, X[:, 0], guide=normal_guide, objective=TraceEnum_ELBO())
 
 
 def test_particles_of_the_default_objective_act():
@@ -220,7 +294,7 @@ def test_what_broadcasts_over_no_plate_is_warned_of_and_explained():
             objective.loss(KEY, {}, model, empty, jnp.ones((5, 1)))
     with pytest.warns(UserWarning, match=said):
         assert "SUSPECT: site 'y' has [5, 5] log-densities" in str(explain(model, empty, jnp.ones((5, 1))))
-    with pytest.warns(UserWarning, match=said):
+    with pytest.raises(ValueError, match=said):
         quiet(model, jnp.ones((5, 1)))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -253,10 +327,35 @@ def test_masked_arrays_are_refused_wherever_data_come_in():
         lambda: probgen.flows.histogram_flow(2, low=-1000.0, high=10.0, data=MASKED),
         lambda: probgen.mixtures.gaussian_recipe(2, components=2, data=MASKED, key=KEY),
     ):
-        with pytest.raises(ValueError, match=r"masked array with 10 masked|masked arrays are not supported"):
+        with pytest.raises(
+            ValueError, match=r"^\w+: expected numbers that all count, got a masked array with 10 masked"
+        ):
             call()
     full = np.ma.masked_array(np.asarray(X))
     assert quiet(FLOW, full).losses == quiet(FLOW, X).losses
+
+
+def test_complex_numbers_are_refused_wherever_numbers_come_in():
+    """Their imaginary part would be dropped."""
+    x = jnp.array([[1.0 + 1.0j, 2.0]])
+    for call in (
+        lambda: quiet(FLOW, x),
+        lambda: quiet(program, np.asarray(x)),
+        lambda: FLOW.log_prob(x),
+        lambda: FLOW.log_prob_bound(KEY, x),
+        lambda: probgen.score.vp_score((2,), width=4, depth=1, key=KEY).log_prob_bound(KEY, x),
+        lambda: probgen.flows.gaussian_mixture(2, components=2, key=KEY).log_prob(x),
+        lambda: FLOW.bijector.forward(x),
+        lambda: bijectors.Reverse().inverse(x),
+        lambda: evaluation.likelihood(FLOW, x),
+    ):
+        with pytest.raises(ValueError, match=r"expected real numbers, got dtype complex64"):
+            call()
+
+
+def test_a_missing_folder_is_named():
+    with pytest.raises(FileNotFoundError, match=r"there is no folder nowhere/at/all to save flow.safetensors in"):
+        probgen.save("nowhere/at/all/flow.safetensors", FLOW)
 
 
 @pytest.mark.parametrize(("saved", "other", "name"), [

@@ -911,6 +911,70 @@ def test_guide_and_model_must_match():
         use(z, {"z": "pathwise"})
 
 
+def plated(size):
+    def program(y=None):
+        with numpyro.plate("rows", size):
+            z = numpyro.sample("z", dist.Normal(0.0, 1.0))
+            if y is not None:
+                numpyro.sample("y", dist.Normal(z, 1.0), obs=y)
+
+    return program
+
+
+@pytest.mark.parametrize("objective", [ELBO(), objectives.ImportanceWeighted(2)])
+def test_plates_of_other_sizes_are_named(objective):
+    loss = lambda guide, y: objective.loss(jax.random.key(0), {}, plated(6), lambda y: guide(), y)
+    with pytest.raises(ValueError, match=r"^plate 'rows' has 3 elements in the guide, 6 in the model"):
+        loss(plated(3), jnp.ones(6))
+    with pytest.raises(ValueError, match=r"^plate 'rows' has 3 elements in the guide, 6 in the model"):
+        objective.loss(jax.random.key(0), {}, plated(6), plated(3))
+    with pytest.raises(
+        ValueError, match=r"^site 'y' observes 2 values in plate 'rows', which has 6 elements.*len\(y\)"
+    ):
+        loss(plated(6), jnp.ones(2))
+
+
+POINT, HALF = dist.Normal(0.0, 1.0), dist.HalfNormal(1.0)
+SIMPLEX = dist.Dirichlet(jnp.ones(2))
+
+
+@pytest.mark.parametrize(("prior", "drawn"), [
+    (HALF, POINT),
+    (dist.Bernoulli(0.5), POINT),
+    (POINT, dist.Poisson(1.0)),
+    (dist.Uniform(0.0, 1.0), POINT),
+    (dist.Uniform(0.0, 1.0), dist.Uniform(0.0, 2.0)),
+    (dist.Categorical(jnp.ones(3) / 3), dist.Categorical(jnp.ones(4) / 4)),
+    (dist.Bernoulli(0.5), dist.Poisson(1.0)),
+    (dist.Poisson(1.0), dist.DiscreteUniform(-1, 3)),
+    (SIMPLEX, POINT.expand([2]).to_event(1)),
+    (HALF.expand([2]).to_event(1), POINT.expand([2]).to_event(1)),
+    (HALF.mask(True), POINT.mask(True)),
+])  # fmt: skip
+@pytest.mark.parametrize("objective", [ELBO(), objectives.ImportanceWeighted(2)])
+def test_a_guide_that_draws_outside_of_the_models_support_is_refused(objective, prior, drawn):
+    with pytest.raises(
+        ValueError, match=r"^site 'z': the guide draws \w+ on .*, outside the support .* of the model's"
+    ):
+        objective.loss(jax.random.key(0), {}, one(prior), one(drawn))
+    with pytest.raises(ValueError, match=r"^site 'z': the guide draws"):
+        probgen.explain(one(prior), one(drawn))
+
+
+@pytest.mark.parametrize(("prior", "drawn"), [
+    (POINT, dist.LogNormal(0.0, 1.0)),
+    (HALF, dist.LogNormal(0.0, 1.0)),
+    (dist.Poisson(1.0), dist.Bernoulli(0.5)),
+    (HALF, dist.Delta(1.0)),
+    (dist.LogUniform(0.5, 2.0), dist.Uniform(0.5, 2.0)),
+    (SIMPLEX, SIMPLEX),
+    (dist.ImproperUniform(dist.constraints.real, (), ()), POINT),
+])  # fmt: skip
+def test_a_guide_within_the_models_support_is_taken(prior, drawn):
+    """A narrower support is legal: the bound is looser."""
+    assert jnp.isfinite(ELBO().loss(jax.random.key(0), {}, one(prior), one(drawn)))
+
+
 def test_more_mistakes_are_one_sentence():
     from numpyro.contrib.control_flow import cond
 
@@ -941,7 +1005,7 @@ def test_more_mistakes_are_one_sentence():
     for wrong, message in [
         ({"estimators": {}}, "at least one contender"),
         ({"estimators": {"s": ScoreFunction()}}, "'s': expected {site: estimator}"),
-        ({"num_replicates": 1}, "at least 2"),
+        ({"num_replicates": 1}, "num_replicates: expected an integer of at least 2"),
     ]:
         with pytest.raises(ValueError, match=message):
             probgen.gradient_report(jax.random.key(0), ROWS, rows_model, rows_guide, **wrong)

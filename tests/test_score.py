@@ -14,6 +14,7 @@ from probgen.networks import NoiseEmbedding
 from probgen.score import (
     DDIM,
     Ancestral,
+    DPMSolver,
     EulerMaruyama,
     GaussianDenoiser,
     Heun,
@@ -146,7 +147,7 @@ def test_bound_is_a_mean_and_tightens_only_in_variance():
 
 
 @pytest.mark.parametrize(
-    "sampler", [Ancestral(100), EulerMaruyama(400), DDIM(100), Heun(25)], ids=lambda s: type(s).__name__
+    "sampler", [Ancestral(100), EulerMaruyama(400), DDIM(100), Heun(25), DPMSolver(40)], ids=lambda s: type(s).__name__
 )
 def test_samplers_reproduce_mean_and_sd(sampler):
     n = 4000
@@ -157,7 +158,7 @@ def test_samplers_reproduce_mean_and_sd(sampler):
 
 
 def test_orders_of_the_ode_samplers():
-    """From one z the ODE has a closed end point; twice the steps: half the error of DDIM, a quarter of Heun's."""
+    """From one z the ODE has a closed end point; twice the steps: half the error of DDIM, a quarter of the others'."""
     with jax.enable_x64(True):
         sde, denoiser = LinearLogSNR(9.0, -9.0), GaussianDenoiser(jnp.array(0.5), jnp.array(0.3))
         z = jnp.array(0.7)
@@ -170,6 +171,8 @@ def test_orders_of_the_ode_samplers():
 
         assert 1.8 < error(DDIM(200)) / error(DDIM(400)) < 2.2
         assert 3.5 < error(Heun(200)) / error(Heun(400)) < 4.5
+        assert 3.5 < error(DPMSolver(200)) / error(DPMSolver(400)) < 4.5
+        assert error(DPMSolver(40)) < 0.2 * error(DDIM(40))
 
 
 # -- integers

@@ -247,7 +247,7 @@ NORMALS = dist.Normal(jnp.zeros(2), 1.0)
         ({"prior": dist.ImproperUniform(dist.constraints.real_vector, (), (2,))}, "prior: ImproperUniform .* drawn"),
         ({"prior": dist.Delta(jnp.zeros(2), event_dim=1)}, r"prior: number 0 .* same in all 200"),
         ({"prior": jnp.zeros(2)}, "prior: expected a numpyro distribution, got ArrayImpl"),
-        ({"num_simulations": 0}, "num_simulations: expected at least 1, got 0"),
+        ({"num_simulations": 0}, "num_simulations: expected an integer of at least 1, got 0"),
         ({"validation_fraction": 1.0}, r"validation_fraction: expected a number in \[0, 1\), got 1.0"),
     ],
 )

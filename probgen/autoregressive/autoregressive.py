@@ -15,7 +15,7 @@ from numpyro.distributions import constraints
 from probgen.autoregressive.orders import Order
 from probgen.autoregressive.partial import Completion
 from probgen.autoregressive.sampling import Draw, Drawn, step_by_step, steps_of
-from probgen.core import Contextual, Prefix, Steps, as_shape, vectorize
+from probgen.core import Contextual, Prefix, Steps, as_shape, check_instances, vectorize
 from probgen.distributions import ConditionalModel, Model, lifted, verb
 from probgen.distributions.heads import BernoulliHead, CategoricalHead, Head
 from probgen.networks import with_output_bias
@@ -66,6 +66,7 @@ class Autoregressive(Model):
         draw: Draw = step_by_step,
         validate_args: bool | None = None,
     ):
+        check_instances(network=network, head=head)
         event_shape = as_shape(event_shape)
         size = math.prod(event_shape)
         self.network, self.head, self.draw = network, head, draw

@@ -12,7 +12,7 @@ from jax import Array
 from numpyro.distributions import constraints
 
 from probgen.bijectors.support import UnknownSupport, covers, is_real, widen
-from probgen.core import DensityKind, as_float, bind, vectorize, weakest
+from probgen.core import DensityKind, as_float, as_real, bind, vectorize, weakest
 
 
 class Bijector(eqx.Module, distrax.Bijector):
@@ -124,7 +124,7 @@ class Bijector(eqx.Module, distrax.Bijector):
         """The bijector and x with floats of the widest kind among them, of 32 bits at least: loops over the parts of an
         event carry one kind, and a log-determinant in half precision would be worth nothing."""
         if self.moves_only:
-            return self, jnp.asarray(x)
+            return self, as_real("x", x)
         x, dtypes = as_float(x), [leaf.dtype for leaf in jax.tree.leaves(self) if _is_float(leaf)]
         dtype = jnp.result_type(x.dtype, jnp.float32, *dtypes)
         if all(own == dtype for own in dtypes):

@@ -9,7 +9,7 @@ from jax import Array
 
 from probgen.bijectors.base import Bijector, apply
 from probgen.bijectors.transformers import ShiftTransformer, Transformer
-from probgen.core import check_sizes, static_functions
+from probgen.core import check_instances, check_sizes, static_functions
 
 
 class Coupling(Bijector):
@@ -46,6 +46,7 @@ class Coupling(Bijector):
         split: int | None = None,
         mask: tuple[bool, ...] | None = None,
     ):
+        check_instances(conditioner=conditioner, transformer=transformer)
         if (split is None) == (mask is None):
             raise ValueError(f"expected split or mask, got split={split}, mask={mask}")
         if split is not None:

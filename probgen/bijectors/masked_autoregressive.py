@@ -11,7 +11,7 @@ from jax import Array, lax
 
 from probgen.bijectors.base import Bijector, apply
 from probgen.bijectors.transformers import ShiftTransformer, Transformer
-from probgen.core import Dependence, sequential, static_functions
+from probgen.core import Dependence, check_instances, sequential, static_functions
 
 Inversion = Callable[["MaskedAutoregressive", Array], tuple[Array, Array]]
 
@@ -110,6 +110,7 @@ class MaskedAutoregressive(Bijector):
     invert: Inversion = eqx.field(static=True, default=step_by_step)
 
     def __check_init__(self) -> None:
+        check_instances(transformer=self.transformer)
         own = getattr(_network(self.conditioner), "dependence", self.dependence)
         if own != self.dependence:
             raise ValueError(f"dependence: expected the conditioner's, {own}, got {self.dependence}")

@@ -134,8 +134,13 @@ def require_within(support: constraints.Constraint, domain: constraints.Constrai
     """Raise ValueError where a support is known not to lie in the domain of a bijector of that name: where both are
     intervals, and an end of numbers (not traced) lies outside by more than rounding."""
     inner, outer = as_interval(support), as_interval(domain)
-    if inner and outer and any(_beyond(*ends) for ends in zip(inner[:2], outer[:2], (-1.0, 1.0), strict=True)):
+    if inner and outer and is_beyond(inner, outer):
         raise ValueError(f"{name} is defined on {domain}, but what it is given lives on {support}")
+
+
+def is_beyond(inner: Interval, outer: Interval) -> bool:
+    """Whether an end of one interval is known to lie outside the other by more than rounding."""
+    return any(_beyond(*ends) for ends in zip(inner[:2], outer[:2], (-1.0, 1.0), strict=True))
 
 
 def _beyond(end: Any, limit: Any, sign: float) -> bool:

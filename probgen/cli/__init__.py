@@ -69,6 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "compare-estimators": compare.run,
     }
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in runs:
+        print(f"probgen: there is no command {arguments[0]!r}; there are {', '.join(runs)}", file=sys.stderr)
+        return 2
     known = {*runs, "-h", "--help"}
     options = _parser().parse_args(arguments if known & set(arguments[:1]) else ["demo", *arguments])
     try:

@@ -10,6 +10,7 @@ import numpy as np
 from probgen import data as datasets
 from probgen.cli.models import MODELS, Images
 from probgen.core import load, save
+from probgen.core.files import MissingRecipe
 from probgen.evaluation import likelihood
 from probgen.inference.training.checks import as_arrays, check_events
 
@@ -36,7 +37,13 @@ def train(options: argparse.Namespace) -> None:
 
 
 def _load(path: str) -> Any:
-    model = load(path)
+    try:
+        model = load(path)
+    except MissingRecipe:
+        raise ValueError(
+            f"{path} names no recipe that makes its model, so that the command line cannot rebuild it: in Python, "
+            "probgen.load(path, like=model) reads it into a model of its structure"
+        ) from None
     if not hasattr(model, "log_prob_bound"):
         raise ValueError(f"{path} holds a conditional model, which needs a context")
     return model

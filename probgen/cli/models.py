@@ -4,6 +4,7 @@ With `quick` they are small, and without the dropout that little training has no
 compiling them.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from jax import Array
 from probgen.autoregressive import gated_pixel_cnn
 from probgen.core import count_parameters
 from probgen.distributions import Distribution
-from probgen.flows import discrete_real_nvp
+from probgen.flows import on_levels, real_nvp
 from probgen.inference import FitResult, fit
 from probgen.latent import vae
 from probgen.mixtures import EM, categorical_mixture, gaussian_mixture, histogram
@@ -112,7 +113,8 @@ def _by_gradients(
 def _real_nvp(images: Images, *, key: Array, quick: bool) -> Trained:
     model_key, fit_key = jax.random.split(key)
     layers, hidden, dropout = (4, (64,), 0.0) if quick else (12, (128, 128), 0.1)
-    model = discrete_real_nvp(images.shape, images.levels, layers=layers, hidden=hidden, dropout=dropout, key=model_key)
+    flow = real_nvp(math.prod(images.shape), layers=layers, hidden=hidden, dropout=dropout, permute=True, key=model_key)
+    model = on_levels(flow, images.shape, images.levels)
     return _by_gradients(images, model, "real_nvp", epochs=4 if quick else 120, batch_size=128, rate=1e-3, key=fit_key)
 
 

@@ -5,9 +5,10 @@ from probgen.core.density import DensityKind, weakest
 from probgen.core.dependence import Dependence
 from probgen.core.files import load, save
 from probgen.core.functions import static_functions
+from probgen.core.instances import check_instances
 from probgen.core.leaves import Frozen, Kind, Leaf, Rest, combine, count_parameters, given, leaves, partition, state
 from probgen.core.numbers import as_numbers
-from probgen.core.numerics import as_float, log1mexp, logmeanexp
+from probgen.core.numerics import as_float, as_real, log1mexp, logmeanexp
 from probgen.core.programs import evaluating, from_params, module, random_module
 from probgen.core.recipes import Recipe, recipe
 from probgen.core.sizes import as_integer, as_shape, check_interval, check_not_negative, check_positive, check_sizes
@@ -28,8 +29,10 @@ __all__ = [
     "as_float",
     "as_integer",
     "as_numbers",
+    "as_real",
     "as_shape",
     "bind",
+    "check_instances",
     "check_interval",
     "check_not_negative",
     "check_positive",

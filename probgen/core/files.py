@@ -31,15 +31,21 @@ def _to_numpy(leaf: Leaf) -> np.ndarray:
     return np.asarray(array, order="C")  # (np.ascontiguousarray would make a scalar a vector)
 
 
+class MissingRecipe(ValueError):
+    """Raised where a file does not name what makes the structure of its model."""
+
+
 def save(path: str | os.PathLike, model: Any) -> None:
     """Write every array of a model under its path, with the recipe that made it; the file is replaced only when whole.
 
     The recipe is kept where it still makes a model of this structure and these shapes. A model of no recipe, or one
     that was changed since (`model.replace(sampler=…)`), is saved without: a UserWarning then says that `load` will ask
-    for `like=`. Raises ValueError where the model holds a leaf that is no number, or two leaves of one path. The format
-    is safetensors; `pickle` is none for models, because it refuses the jitted functions of jax (`jax.nn.relu`) that are
-    activations (`copy.deepcopy` takes them).
+    for `like=`. Raises FileNotFoundError where there is no such folder, ValueError where the model holds a leaf that is
+    no number, or two leaves of one path. The format is safetensors; `pickle` is none for models, because it refuses the
+    jitted functions of jax (`jax.nn.relu`) that are activations (`copy.deepcopy` takes them).
     """
+    if not (folder := Path(path).parent).is_dir():
+        raise FileNotFoundError(f"there is no folder {folder} to save {Path(path).name} in")
     arrays = {path: _to_numpy(leaf) for path, leaf in leaves_by_path(model).items()}
     made_by = getattr(model, "recipe", None)
     if not (isinstance(made_by, Recipe) and made_by.makes(model)):
@@ -83,7 +89,7 @@ def load(path: str | os.PathLike, *, like: Any = None) -> Any:
     facts = json.loads(metadata[_FORMAT])
     made_by = facts["recipe"]
     if like is None and made_by is None:
-        raise ValueError(f"{path} names no recipe that makes its model: pass like=, a model of the same structure")
+        raise MissingRecipe(f"{path} names no recipe that makes its model: pass like=, a model of the same structure")
     structure = Recipe(*made_by).build(key=jax.random.key(0)) if like is None else like
     model = _fill(str(path), structure, arrays)
     mine, theirs = settings(structure), facts["settings"]

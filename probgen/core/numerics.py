@@ -13,13 +13,26 @@ def logmeanexp(x: Array, axis: int = 0) -> Array:
     return jax.nn.logsumexp(x, axis) - math.log(x.shape[axis])
 
 
+def as_real(name: str, x: Any) -> Array:
+    """Numbers as an array. Raises ValueError for complex ones, whose imaginary part would be dropped.
+
+    >>> as_real("x", [1, 2])
+    Array([1, 2], dtype=int32)
+    """
+    x = jnp.asarray(x)
+    if jnp.issubdtype(x.dtype, jnp.complexfloating):
+        raise ValueError(f"{name}: expected real numbers, got dtype {x.dtype}")
+    return x
+
+
 def as_float(x: Any) -> Array:
-    """Numbers as floats: those that are keep their precision, integers and booleans get the default one.
+    """Numbers as floats: those that are keep their precision, integers and booleans get the default one. Raises
+    ValueError for complex ones.
 
     >>> as_float(2), as_float(jnp.ones((), jnp.bfloat16))
     (Array(2., dtype=float32), Array(1, dtype=bfloat16))
     """
-    x = jnp.asarray(x)
+    x = as_real("x", x)
     return x if jnp.issubdtype(x.dtype, jnp.floating) and not x.weak_type else x.astype(float)
 
 

@@ -15,7 +15,17 @@ from numpyro.distributions.batch_util import promote_batch_shape
 from numpyro.distributions.util import validate_sample
 
 from probgen.bijectors.support import UnknownSupport
-from probgen.core import DensityKind, Recipe, logmeanexp, split_key, static_functions, with_key
+from probgen.core import (
+    DensityKind,
+    Recipe,
+    as_numbers,
+    as_real,
+    check_sizes,
+    logmeanexp,
+    split_key,
+    static_functions,
+    with_key,
+)
 from probgen.distributions.closed_forms import ClosedForms
 from probgen.distributions.in_blocks import map_particles
 from probgen.distributions.lifting import Rank, map_elements
@@ -207,7 +217,8 @@ class Distribution(ClosedForms, Wrapping):
         return jnp.broadcast_shapes(value.shape[: value.ndim - self.event_dim], self.batch_shape)
 
     def _as_events(self, value: Array) -> Array:
-        value, event = jnp.asarray(value), self.event_shape
+        value = as_numbers("value", value) if isinstance(value, np.ma.MaskedArray) else value
+        value, event = as_real("value", value), self.event_shape
         if value.shape[value.ndim - len(event) :] != event:
             raise ValueError(f"value: expected events of shape [..., {', '.join(map(str, event))}], got {value.shape}")
         return value
@@ -230,6 +241,7 @@ class Distribution(ClosedForms, Wrapping):
 
         References: Importance Weighted Autoencoders (Burda, Grosse, Salakhutdinov 2016), arXiv:1509.00519.
         """
+        check_sizes(num_particles=num_particles)
         if self.exact:
             return self.log_prob(value)
         if self.kind == "estimate":
@@ -258,6 +270,7 @@ class Distribution(ClosedForms, Wrapping):
     def training_loss(self, key: Array, value: Array, num_particles: int = 1) -> Array:
         """What `fit` minimizes, of each row, in nats: −log p, its bound or its estimate, unless a family says
         otherwise. What is reported of the model keeps its kind."""
+        check_sizes(num_particles=num_particles)
         if self.kind == "estimate":
             return -self.log_prob_estimate(key, value)
         return -self.log_prob_bound(key, value, num_particles)
@@ -268,6 +281,7 @@ class Distribution(ClosedForms, Wrapping):
         Many particles are drawn in blocks: memory, that of the gradient too, grows by these numbers alone. Raises
         NotImplementedError where there is a bound or an estimate only.
         """
+        check_sizes(num_particles=num_particles)
         value = self._as_events(value)
         lead = self._lead(value)
         if 0 in lead:

@@ -54,12 +54,15 @@ class ClosedForms(dist.Distribution):
         return self._each(lambda d: d._entropy())
 
     def cdf(self, value: Array) -> Array:
-        """P(X ≤ value) of events of one number, of shape [*sample, *batch]; `value` is [*sample, *batch, *event]."""
+        """P(X ≤ value) of events of one number, of shape [*sample, *batch]; `value` is [*sample, *batch, *event].
+
+        An event of shape (1,) keeps its axis in `value` and has none in the probability: values [N, 1] have N of them.
+        """
         return self._each(lambda d, x: d._cdf(x), jnp.asarray(value), ranks=("event",))
 
     def icdf(self, q: Array) -> Array:
         """The least event of one number with P(X ≤ x) ≥ q, of shape [*sample, *batch, *event]; `q` is [*sample,
-        *batch], in [0, 1]."""
+        *batch], in [0, 1]. Events of shape (1,) have their axis again: [N] probabilities give [N, 1] of them."""
         return self._each(lambda d, q: d._icdf(q), jnp.asarray(q), ranks=(0,))
 
     @property

@@ -15,6 +15,7 @@ from probgen.core import (
     Recipe,
     as_shape,
     bind,
+    check_instances,
     check_sizes,
     combine,
     is_conditional,
@@ -51,6 +52,7 @@ class Conditional(eqx.Module):
     def __check_init__(self) -> None:
         as_shape(self.event_shape, fewest=0)
         check_sizes(0, context_ndims=self.context_ndims)
+        check_instances(head=self.head)
 
     def __call__(self, context: Array) -> dist.Distribution:
         """The distribution given a context [*batch, *context]."""

@@ -1,6 +1,7 @@
 """`numpyro.distributions.kl_divergence` of our distributions, and of what heads return."""
 
-from typing import Any
+import math
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from probgen.distributions.base import Distribution
 from probgen.distributions.conditionals import AtContext
 from probgen.distributions.enumeration import events_of, levels, number_of_events
 from probgen.distributions.transformed import Transformed
+from probgen.distributions.wrapped import family, is_masked
 
 
 @dist.kl_divergence.register(Distribution, Distribution)  # type: ignore[attr-defined]
@@ -38,6 +40,10 @@ def kl_divergence(p: Distribution, q: Distribution) -> Array:
         found = rule(p, q)
         if found is not None:
             return jnp.broadcast_to(found, jnp.broadcast_shapes(p.batch_shape, q.batch_shape))
+    _refuse(p, q)
+
+
+def _refuse(p: dist.Distribution, q: dist.Distribution) -> NoReturn:
     raise NotImplementedError(
         f"no closed form is known for KL({type(p).__name__} ‖ {type(q).__name__}): average p.log_prob(x) - "
         "q.log_prob(x) over draws x of p"
@@ -68,9 +74,35 @@ def _same(a: Any, b: Any) -> bool:
     return bool(structure == other and all(map(equal, ours, theirs)))  # type: ignore[operator]
 
 
-def _of_normals(p: Distribution, q: Distribution) -> Array | None:
-    normals = p._as_normal(), q._as_normal()
+def _of_normals(p: dist.Distribution, q: dist.Distribution) -> Array | None:
+    normals = _normal(p), _normal(q)
     return None if None in normals else dist.kl_divergence(*normals)
+
+
+def _normal(d: dist.Distribution) -> dist.MultivariateNormal | None:
+    """A distribution, ours or numpyro's, as a normal of its flat events, where it is one."""
+    if isinstance(d, Distribution):
+        return d._as_normal()
+    if isinstance(d, dist.MultivariateNormal):
+        return d
+    if is_masked(d) or not isinstance(family(d), dist.Normal):
+        return None
+    mean, scale = (x.reshape(*d.batch_shape, math.prod(d.event_shape)) for x in (d.mean, jnp.sqrt(d.variance)))
+    return dist.MultivariateNormal(mean, scale_tril=scale[..., None] * jnp.eye(scale.shape[-1], dtype=scale.dtype))
+
+
+@dist.kl_divergence.register(Distribution, dist.MultivariateNormal)  # type: ignore[attr-defined]
+@dist.kl_divergence.register(dist.MultivariateNormal, Distribution)  # type: ignore[attr-defined]
+@dist.kl_divergence.register(Distribution, dist.Independent)  # type: ignore[attr-defined]
+@dist.kl_divergence.register(dist.Independent, Distribution)  # type: ignore[attr-defined]
+def _(p: dist.Distribution, q: dist.Distribution) -> Array:
+    if p.event_shape != q.event_shape:
+        raise ValueError(f"expected equal event shapes, got {p.event_shape} and {q.event_shape}")
+    one = lambda d: d._at(d.context) if isinstance(d, AtContext) and not d._axes else d
+    found = None if getattr(p, "_axes", ()) or getattr(q, "_axes", ()) else _of_normals(one(p), one(q))
+    if found is None:
+        _refuse(p, q)
+    return found
 
 
 def _of_class(p: Distribution, q: Distribution) -> Array | None:

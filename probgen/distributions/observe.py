@@ -3,6 +3,7 @@
 import numpyro
 from jax import Array
 
+from probgen.core import check_sizes
 from probgen.distributions.base import Distribution
 from probgen.distributions.delegate import Delegate
 from probgen.distributions.wrapped import kind_of
@@ -20,6 +21,7 @@ class Bounded(Delegate):
     pytree_aux_fields = ("num_particles",)
 
     def __init__(self, model: Distribution, key: Array, num_particles: int = 1):
+        check_sizes(num_particles=num_particles)
         self.model, self.key, self.num_particles = model, key, num_particles
         super().__init__(model.batch_shape, model.event_shape)
 
@@ -57,6 +59,7 @@ def observe(name: str, model: Distribution, x: Array | None, *, num_particles: i
     >>> trace["x"]["is_observed"]
     True
     """
+    check_sizes(num_particles=num_particles)
     if x is None or kind_of(model) == "exact":
         return numpyro.sample(name, model, obs=x)
     key = numpyro.prng_key()

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import Array
 
+from probgen.bijectors.support import UnknownSupport, as_interval
+from probgen.core import as_float
 from probgen.distributions.wrapped import family, is_masked
 
 
@@ -77,11 +79,26 @@ def entropy(d: Any) -> Array:
 
 
 def cdf(d: Any, value: Array) -> Array:
-    """That of the base at f⁻¹(value), from above where f falls."""
+    """That of the base at f⁻¹(value), from above where f falls; 0 below the support and 1 above."""
     _require_one_number(d, "cdf", "count draws, (sample(key, (n,)) <= value).mean(0)")
-    z = d.bijector.inverse(value)
-    below = _number(d.base).cdf(z.reshape(z.shape[: z.ndim - d.event_dim]))
-    return jnp.where(_falls(d, z), 1 - below, below)
+    value = as_float(value)
+    low, high, within = _ends(d, value)
+    z = d.bijector.inverse(jnp.where((value > low) & (value < high), value, within))
+    lead = z.shape[: z.ndim - d.event_dim]
+    below = _number(d.base).cdf(z.reshape(lead))
+    inner = jnp.where(_falls(d, z), 1 - below, below)
+    return jnp.where((value <= low).reshape(lead), 0.0, jnp.where((value >= high).reshape(lead), 1.0, inner))
+
+
+def _ends(d: Any, value: Array) -> tuple[Array | float, Array | float, Array | float]:
+    """The ends of the support, infinite where they are not known, and a number between them."""
+    try:
+        support = d.support
+    except UnknownSupport:
+        return -jnp.inf, jnp.inf, 0.0
+    low, high, _ = as_interval(support) or (None, None, 0)
+    ends = -jnp.inf if low is None else low, jnp.inf if high is None else high
+    return *ends, jnp.asarray(support.feasible_like(jnp.zeros_like(value)))
 
 
 def icdf(d: Any, q: Array) -> Array:

@@ -14,7 +14,7 @@ from numpyro.distributions.util import sum_rightmost
 
 from probgen.bijectors import Bijector, as_bijector
 from probgen.bijectors.support import UnknownSupport, require_within
-from probgen.core import DensityKind, as_numbers, weakest
+from probgen.core import DensityKind, as_numbers, check_instances, weakest
 from probgen.distributions import push_forward
 from probgen.distributions.base import Distribution
 from probgen.distributions.conditionals import ConditionalModel
@@ -52,6 +52,7 @@ class Transformed(Distribution):
     bijector: Bijector
 
     def __init__(self, base: Any, bijector: Any, *, validate_args: bool | None = None):
+        check_instances(base=base, bijector=bijector)
         bijector = as_bijector(bijector)
         base = from_distrax(base) if isinstance(base, distrax.Distribution) else base
         missing = bijector.event_ndims_in - base.event_dim

@@ -22,6 +22,13 @@ def kind_of(d: dist.Distribution) -> DensityKind:
     return getattr(d, "kind", "exact")
 
 
+def log_density(d: Any, key: Array, value: Array) -> Array:
+    """log p(value), or where it is not exact one log weight (one term of the bound) for each element."""
+    if kind_of(d) == "exact":
+        return d.log_prob(value)
+    return d.log_prob_estimate(key, value) if d.kind == "estimate" else d.log_prob_bound(key, value)
+
+
 def unmasked(fn: dist.Distribution) -> dist.Distribution:
     """The distribution that is drawn from, under every mask; expansions and reinterpreted axes stay.
 

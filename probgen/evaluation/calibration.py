@@ -10,7 +10,7 @@ import numpyro.distributions as dist
 from jax import Array
 from numpy.typing import ArrayLike
 
-from probgen.core import split_key
+from probgen.core import check_sizes, split_key
 from probgen.inference.simulation import Simulator, simulate
 
 Quantities = Callable[[Array, Array], Array]
@@ -68,8 +68,7 @@ def sbc_ranks(
     >>> ranks.shape, bool(rank_uniformity(ranks, 99).p_ks[0] > 0.01)
     ((500, 1), True)
     """
-    if num_draws < 1:
-        raise ValueError(f"num_draws: expected at least 1, got {num_draws}")
+    check_sizes(num_datasets=num_datasets, num_draws=num_draws)
     simulation_key, draw_key = split_key(key, (2,))
     theta, x = simulate(simulator, prior, num_datasets, key=simulation_key)
     q = posterior(x)

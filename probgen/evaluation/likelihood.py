@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jax import Array
 
-from probgen.core import DensityKind
+from probgen.core import DensityKind, check_sizes
 from probgen.distributions import ConditionalModel, Distribution
 from probgen.inference.training.checks import SIGNS, as_arrays, check_rows, inner_model, widened
 
@@ -71,8 +71,7 @@ def likelihood(
     """
     arrays, inner = check_rows("data", model, as_arrays("data", data)[:2]), inner_model(model)
     count = len(arrays[0])
-    if num_particles < 1:
-        raise ValueError(f"num_particles: expected at least 1, got {num_particles}")
+    check_sizes(num_particles=num_particles)
     if num_particles > 1 and inner.kind in ("exact", "estimate"):
         raise ValueError(f"num_particles: {type(inner).__name__} has no bound, which alone they would change")
     if key is None and not inner.exact:

@@ -1,16 +1,13 @@
 """Coupling flows: NICE, RealNVP, and RealNVP for discrete images."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
-import distrax
 import jax
-import jax.numpy as jnp
 from jax import Array
 
-from probgen.bijectors import AffineTransformer, Chain, Reshape, ShiftTransformer, Sigmoid
-from probgen.core import check_sizes, recipe
-from probgen.distributions import ConditionalModel, Dequantized, Transformed
+from probgen.bijectors import AffineTransformer, ShiftTransformer
+from probgen.core import recipe
+from probgen.distributions import ConditionalModel, Transformed
 from probgen.flows.layers import Nets, coupling_layer, flow_of_layers
 
 
@@ -74,38 +71,3 @@ def real_nvp(
     nets = Nets(hidden, dropout, activation, context_dim)
     layer = coupling_layer(dim, AffineTransformer(), nets, permute=permute)
     return flow_of_layers(dim, layer, layers=layers, context_dim=context_dim, key=key)
-
-
-@recipe
-def discrete_real_nvp(
-    event_shape: tuple[int, ...],
-    levels: int,
-    *,
-    layers: int = 8,
-    hidden: Sequence[int] = (256, 256),
-    dropout: float = 0.0,
-    activation: Callable[[Array], Array] = jax.nn.relu,
-    permute: bool = True,
-    key: Array,
-) -> Dequantized:
-    """RealNVP on dequantized integers 0..levels−1: a sigmoid maps the flow into [0, levels).
-
-        x = ⌊levels · sigmoid(y)⌋,   y ~ real_nvp
-
-    Args: `event_shape`, `levels`; the rest as `real_nvp`'s.
-
-    References: as `real_nvp`; the logit for bounded pixels is theirs (section 4.1).
-
-    >>> import jax, jax.numpy as jnp
-    >>> model = discrete_real_nvp((4, 4), 17, layers=2, hidden=(8,), key=jax.random.key(0))
-    >>> model.log_prob_bound(jax.random.key(1), jnp.zeros((3, 4, 4), int)).shape
-    (3,)
-    """
-    check_sizes(2, levels=levels)
-    dim = int(jnp.zeros(event_shape).size)
-    flow: Any = real_nvp(
-        dim, layers=layers, hidden=hidden, dropout=dropout, activation=activation, permute=permute, key=key
-    )
-    scale = distrax.ScalarAffine(shift=0.0, scale=float(levels))
-    to_levels = Chain([Reshape((dim,), tuple(event_shape)), scale, Sigmoid(), flow.bijector])
-    return Dequantized(Transformed(flow.base, to_levels), levels)

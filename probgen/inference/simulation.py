@@ -13,7 +13,7 @@ from jax import Array
 from numpyro.distributions import biject_to
 from numpyro.distributions.transforms import AffineTransform, ComposeTransform, ReshapeTransform, Transform
 
-from probgen.core import Frozen, split_key
+from probgen.core import Frozen, check_sizes, split_key
 from probgen.distributions import ConditionalModel, Transformed
 from probgen.inference.training.fit import fit
 
@@ -136,8 +136,7 @@ def simulate(
     >>> theta.shape, x.shape
     ((5,), (5,))
     """
-    if num_simulations < 1:
-        raise ValueError(f"num_simulations: expected at least 1, got {num_simulations}")
+    check_sizes(num_simulations=num_simulations)
     prior_key, simulator_key = split_key(key, (2,))
     theta = prior.sample(prior_key, (num_simulations,))
     _check_finite("prior", theta, theta)

@@ -13,7 +13,7 @@ from numpyro.distributions import constraints
 from probgen.core import DensityKind, bind, module, split_key, weakest
 from probgen.distributions import Bounded, Model, lifted, observe, verb
 from probgen.distributions.in_blocks import map_particles
-from probgen.distributions.wrapped import kind_of
+from probgen.distributions.wrapped import kind_of, log_density
 
 _Conditional = Callable[[Array], dist.Distribution]
 
@@ -96,7 +96,7 @@ class LatentVariableModel(Model):
         """log p(z) + log p(x | z) − log q(z | x) at one draw z from q(z | x)."""
         prior_key, likelihood_key = (jax.random.fold_in(key, i) for i in (1, 2))
         z, log_q = self._infer(key, x)
-        return _log_density(self.prior, prior_key, z) + _log_density(self.likelihood(z), likelihood_key, x) - log_q
+        return log_density(self.prior, prior_key, z) + log_density(self.likelihood(z), likelihood_key, x) - log_q
 
     def _log_prob_bound(self, key: Array, value: Array, num_particles: int) -> Array:
         keys = split_key(key, (num_particles,))
@@ -128,7 +128,7 @@ class LatentVariableModel(Model):
             return dist.kl_divergence(self._posterior_of(x), self.prior)
         except NotImplementedError:
             z, log_q = self._infer(key, x)
-            return log_q - _log_density(self.prior, jax.random.fold_in(key, 1), z)
+            return log_q - log_density(self.prior, jax.random.fold_in(key, 1), z)
 
     @verb
     def program(self, x: Array | None, *, size: int | None = None, name: str | None = "model") -> Array:
@@ -161,11 +161,6 @@ class LatentVariableModel(Model):
         model = self if name is None else module(name, self)
         with _rows_plate(x, size):
             return numpyro.sample("z", model._at_rows(lambda d, x: d.posterior(x), x))
-
-
-def _log_density(d: dist.Distribution, key: Array, value: Array) -> Array:
-    """log p(value), or one draw of its bound."""
-    return d.log_prob(value) if kind_of(d) == "exact" else d.log_prob_bound(key, value)
 
 
 @jax.custom_jvp

@@ -9,13 +9,14 @@ from probgen.score.denoiser import (
     to_data,
     to_noise,
 )
-from probgen.score.sampler import DDIM, Ancestral, EulerMaruyama, Heun, Sampler
+from probgen.score.sampler import DDIM, Ancestral, DPMSolver, EulerMaruyama, Heun, Sampler
 from probgen.score.score_model import ScoreModel
 from probgen.score.sde import VP, LinearBeta, LinearLogSNR, coefficients
 from probgen.score.vp_score import vp_score
 
 __all__ = [
     "DDIM",
+    "DPMSolver",
     "VP",
     "Ancestral",
     "Denoiser",

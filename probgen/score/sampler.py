@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from probgen.core import check_sizes
 from probgen.score.denoiser import to_noise
 from probgen.score.sde import VP, coefficients
 
+State = Any  # what a sampler remembers from step to step
 Denoise = Callable[[Array, Array], Array]  # z, λ ↦ E[x | z]
 
 
@@ -18,7 +20,8 @@ Denoise = Callable[[Array, Array], Array]  # z, λ ↦ E[x | z]
 class Sampler:
     """The base of samplers: z_1 ~ Normal(0, I), then `step` from t down to s, `steps` times.
 
-    A subclass writes `step(key, denoise, sde, z, t, s) -> z_s` for one event. Raises ValueError where `steps` < 1.
+    A subclass writes `step(key, denoise, sde, z, state, t, s) -> (z_s, state)` for one event, and `init(z) -> state`
+    where it remembers something from step to step. Raises ValueError where `steps` < 1.
     """
 
     steps: int = 100
@@ -26,7 +29,13 @@ class Sampler:
     def __post_init__(self) -> None:
         check_sizes(steps=self.steps)
 
-    def step(self, key: Array, denoise: Denoise, sde: VP, z: Array, t: Array, s: Array) -> Array:
+    def init(self, z: Array) -> State:
+        """What is remembered before the first step: nothing, by default."""
+        return None
+
+    def step(
+        self, key: Array, denoise: Denoise, sde: VP, z: Array, state: State, t: Array, s: Array
+    ) -> tuple[Array, State]:
         """One step from t to s < t."""
         raise NotImplementedError(f"{type(self).__name__} has no step")
 
@@ -34,11 +43,12 @@ class Sampler:
         """All steps from z at t = 1; returns z at t = 0."""
         times = jnp.linspace(1.0, 0.0, self.steps + 1, dtype=z.dtype)
 
-        def body(z: Array, now: tuple[Array, Array, Array]) -> tuple[Array, None]:
+        def body(carry: tuple[Array, State], now: tuple[Array, Array, Array]) -> tuple[tuple[Array, State], None]:
             key, t, s = now
-            return self.step(key, denoise, sde, z, t, s), None
+            return self.step(key, denoise, sde, *carry, t, s), None
 
-        return lax.scan(body, z, (jax.random.split(key, self.steps), times[:-1], times[1:]))[0]
+        keys = jax.random.split(key, self.steps)
+        return lax.scan(body, (z, self.init(z)), (keys, times[:-1], times[1:]))[0][0]
 
 
 @dataclass(frozen=True)
@@ -51,13 +61,15 @@ class Ancestral(Sampler):
     Variational Diffusion Models (Kingma, Salimans, Poole, Ho 2021), arXiv:2107.00630, appendix A.
     """
 
-    def step(self, key: Array, denoise: Denoise, sde: VP, z: Array, t: Array, s: Array) -> Array:
+    def step(
+        self, key: Array, denoise: Denoise, sde: VP, z: Array, state: State, t: Array, s: Array
+    ) -> tuple[Array, State]:
         """One step from t to s < t."""
         now, then = sde.log_snr(t), sde.log_snr(s)
         (alpha, _), (alpha_s, sigma_s) = coefficients(now), coefficients(then)
         c = -jnp.expm1(now - then)
         mean = alpha_s * (z * (1.0 - c) / alpha + c * denoise(z, now))
-        return mean + jnp.sqrt(c) * sigma_s * jax.random.normal(key, z.shape, z.dtype)
+        return mean + jnp.sqrt(c) * sigma_s * jax.random.normal(key, z.shape, z.dtype), state
 
 
 @dataclass(frozen=True)
@@ -70,13 +82,15 @@ class EulerMaruyama(Sampler):
     Score-Based Generative Modeling through SDEs (Song et al. 2021), arXiv:2011.13456.
     """
 
-    def step(self, key: Array, denoise: Denoise, sde: VP, z: Array, t: Array, s: Array) -> Array:
+    def step(
+        self, key: Array, denoise: Denoise, sde: VP, z: Array, state: State, t: Array, s: Array
+    ) -> tuple[Array, State]:
         """One step from t to s < t."""
         log_snr, dt = sde.log_snr(t), t - s
         score = -to_noise(denoise(z, log_snr), z, log_snr) / coefficients(log_snr)[1]
         g = sde.diffusion(t)
         noise = jax.random.normal(key, z.shape, z.dtype)
-        return z - dt * (sde.drift(t) * z - g**2 * score) + jnp.sqrt(dt) * g * noise
+        return z - dt * (sde.drift(t) * z - g**2 * score) + jnp.sqrt(dt) * g * noise, state
 
 
 @dataclass(frozen=True)
@@ -88,12 +102,14 @@ class DDIM(Sampler):
     References: Denoising Diffusion Implicit Models (Song, Meng, Ermon 2021), arXiv:2010.02502.
     """
 
-    def step(self, key: Array, denoise: Denoise, sde: VP, z: Array, t: Array, s: Array) -> Array:
+    def step(
+        self, key: Array, denoise: Denoise, sde: VP, z: Array, state: State, t: Array, s: Array
+    ) -> tuple[Array, State]:
         """One step from t to s < t."""
         log_snr = sde.log_snr(t)
         x = denoise(z, log_snr)
         alpha_s, sigma_s = sde.marginal(s)
-        return alpha_s * x + sigma_s * to_noise(x, z, log_snr)
+        return alpha_s * x + sigma_s * to_noise(x, z, log_snr), state
 
 
 @dataclass(frozen=True)
@@ -106,7 +122,9 @@ class Heun(Sampler):
     arXiv:2206.00364, algorithm 1.
     """
 
-    def step(self, key: Array, denoise: Denoise, sde: VP, z: Array, t: Array, s: Array) -> Array:
+    def step(
+        self, key: Array, denoise: Denoise, sde: VP, z: Array, state: State, t: Array, s: Array
+    ) -> tuple[Array, State]:
         """One step from t to s < t."""
         now, then = sde.log_snr(t), sde.log_snr(s)
         alpha, alpha_s = coefficients(now)[0], coefficients(then)[0]
@@ -114,4 +132,33 @@ class Heun(Sampler):
         eps = to_noise(denoise(z, now), z, now)
         euler = alpha_s * (z / alpha + drho * eps)
         eps_s = to_noise(denoise(euler, then), euler, then)
-        return alpha_s * (z / alpha + drho * 0.5 * (eps + eps_s))
+        return alpha_s * (z / alpha + drho * 0.5 * (eps + eps_s)), state
+
+
+@dataclass(frozen=True)
+class DPMSolver(Sampler):
+    """DPM-Solver++(2M): second order for the same ODE with one call of the network a step, by the x̂ of the last step.
+
+        z_s = (σ_s / σ_t) z_t − α_s (e^{−h} − 1) D,   h = (λ_s − λ_t) / 2
+        D = x̂_t + (h / 2 h₋) (x̂_t − x̂₋)
+
+    where x̂₋ and h₋ are those of the step before; the first step has D = x̂_t, and is one of DDIM.
+
+    References: DPM-Solver++: Fast Solver for Guided Sampling of Diffusion Probabilistic Models (Lu, Zhou, Bao, Chen,
+    Li, Zhu 2022), arXiv:2211.01095, algorithm 2.
+    """
+
+    def init(self, z: Array) -> State:
+        """(x̂ of the last step, its h): no such step yet."""
+        return jnp.zeros_like(z), jnp.full((), jnp.inf, z.dtype)
+
+    def step(
+        self, key: Array, denoise: Denoise, sde: VP, z: Array, state: State, t: Array, s: Array
+    ) -> tuple[Array, State]:
+        """One step from t to s < t."""
+        before, last = state
+        now, then = sde.log_snr(t), sde.log_snr(s)
+        (_, sigma), (alpha_s, sigma_s) = coefficients(now), coefficients(then)
+        h, x = (then - now) / 2, denoise(z, now)
+        forward = x + h / (2 * last) * (x - before)  # where there was no step before, h / ∞
+        return sigma_s / sigma * z - alpha_s * jnp.expm1(-h) * forward, (x, h)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 from numpyro.distributions import constraints
 
-from probgen.core import map_batch, split_key
+from probgen.core import check_instances, map_batch, split_key
 from probgen.distributions import Model
 from probgen.distributions.in_blocks import map_particles
 from probgen.score.denoiser import Denoiser, LevelDenoiser, level_values
@@ -49,6 +49,7 @@ class ScoreModel(Model):
         sampler: Sampler | None = None,
         validate_args: bool | None = None,
     ):
+        check_instances(denoiser=denoiser, sde=sde, sampler=sampler)
         self.denoiser, self.sde = denoiser, sde
         self.sampler = Ancestral() if sampler is None else sampler
         super().__init__(event_shape, validate_args=validate_args)

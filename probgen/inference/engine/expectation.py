@@ -9,7 +9,7 @@ import numpyro.distributions as dist
 from jax import Array, lax
 from numpyro.primitives import CondIndepStackFrame
 
-from probgen.core import split_key
+from probgen.core import check_instances, check_sizes, split_key
 from probgen.distributions import differentiable
 from probgen.distributions.wrapped import unmasked
 from probgen.inference.engine.plan import Static, estimate, make_plan
@@ -46,14 +46,14 @@ def expectation(
     >>> abs(float(jax.grad(loss)(0.3, LeaveOneOut(), 1000)) - 0.1) < 0.01
     True
     """
+    check_instances(distribution=distribution)
     if estimator is not None:
         check_kind("estimator", estimator, Estimator, "LeaveOneOut()")
     if estimator is not None and (estimator.init_state() is not None or estimator.learns):
         raise ValueError(
             f"{estimator} keeps something from step to step: an expectation has no steps, use it in a guide"
         )
-    if num_samples < 1:
-        raise ValueError(f"num_samples: expected at least 1, got {num_samples}")
+    check_sizes(num_samples=num_samples)
     key = split_key(key, ())
     plan = make_plan(_Integrand(distribution, f, estimator), key)
     found = estimate(plan, key, num_samples, lambda run, keys: jax.vmap(run)(keys))

@@ -8,6 +8,8 @@ import numpy as np
 import numpyro.distributions as dist
 from jax import Array, lax
 
+from probgen.core import check_instances
+
 State = Any
 
 
@@ -145,8 +147,7 @@ class Estimator(Seams):
 
 def check_kind(what: str, given: Any, kind: type, example: str) -> None:
     """Raise ValueError, naming what to write, unless `given` is an instance of `kind`."""
-    if isinstance(given, type) and issubclass(given, kind):
-        raise ValueError(f"{what}: expected an instance, such as {given.__name__}(…), got the class itself")
+    check_instances(**{what: given})
     if not isinstance(given, kind):
         noun = f"{'an' if kind.__name__[0] in 'AEIOU' else 'a'} {kind.__name__.lower()}"
         raise ValueError(f"{what}: expected {noun}, such as {example}, got {given!r}")

@@ -67,9 +67,15 @@ class MovingAverage(Baseline):
     The step's own costs enter only afterwards, so that b does not depend on z. It keeps state: `use` registers it.
 
     References: Simple Statistical Gradient-Following Algorithms (Williams 1992).
+
+    Raises ValueError for a decay outside [0, 1).
     """
 
     decay: float = 0.9
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.decay < 1:
+            raise ValueError(f"decay: expected a number in [0, 1), got {self.decay!r}")
 
     def init_state(self) -> State:
         """The sum, and the weight that it has."""

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import numpyro.distributions as dist
 
+from probgen.core import check_sizes
 from probgen.distributions.wrapped import family
 from probgen.inference.estimators.base import Estimator
 
@@ -30,6 +31,9 @@ class Enumerate(Estimator):
 
     needs: ClassVar[str] = "a finite support, and costs that stay within the site's plates"
     reference: ClassVar[str] = "exact"
+
+    def __post_init__(self) -> None:
+        check_sizes(budget=self.budget)
 
     def problem(self, fn: dist.Distribution) -> str | None:
         """Whether the support is finite and small."""

@@ -10,6 +10,7 @@ import numpyro
 import numpyro.distributions as dist
 from jax import Array
 
+from probgen.core import check_instances
 from probgen.distributions.wrapped import family, is_masked
 from probgen.inference.engine.sites import describe
 from probgen.inference.laboratory.independence import mixed_plates
@@ -123,6 +124,7 @@ def explain(
       Trace_ELBO, TraceMeanField_ELBO, RenyiELBO: z: no gradient path and no score term: silently biased
     fix: SVI(model, guide, optimizer, probgen.inference.objectives.ELBO()), the program unchanged
     """
+    check_instances(model=model, guide=guide, objective=objective)
     objective = ELBO() if objective is None else objective
     key = jax.random.key(0) if key is None else key
     params = {} if params is None else params

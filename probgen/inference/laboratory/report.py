@@ -12,7 +12,7 @@ import numpyro
 from jax import Array
 from numpyro.infer import elbo as numpyro_elbo
 
-from probgen.core import split_key
+from probgen.core import check_instances, check_sizes, split_key
 from probgen.inference.estimators import Estimator, use
 from probgen.inference.laboratory.replicates import Group, Moments, flat, limit, replicate, z_scores
 from probgen.inference.objectives import ELBO
@@ -38,7 +38,7 @@ def gradient_report(
     *args: Any,
     estimators: Mapping[str, Contender] | None = None,
     num_replicates: int = 1000,
-    num_particles: int = 1,
+    num_particles: int | None = None,
     objective: ELBO | None = None,
     reference: Callable[[dict[str, Any]], Any] | None = None,
     **kwargs: Any,
@@ -52,7 +52,8 @@ def gradient_report(
         estimators: `{name: {site: estimator}}`, each on top of the guide's own choices; or `{name: objective}`, such as
             numpyro's `TraceGraph_ELBO()`; the default alone by default.
         num_replicates: independent gradients for each.
-        num_particles: of the objectives that are made here; or `objective`, an `objectives.ELBO` to use instead.
+        num_particles: of the objectives that are made here, 1 by default; or `objective`, an `objectives.ELBO` to use
+            instead.
         reference: `params -> loss`, exact, to be differentiated. Without one, bias is held against the default
             estimators, which are unbiased, with their own standard error.
 
@@ -88,11 +89,14 @@ def gradient_report(
     """
     estimators = {"default": {}} if estimators is None else estimators
     _check(params, estimators, num_replicates)
+    check_instances(model=model, guide=guide, objective=objective)
+    if objective is None:
+        objective = ELBO(1 if num_particles is None else num_particles)
+    elif num_particles is not None:
+        raise ValueError("num_particles: an objective has its own: set them there")
     points = [Point(0, params, {})] if isinstance(params, dict) else list(params)
-    contenders = {
-        name: _Contender(entry, guide, objective or ELBO(num_particles)) for name, entry in estimators.items()
-    }
-    trusted = _Contender({}, guide, objective or ELBO(num_particles))
+    contenders = {name: _Contender(entry, guide, objective) for name, entry in estimators.items()}
+    trusted = _Contender({}, guide, objective)
     program = _Program(model, args, kwargs)
     keys = split_key(key, (2 + len(contenders),))
     compiled = {name: program.replicates(contender, num_replicates) for name, contender in contenders.items()}
@@ -117,8 +121,7 @@ def _check(params: Any, estimators: Any, num_replicates: int) -> None:
     for name, entry in estimators.items():
         if not isinstance(entry, Mapping | numpyro_elbo.ELBO):
             raise ValueError(f"estimators: {name!r}: expected {{site: estimator}} or an objective, got {entry!r}")
-    if num_replicates < 2:
-        raise ValueError(f"num_replicates: expected at least 2, got {num_replicates}")
+    check_sizes(2, num_replicates=num_replicates)
 
 
 class _Contender:

@@ -11,7 +11,7 @@ from jax import Array, lax
 from numpyro.distributions.util import scale_and_mask
 from numpyro.infer import elbo as numpyro_elbo
 
-from probgen.core import split_key
+from probgen.core import check_sizes, split_key
 from probgen.distributions.wrapped import is_masked, unmasked
 from probgen.inference.engine.differentiable import Differentiable
 from probgen.inference.engine.plan import Plan, Static, Values, estimate, make_plan
@@ -40,8 +40,8 @@ class ELBO(numpyro_elbo.ELBO):
         take KL(q ‖ p) of a site in closed form where numpyro knows it and it is right: where p's parameters
             depend on neither the site nor what the guide draws after it.
 
-    Raises ValueError, naming the site and what would serve, where an estimator does not fit, or guide and model do
-    not match.
+    Raises ValueError for a number of particles below one; and, naming the site and what would serve, where an estimator
+    does not fit, or guide and model do not match: in their sites, plates, shapes or supports.
 
     References: Automated Variational Inference in Probabilistic Programming (Wingate, Weber 2013), arXiv:1301.1299;
     Black Box Variational Inference (Ranganath, Gerrish, Blei 2014), arXiv:1401.0118; Storchastic (van Krieken,
@@ -66,6 +66,9 @@ class ELBO(numpyro_elbo.ELBO):
     def __init__(
         self, num_particles: int = 1, vectorize_particles: bool | Callable = True, *, analytic_kl: bool = True
     ):
+        check_sizes(num_particles=num_particles)
+        if not isinstance(analytic_kl, bool):
+            raise ValueError(f"analytic_kl: expected True or False, got {analytic_kl!r}")
         self.analytic_kl = analytic_kl
         super().__init__(num_particles, vectorize_particles)
 
@@ -151,7 +154,11 @@ class Pair:
         mutables = {name: site["value"] for name, site in guide.items() if site["type"] == "mutable"}
         replayed = numpyro.handlers.replay(self.model, guide)
         with Differentiable():
-            model = self._trace(replayed, model_key, {**self.param_map, **mutables})
+            try:
+                model = self._trace(replayed, model_key, {**self.param_map, **mutables})
+            except (TypeError, ValueError):  # JAX's words for shapes; the model's own trace tells where they differ
+                check_match(self._trace(self.model, model_key, {**self.param_map, **mutables}), guide)
+                raise
         mutables |= {name: site["value"] for name, site in model.items() if site["type"] == "mutable"}
         return guide, model, jax.tree.map(jnp.asarray, mutables)
 

@@ -3,11 +3,14 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from numpyro import primitives
 from numpyro.primitives import Messenger
 
+from probgen.core import check_instances
 from probgen.inference.engine.plan import Values
 from probgen.inference.engine.surrogate import Key
 from probgen.inference.objectives.elbo import ELBO
@@ -22,6 +25,7 @@ class Weighted(ELBO):
     """
 
     def __init__(self, objective: ELBO):
+        check_instances(objective=objective)
         if not isinstance(objective, ELBO):
             raise ValueError(f"objective: expected an objectives.ELBO to wrap, got {type(objective).__name__}")
         self.objective = objective
@@ -45,6 +49,15 @@ class Weighted(ELBO):
         return {key: inner.get(key, 1.0) * mine.get(key, 1.0) for key in inner.keys() | mine.keys()}
 
 
+def _check_weight(name: str, weight: Any, expected: str) -> None:
+    """Raise ValueError for what is no finite number of at least 0, as far as it is known (not traced)."""
+    if isinstance(weight, jax.core.Tracer):
+        return
+    number = isinstance(weight, int | float | np.number | np.ndarray | Array) and not isinstance(weight, bool)
+    if not number or np.ndim(weight) or not 0 <= weight < np.inf:
+        raise ValueError(f"{name}: expected {expected}, got {weight!r}")
+
+
 def _latents(values: Values) -> list[str]:
     return [name for name in values.units if any(key[1] == name for key in values.terms)]
 
@@ -52,8 +65,10 @@ def _latents(values: Values) -> list[str]:
 class Beta(Weighted):
     """Train on E[log p(x | z)] − β KL(q(z) ‖ p(z)): a β-VAE, or an annealed bound.
 
+    What is reported (the `losses` of SVI and `fit`, and their validation) is −ELBO, the plain bound, whatever β is.
+
     Args: `objective`; `beta`: a number, or a schedule, a function of the step (such as optax's). `fit` counts the
-    steps; for `SVI` wrap the guide by `count_steps`.
+    steps; for `SVI` wrap the guide by `count_steps`. Raises ValueError for a number below 0.
 
     References: β-VAE (Higgins et al. 2017); annealing: Generating Sentences from a Continuous Space (Bowman et al.
     2016), arXiv:1511.06349.
@@ -63,6 +78,8 @@ class Beta(Weighted):
     """
 
     def __init__(self, objective: ELBO, beta: float | Array | Callable[[Array], Any]):
+        if not callable(beta):
+            _check_weight("beta", beta, "a number of at least 0 or a schedule")
         self.beta = beta
         super().__init__(objective)
 
@@ -86,9 +103,10 @@ class FreeBits(Weighted):
     """Train on E[log p(x | z)] − Σ_sites max(λ, KL_site), with KL per element of the plates: no gradient from a KL
     below λ.
 
-    The mean over the batch and the particles is held against λ, as in the paper.
+    The mean over the batch and the particles is held against λ, as in the paper. What is reported (the `losses` of SVI
+    and `fit`, and their validation) is −ELBO, the plain bound.
 
-    Args: `objective`; `nats`: λ, for every latent site, or by name.
+    Args: `objective`; `nats`: λ, for every latent site, or by name. Raises ValueError for a number below 0.
 
     References: Improving Variational Inference with Inverse Autoregressive Flow (Kingma et al. 2016), arXiv:1606.04934.
 
@@ -96,6 +114,11 @@ class FreeBits(Weighted):
     """
 
     def __init__(self, objective: ELBO, nats: float | Mapping[str, float]):
+        if isinstance(nats, Mapping) and not nats:
+            raise ValueError("nats: expected a number, or one for some latent sites, got none")
+        named = {f"nats[{site!r}]": of for site, of in nats.items()} if isinstance(nats, Mapping) else {"nats": nats}
+        for name, of in named.items():
+            _check_weight(name, of, "a number of at least 0")
         self.nats = nats
         super().__init__(objective)
 

@@ -1,5 +1,7 @@
 """What is wrong with data is said before anything compiles, in one sentence."""
 
+import importlib.util
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -8,12 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
+from numpyro.infer import ELBO, TraceEnum_ELBO
 
 from probgen.core import as_numbers
 from probgen.distributions import ConditionalModel, Distribution
 from probgen.distributions.on_support import on_edge
 from probgen.inference.engine.provenance import traced
 from probgen.inference.engine.sites import describe
+from probgen.inference.objectives.match import FITTING, repeated_observations, unfitting_plates
 from probgen.inference.training.origins import Marks
 
 _ROWS = 8192  # looked at together
@@ -104,17 +108,49 @@ def check_events(name: str, model: Distribution, x: jax.Array) -> None:
             raise ValueError(f"{name}: row {row} lies on the edge of {support}, where the model has no density")
 
 
-def check_observed(name: str, program: Callable, data: Data, size: int) -> None:
-    """Raise ValueError where a program observes values outside their support; masked ones may be anything.
+def check_objective(objective: Any) -> None:
+    """Raise ValueError for what is no objective, or one that lacks the package that it needs."""
+    if objective is not None and not isinstance(objective, ELBO):
+        raise ValueError(
+            f"objective: expected an ELBO of numpyro or of probgen.inference.objectives, got {type(objective).__name__}"
+        )
+    if isinstance(objective, TraceEnum_ELBO) and importlib.util.find_spec("funsor") is None:
+        raise ValueError(
+            "objective: TraceEnum_ELBO needs the package funsor, which is not installed; objectives.ELBO() sums over "
+            "the values of discrete sites without it"
+        )
 
-    Only what follows from the data alone is known: not a support that depends on latent values or params. The program
-    is traced once, on `size` rows; all of its log-densities are dead code.
+
+def check_like(name: str, held_out: Data, data: Data) -> None:
+    """Raise ValueError where other rows than the data's differ from them in shape or in the kind of number: a program
+    would broadcast them."""
+    for other, ours in zip(jax.tree.leaves(held_out), jax.tree.leaves(data), strict=True):
+        if other.shape[1:] != ours.shape[1:]:
+            raise ValueError(f"{name}: expected rows of shape {ours.shape[1:]} as in data, got {other.shape[1:]}")
+        if _numbers(other) != _numbers(ours):
+            raise ValueError(f"{name}: expected rows of {_numbers(ours)} as in data, got dtype {other.dtype}")
+
+
+def _numbers(x: jax.Array) -> str:
+    if x.dtype == bool:
+        return "booleans"
+    return "floating-point numbers" if jnp.issubdtype(x.dtype, jnp.floating) else "integers"
+
+
+def check_observed(name: str, program: Callable, data: Data, size: int) -> None:
+    """Raise ValueError where a program observes values outside their support (masked ones may be anything), or where an
+    observation would count more than once, because it broadcasts with the parameters over an axis of no plate.
+
+    Of the support, only what follows from the data alone is known: not one that depends on latent values or params. The
+    program is traced once, on `size` rows; all of its log-densities are dead code.
     """
     seen: dict[str, Any] = {}
 
     def inside(args: tuple, kwargs: dict) -> dict[str, Any]:
         with numpyro.handlers.block(), Marks(), numpyro.handlers.seed(rng_seed=0), numpyro.handlers.trace() as trace:
-            program(*args, **kwargs)
+            _run(name, program, args, kwargs, trace)
+        for said in itertools.chain(unfitting_plates(trace), repeated_observations(trace)):
+            raise ValueError(f"{name}: {said}")
         seen.update({site: trace[site]["fn"] for site in trace if trace[site].get("is_observed")})
         return {site: (_inside(fn, trace[site]["value"]), trace[site]["value"]) for site, fn in seen.items()}
 
@@ -131,6 +167,21 @@ def check_observed(name: str, program: Callable, data: Data, size: int) -> None:
                     f"{name}: site {site!r} observes {value[index]}, outside the support of its {describe(seen[site])} "
                     f"(at {list(index)} in rows {start} to {start + size - 1})"
                 )
+
+
+def _run(name: str, program: Callable, args: tuple, kwargs: dict, trace: dict) -> None:
+    """Run a program; where it fails, and a plate of it has another size than the rows, say so: JAX names neither."""
+    try:
+        program(*args, **kwargs)
+    except (TypeError, ValueError) as error:
+        rows = count((args, kwargs))
+        for plate, site in trace.items():
+            if site["type"] == "plate" and (size := site["args"][1] or site["args"][0]) != rows:
+                raise ValueError(
+                    f"{name}: the program fails on {rows} rows, and its plate {plate!r} has {size} elements: {FITTING} "
+                    f"({error})"
+                ) from error
+        raise
 
 
 def _inside(fn: dist.Distribution, value: Any) -> jax.Array:

@@ -13,9 +13,9 @@ import optax
 from jax import Array, lax
 from numpyro.infer import ELBO, SVI
 
-from probgen.core import split_key
+from probgen.core import check_instances, check_sizes, split_key
 from probgen.distributions import Conditional
-from probgen.inference.training.checks import Data, as_arrays, count, widened
+from probgen.inference.training.checks import Data, as_arrays, check_objective, count, widened
 from probgen.inference.training.interrupt import Interrupt
 from probgen.inference.training.loop import CHUNK, Carry, Loop
 from probgen.inference.training.progress import Progress
@@ -89,6 +89,9 @@ def fit(
     batch_size = rows if batch_size is None else batch_size
     total = _total_steps(steps, epochs, rows, batch_size)
     _check_options(validation, validate_every, patience, ema)
+    check_instances(model=model, guide=guide, objective=objective)
+    check_objective(objective)
+    _check_choices(num_particles, learnable, progress)
     held_out = None if validation is None else _validation_data(validation, (args, kwargs))
     init_key, loop_key, score_key = split_key(key, (3,))
     block = max(batch_size, _BLOCK)
@@ -148,21 +151,32 @@ def _check_options(validation: Any, validate_every: int | None, patience: int | 
     for name, value in [("validate_every", validate_every), ("patience", patience)]:
         if value is not None and validation is None:
             raise ValueError(f"{name}: expected validation rows to go with it, got none")
-        if value is not None and value < 1:
-            raise ValueError(f"{name}: expected at least 1, got {value}")
-    if ema is not None and not 0 <= ema < 1:
+        if value is not None:
+            check_sizes(**{name: value})
+    if ema is not None and (isinstance(ema, bool) or not 0 <= ema < 1):
         raise ValueError(f"ema: expected a decay in [0, 1), got {ema}")
 
 
+def _check_choices(num_particles: int | None, learnable: Any, progress: Any) -> None:
+    if num_particles is not None:
+        check_sizes(num_particles=num_particles)
+    if learnable is not None and not callable(learnable):
+        raise ValueError(f"learnable: expected a function of path and leaf, got {learnable!r}")
+    if not isinstance(progress, bool | str):
+        raise ValueError(f"progress: expected True, False or a name, got {progress!r}")
+
+
 def _total_steps(steps: int | None, epochs: int | None, rows: int, batch_size: int) -> int:
-    if not 1 <= batch_size <= rows:
+    check_sizes(batch_size=batch_size)
+    if batch_size > rows:
         raise ValueError(f"batch_size: expected 1 to {rows} (the rows of data), got {batch_size}")
     if (steps is None) == (epochs is None):
         raise ValueError(f"expected steps or epochs, got steps={steps}, epochs={epochs}")
-    total = steps if steps is not None else epochs * (rows // batch_size)  # type: ignore[operator]
-    if total < 1:
-        raise ValueError(f"expected at least one step, got steps={steps}, epochs={epochs}")
-    return total
+    if steps is not None:
+        check_sizes(steps=steps)
+        return steps
+    check_sizes(epochs=epochs)
+    return epochs * (rows // batch_size)  # type: ignore[operator]
 
 
 def _validation_data(validation: Any, data: Data) -> Data:

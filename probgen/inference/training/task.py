@@ -18,12 +18,25 @@ from probgen.core import Rest, combine, evaluating, from_params, has_update, mod
 from probgen.distributions import Bounded, ConditionalModel, Distribution
 from probgen.inference.engine.differentiable import Differentiable
 from probgen.inference.objectives import ELBO, count_steps
-from probgen.inference.training.checks import SIGNS, Data, check_observed, check_rows, count, inner_model, widened
+from probgen.inference.training.checks import (
+    SIGNS,
+    Data,
+    check_like,
+    check_observed,
+    check_rows,
+    count,
+    inner_model,
+    widened,
+)
 from probgen.inference.training.plates import ScalePlates, plates_to_scale
 
 
 class PerRow(Objective):
     """An objective divided by the number of rows that it counts, so that losses and gradients are per datum."""
+
+    def __new__(cls, objective: Objective, rows: int) -> "PerRow":
+        """Under the name of the objective's class, by which numpyro's warnings speak of it."""
+        return super().__new__(type(type(objective).__name__, (cls,), {}))
 
     def __init__(self, objective: Objective, rows: int):
         self.objective, self.rows = objective, rows
@@ -69,6 +82,7 @@ class ModelTask:
         check_rows("data", model, data)
         if held_out is not None:
             check_rows("validation", model, held_out)
+            check_like("validation", held_out, data)
         self.params, self.rest = partition(model, learnable)
         self.updates = has_update(model)
         if not (self.params or self.updates):
@@ -78,7 +92,7 @@ class ModelTask:
         _check_particles(inner, self.latent, objective, num_particles)
         # a latent-variable model's particles are its objective's, another bound's its own
         self.bound_particles = 1 if self.latent or num_particles is None else num_particles
-        particles = num_particles if self.latent and num_particles else 1
+        particles = 1 if not self.latent or num_particles is None else num_particles
         self.objective = PerRow(ELBO(num_particles=particles) if objective is None else objective, batch_size)
         self.guide = _counting(self._guide, self.objective.objective)
         self.event_size: int | None = max(1, jnp.zeros(inner.event_shape).size)
@@ -125,8 +139,6 @@ class ModelTask:
 
 
 def _check_particles(inner: Distribution, latent: bool, objective: Objective | None, num_particles: int | None) -> None:
-    if num_particles is not None and num_particles < 1:
-        raise ValueError(f"num_particles: expected at least 1, got {num_particles}")
     if num_particles is not None and inner.exact:
         raise ValueError(f"num_particles: {type(inner).__name__} has an exact density, which particles do not change")
     if num_particles is not None and latent and objective is not None:
@@ -167,9 +179,13 @@ class ProgramTask:
         self.rows = count(data)
         check_observed("data", program, data, batch_size)
         if held_out is not None:
+            check_like("validation", held_out, data)
             check_observed("validation", program, held_out, min(block, count(held_out)))
         self.plates = _plates(*self.source, data, held_out, batch_size, key)
-        self.objective = PerRow(ELBO(num_particles=num_particles or 1) if objective is None else objective, self.rows)
+        self.objective = PerRow(
+            ELBO(num_particles=1 if num_particles is None else num_particles) if objective is None else objective,
+            self.rows,
+        )
         self.program, self.guide = self._scaled(batch_size)
 
     def _scaled(self, size: int) -> tuple[Callable, Callable]:
@@ -184,6 +200,9 @@ class ProgramTask:
         """SVI's first state. Automatic guides set themselves up here, on numbers."""
         state = svi.init(key, self.rest, *batch[0], **batch[1])
         if not jax.tree.leaves(svi.get_params(state)) and state.mutable_state is None:
+            jax.eval_shape(  # which tells of a site that the guide does not draw
+                lambda: self.objective.loss(key, {}, self.program, self.guide, self.rest, *batch[0], **batch[1])
+            )
             raise ValueError("model: the program and its guide register no param: there is nothing to learn")
         return state
 

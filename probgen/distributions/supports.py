@@ -1,0 +1,49 @@
+"""Whether one support lies within another, as far as is known."""
+
+from numpyro.distributions import constraints
+
+from probgen.bijectors.support import Interval, as_interval, is_beyond, is_real
+
+_OPEN = (type(constraints.dependent), constraints.cat, type(constraints.complex))  # of which nothing is known here
+
+
+def leaves(support: constraints.Constraint | None, other: constraints.Constraint | None) -> bool:
+    """Whether a support is known not to lie within another: where one is of integers and the other of reals, where both
+    are intervals, and where all of ℝᵈ meets a set with less in it, such as the simplex.
+
+    >>> from numpyro.distributions import constraints
+    >>> leaves(constraints.real, constraints.positive), leaves(constraints.positive, constraints.real)
+    (True, False)
+    >>> (
+    ...     leaves(constraints.nonnegative_integer, constraints.boolean),
+    ...     leaves(constraints.real_vector, constraints.simplex),
+    ... )
+    (True, True)
+    """
+    if not (_is_known(support) and _is_known(other)):
+        return False
+    if support.is_discrete != other.is_discrete:  # type: ignore[union-attr]
+        return True
+    inner, outer = (_integers(s) if s.is_discrete else as_interval(s) for s in (support, other))  # type: ignore[union-attr]
+    if inner and outer:
+        return is_beyond(inner, outer)
+    return outer is None and not other.is_discrete and is_real(support)  # type: ignore[union-attr,arg-type]
+
+
+def _is_known(support: constraints.Constraint | None) -> bool:
+    if isinstance(support, constraints.independent):
+        return _is_known(support.base_constraint)
+    return type(support).__module__ == constraints.__name__ and not isinstance(support, _OPEN)
+
+
+def _integers(support: constraints.Constraint) -> Interval | None:
+    """The ends of a support of integers; None where it is of another kind."""
+    if isinstance(support, constraints.independent):
+        return _integers(support.base_constraint)
+    if support is constraints.boolean:
+        return Interval(0, 1, 0)
+    if isinstance(support, constraints.integer_interval):
+        return Interval(support.lower_bound, support.upper_bound, 0)
+    if isinstance(support, constraints.integer_greater_than):
+        return Interval(support.lower_bound, None, 0)
+    return None
