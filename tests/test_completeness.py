@@ -59,6 +59,10 @@ REASONS = {
     "inference.estimators.Learned": _STATEFUL,
     "inference.estimators.MovingAverage": _STATEFUL,
     "inference.estimators.Signal": "what an estimator hands its baseline: a tuple of arrays, without laws",
+    **{
+        f"inference.estimators.{name}": "for estimators of one's own: tests/test_own_estimators.py, and its doctest"
+        for name in ("family", "unmasked", "elementwise", "draw_cut", "detached")
+    },
     "inference.estimators.use": "a handler of programs: tests/test_estimators.py",
 }
 

@@ -26,7 +26,7 @@ MAY = {
     "evaluation": {"core", "distributions", "inference"},
     "compression": {"core", "distributions"},
     # checks for users' classes, beside the parts
-    "testing": {"core"},
+    "testing": {"core", "inference"},
 }
 
 

@@ -241,7 +241,7 @@ def test_compare_estimators(tmp_path, capsys, monkeypatch):
     (problem,) = board["problems"]
     rows = {row["estimator"]: row for row in problem["estimators"]}
     assert list(rows) == [*contenders, "numpyro Trace_ELBO", "numpyro TraceGraph_ELBO"]
-    assert set(rows["score"]) == {"estimator", "evaluations", "seconds", "work", "loss", "loss_se", "groups"}
+    assert set(rows["score"]) == {"estimator", "evaluations", "seconds", "work", "loss", "loss_se", "reason", "groups"}
     logits = {name: row["groups"]["logits"] for name, row in rows.items()}
     assert set(logits["score"]) == {"variance_mean", "variance_max", "variance_total", "bias_z", "snr", "cosine"}
     # numpyro's Trace_ELBO has no gradient through a bit, and says nothing

@@ -96,19 +96,19 @@ def figures(report: "xarray.Dataset") -> dict[str, Any]:
     for name in report["estimator"].values:
         one = report.sel(estimator=name)
         groups = {
-            str(group): {key: _number(one[key].sel(group=group)) for key in grouped} for group in report["group"].values
+            str(group): {key: _plain(one[key].sel(group=group)) for key in grouped} for group in report["group"].values
         }
-        estimators.append({"estimator": str(name), **{key: _number(one[key]) for key in single}, "groups": groups})
+        estimators.append({"estimator": str(name), **{key: _plain(one[key]) for key in single}, "groups": groups})
     return {
         "reference": report.attrs["reference"],
-        "bias_limit": _number(report["bias_limit"]),
+        "bias_limit": _plain(report["bias_limit"]),
         "estimators": estimators,
     }
 
 
-def _number(value: "xarray.DataArray") -> int | float | None:
-    number = value.item()
-    return number if math.isfinite(number) else None
+def _plain(value: "xarray.DataArray") -> int | float | str | None:
+    plain = value.item()
+    return plain if isinstance(plain, str) or math.isfinite(plain) else None
 
 
 def _write_picture(path: Path, titles: list[str], reports: list[Any]) -> None:

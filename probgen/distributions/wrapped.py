@@ -30,7 +30,11 @@ def log_density(d: Any, key: Array, value: Array) -> Array:
 
 
 def unmasked(fn: dist.Distribution) -> dist.Distribution:
-    """The distribution that is drawn from, under every mask."""
+    """The distribution that is drawn from, under every mask; expansions and reinterpreted axes stay.
+
+    >>> unmasked(dist.Normal(0.0, 1.0).expand((3,)).mask(False).to_event(1)).log_prob(jnp.zeros(3)).round(2)
+    Array(-2.76, dtype=float32)
+    """
     if isinstance(fn, dist.MaskedDistribution):
         return unmasked(fn.base_dist).expand(fn.batch_shape)
     if isinstance(fn, dist.ExpandedDistribution):
@@ -48,14 +52,22 @@ def is_masked(fn: dist.Distribution) -> bool:
 
 
 def family(fn: dist.Distribution) -> dist.Distribution:
-    """The distribution under masks, expansions and reinterpreted axes."""
+    """The distribution under masks, expansions and reinterpreted axes, by whose class one knows what it is.
+
+    >>> type(family(dist.Bernoulli(0.5).expand((3,)).mask(False).to_event(1))).__name__
+    'BernoulliProbs'
+    """
     while isinstance(fn, dist.MaskedDistribution | dist.ExpandedDistribution | dist.Independent):
         fn = fn.base_dist
     return fn
 
 
 def elementwise(fn: dist.Distribution) -> dist.Distribution:
-    """An unmasked distribution with its reinterpreted axes back among those of the batch."""
+    """An unmasked distribution with its reinterpreted axes back among those of the batch.
+
+    >>> elementwise(dist.Normal(0.0, 1.0).expand((2, 3)).to_event(1)).batch_shape
+    (2, 3)
+    """
     if isinstance(fn, dist.Independent):
         return elementwise(fn.base_dist)
     if isinstance(fn, dist.ExpandedDistribution):

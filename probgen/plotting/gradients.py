@@ -22,7 +22,8 @@ def variance_against_cost(
     one gradient. Along a light line V·c is constant: n independent gradients average to V/n at cost n·c, so a lower
     line is a better estimator. Crosses are biased: their `bias_z` is not below `bias_limit` everywhere. What no log
     axis holds is drawn at its edge, beside its value: at the bottom 0, and variances 10⁸ times below the largest; at
-    the top what is not finite. Raises ValueError for another `cost`.
+    the top what is not finite. An estimator that could not be measured has no point. Raises
+    ValueError for another `cost`.
 
     >>> import xarray
     >>> report = xarray.Dataset(
@@ -42,6 +43,7 @@ def variance_against_cost(
     if cost not in ("evaluations", "seconds"):
         raise ValueError(f'cost: expected "evaluations" or "seconds", got {cost!r}')
     ax = plt.gca() if ax is None else ax
+    report = report.isel(estimator=np.isfinite(np.asarray(report[cost], float)))
     costs, variance = np.asarray(report[cost], float), _variance(report)
     worst = report["bias_z"].max([dim for dim in report["bias_z"].dims if dim != "estimator"], skipna=False)
     limit = float(report["bias_limit"])

@@ -15,7 +15,7 @@ from probgen.distributions.wrapped import unmasked
 from probgen.inference.engine.plan import Static, estimate, make_plan
 from probgen.inference.engine.sites import Drawing
 from probgen.inference.engine.surrogate import Run, to_plates
-from probgen.inference.estimators.base import Estimator
+from probgen.inference.estimators.base import Estimator, check_kind
 
 
 def expectation(
@@ -46,7 +46,9 @@ def expectation(
     >>> abs(float(jax.grad(loss)(0.3, LeaveOneOut(), 1000)) - 0.1) < 0.01
     True
     """
-    check_instances(distribution=distribution, estimator=estimator)
+    check_instances(distribution=distribution)
+    if estimator is not None:
+        check_kind("estimator", estimator, Estimator, "LeaveOneOut()")
     if estimator is not None and (estimator.init_state() is not None or estimator.learns):
         raise ValueError(
             f"{estimator} keeps something from step to step: an expectation has no steps, use it in a guide"

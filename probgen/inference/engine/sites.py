@@ -12,7 +12,7 @@ from numpyro.primitives import Messenger
 from probgen.distributions.wrapped import family
 from probgen.inference.engine.differentiable import Differentiable
 from probgen.inference.engine.provenance import mark
-from probgen.inference.estimators.base import Estimator
+from probgen.inference.estimators.base import Estimator, check_kind
 from probgen.inference.estimators.implicit import Implicit, has_conditions
 from probgen.inference.estimators.path import Pathwise
 from probgen.inference.estimators.score import LeaveOneOut, ScoreFunction
@@ -64,8 +64,8 @@ class Drawing(Differentiable):
             handler.assign(msg)
         name, fn = msg["name"], msg["fn"]
         chosen = msg["infer"].get("estimator")
-        if chosen is not None and not isinstance(chosen, Estimator):
-            raise ValueError(f"site {name!r}: expected an estimator, such as LeaveOneOut(), got {chosen!r}")
+        if chosen is not None:
+            check_kind(f"site {name!r}", chosen, Estimator, "LeaveOneOut()")
         estimator = self.decided.get(name) or chosen or provisional(fn)
         self.sites[name] = Site(name, estimator, chosen is not None, tuple(msg["cond_indep_stack"]), fn, scanned)
         if problem := estimator.problem(fn):

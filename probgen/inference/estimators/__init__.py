@@ -1,6 +1,7 @@
 """Gradient estimators: how the gradient of an expectation passes a random site, chosen site by site."""
 
-from probgen.inference.estimators.base import Estimator, Signal
+from probgen.distributions.wrapped import elementwise, family, unmasked
+from probgen.inference.estimators.base import Estimator, Signal, detached, draw_cut
 from probgen.inference.estimators.baselines import (
     Baseline,
     Constant,
@@ -16,20 +17,28 @@ from probgen.inference.estimators.score import LeaveOneOut, ScoreFunction
 from probgen.inference.estimators.use import use
 
 __all__ = [
-    "Baseline",
-    "Constant",
-    "Enumerate",
-    "Estimator",
-    "Implicit",
-    "Learned",
-    "LeaveOneOut",
-    "MovingAverage",
-    "OptimalCoefficient",
-    "OtherParticles",
-    "Pathwise",
-    "ScoreFunction",
-    "Signal",
-    "StickingTheLanding",
-    "StraightThrough",
     "use",
+    # the estimators
+    "Pathwise",
+    "StickingTheLanding",
+    "Implicit",
+    "StraightThrough",
+    "Enumerate",
+    "ScoreFunction",
+    "LeaveOneOut",
+    # the baselines of the score function
+    "Constant",
+    "MovingAverage",
+    "Learned",
+    "OtherParticles",
+    "OptimalCoefficient",
+    # for estimators and baselines of one's own
+    "Estimator",
+    "Baseline",
+    "Signal",
+    "family",
+    "unmasked",
+    "elementwise",
+    "draw_cut",
+    "detached",
 ]

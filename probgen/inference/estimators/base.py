@@ -1,12 +1,14 @@
 """What an estimator is."""
 
 import dataclasses
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import jax
 import numpy as np
 import numpyro.distributions as dist
 from jax import Array, lax
+
+from probgen.core import check_instances
 
 State = Any
 
@@ -32,6 +34,7 @@ class Signal(NamedTuple):
     value_axes: int
 
 
+@dataclasses.dataclass(frozen=True)
 class Seams:
     """What an estimator, or its baseline, may ask for beside the costs."""
 
@@ -39,6 +42,11 @@ class Seams:
     def particles(self) -> int:
         """The fewest particles that it needs."""
         return 1
+
+    @property
+    def couples(self) -> bool:
+        """Whether it reads the costs of other particles, which then must not depend on this one's value."""
+        return False
 
     @property
     def learns(self) -> bool:
@@ -58,20 +66,42 @@ class Seams:
         return None
 
 
+@dataclasses.dataclass(frozen=True)
 class Estimator(Seams):
     """How the gradient of an expectation passes one random site.
 
-    An estimator is a frozen dataclass; it belongs to a site, through `infer={"estimator": …}` or `use`. A subclass says
+    An estimator is a frozen dataclass; it belongs to a site, through `infer={"estimator": …}` or `use`. A subclass
+    writes at least one of
 
     - `draw(key, fn, sample_shape)`: the value and its gradient path; None draws as the distribution itself does;
-    - `problem(fn)`: why it cannot serve a distribution, or None;
-    - `support(fn, free)`: values at which it wants the integrand, each weighted by its probability; None for the
+    - `support(fn, plates)`: values at which it wants the integrand, each weighted by its probability; None for the
       drawn one;
-    - with `scored = True`, `surrogate(signal)`: a number whose gradient passes the site where the value does not;
+    - with `scored = True`, `surrogate(signal)`: a number whose gradient passes the site where the value does not; the
+      value is then drawn without a path, unless `draw` is written too.
+
+    It may say more:
+
+    - `problem(fn)`: why it cannot serve a distribution, or None;
+    - `unbiased = False`, where the mean of its gradients is not the gradient of the mean;
     - `closed_form = False`, where log q must not be replaced by a KL in closed form;
     - `holds_params = True`, where log q is to be taken with the guide's params held;
-    - `particles`: the fewest it needs; `init_state()`: where it keeps state of its own; `observe(fn, value)` and
-      `predict(name, args, kwargs)`: what it wants to know of a draw, and of the program's arguments.
+    - `particles`: the fewest it needs, and `couples = True` where one particle's term reads the costs of others;
+      `init_state()`: where it keeps state of its own; `observe(fn, value)` and `predict(name, args, kwargs)`: what it
+      wants to know of a draw, and of the program's arguments.
+
+    `probgen.testing.check_estimator` says whether its gradients are right. Raises TypeError, naming what to write,
+    where a subclass writes nothing, or a surrogate that nobody asks for.
+
+    >>> import jax, numpyro.distributions as dist
+    >>> from probgen.inference import expectation
+    >>> from probgen.inference.estimators import family
+    >>> class Inverse(Estimator):  # z = F⁻¹(u; θ), for whatever numpyro knows F⁻¹ of
+    ...     def draw(self, key, fn, sample_shape):
+    ...         return family(fn).icdf(jax.random.uniform(key, fn.shape(sample_shape)))
+    >>> d = dist.Exponential
+    >>> loss = lambda x: expectation(jax.random.key(0), d(x), lambda z: z, Inverse(), num_samples=10_000)
+    >>> abs(float(jax.grad(loss)(2.0)) + 1 / 2.0**2) < 0.01  # E[z] = 1 / rate
+    True
     """
 
     unbiased: ClassVar[bool] = True
@@ -81,13 +111,26 @@ class Estimator(Seams):
     needs: ClassVar[str] = "any distribution"
     reference: ClassVar[str] = ""
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Refuse a class that does nothing."""
+        draws, sums, scores = (getattr(cls, f) is not getattr(Estimator, f) for f in ("draw", "support", "surrogate"))
+        if cls.scored != scores:
+            what = "and writes no surrogate(signal)" if cls.scored else "and writes a surrogate, which is not asked for"
+            raise TypeError(f"{cls.__name__} says scored = {cls.scored} {what}")
+        if not (draws or sums or scores):
+            raise TypeError(
+                f"{cls.__name__} does nothing: write draw (the value and its gradient path), support (values to be "
+                "summed over), or surrogate with scored = True (a number whose gradient passes the site)"
+            )
+        return super().__new__(cls)
+
     def problem(self, fn: dist.Distribution) -> str | None:
         """Why it cannot serve this distribution; None where it can."""
         return None
 
     def draw(self, key: Array, fn: dist.Distribution, sample_shape: tuple[int, ...]) -> Array | None:
-        """A value with its gradient path; None leaves the draw to the distribution."""
-        return None
+        """A value with its gradient path; None leaves the draw to the distribution. Without a path if `scored`."""
+        return draw_cut(key, fn, sample_shape) if self.scored else None
 
     def support(self, fn: dist.Distribution, plates: tuple[int, ...]) -> np.ndarray | None:
         """Values [S, *batch, *event] that replace the draw one after the other; `plates` are the site's plate axes."""
@@ -102,11 +145,29 @@ class Estimator(Seams):
         return f"{type(self).__name__}({', '.join(f'{f.name}={getattr(self, f.name)}' for f in fields)})"
 
 
+def check_kind(what: str, given: Any, kind: type, example: str) -> None:
+    """Raise ValueError, naming what to write, unless `given` is an instance of `kind`."""
+    check_instances(**{what: given})
+    if not isinstance(given, kind):
+        noun = f"{'an' if kind.__name__[0] in 'AEIOU' else 'a'} {kind.__name__.lower()}"
+        raise ValueError(f"{what}: expected {noun}, such as {example}, got {given!r}")
+
+
 def detached(tree: Any) -> Any:
-    """The same arrays without gradients."""
+    """The same arrays without gradients, of a distribution or of any other pytree.
+
+    >>> import jax, numpyro.distributions as dist
+    >>> jax.grad(lambda loc: detached(dist.Normal(loc, 1.0)).log_prob(2.0))(0.0)
+    Array(0., dtype=float32, weak_type=True)
+    """
     return jax.tree.map(lambda x: lax.stop_gradient(x) if isinstance(x, jax.Array | np.ndarray) else x, tree)
 
 
-def draw_cut(key: Array, fn: dist.Distribution, sample_shape: tuple[int, ...]) -> Array:
-    """A draw with no gradient; samplers with loops that cannot be differentiated are welcome."""
+def draw_cut(key: Array, fn: dist.Distribution, sample_shape: tuple[int, ...] = ()) -> Array:
+    """A draw with no gradient; samplers with loops that cannot be differentiated are welcome.
+
+    >>> import jax, numpyro.distributions as dist
+    >>> jax.grad(lambda loc: draw_cut(jax.random.key(0), dist.Normal(loc, 1.0)))(0.0)
+    Array(0., dtype=float32, weak_type=True)
+    """
     return lax.stop_gradient(detached(fn)(rng_key=key, sample_shape=sample_shape))

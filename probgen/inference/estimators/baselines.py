@@ -19,18 +19,28 @@ from numpyro.distributions.batch_util import promote_batch_shape
 
 from probgen.core import module, vectorize
 from probgen.distributions.wrapped import unmasked
-from probgen.inference.estimators.base import Seams, Signal, State
+from probgen.inference.estimators.base import Seams, Signal, State, check_kind
 
 Baselined = tuple[Array | float, State, Array | float]
 
 
+@dataclasses.dataclass(frozen=True)
 class Baseline(Seams, abc.ABC):
-    """What is subtracted from the cost; it may ask for what an estimator may."""
+    """What is subtracted from the cost; it may ask for what an estimator may.
 
-    @property
-    def couples(self) -> bool:
-        """Whether b reads the costs of other particles, which then must not depend on this one's value."""
-        return False
+    A subclass is a frozen dataclass that is called on a `Signal`, whose arrays are `[K, *values, *plates]`. What it
+    gives must not depend on the particle's own value: `probgen.testing.check_baseline` finds out.
+
+    >>> class LeastOfOthers(Baseline):  # the least that the other particles cost
+    ...     particles = 2
+    ...     couples = True  # it reads the costs of other particles
+    ...
+    ...     def __call__(self, signal):
+    ...         least = [jnp.min(jnp.delete(signal.cost, k, axis=0), axis=0) for k in range(len(signal.cost))]
+    ...         return jnp.stack(least), None, 0.0
+    >>> from probgen.testing import check_baseline
+    >>> check_baseline(LeastOfOthers())
+    """
 
     @abc.abstractmethod
     def __call__(self, signal: Signal) -> Baselined:
@@ -102,6 +112,10 @@ class Learned(Baseline):
     network: Any
     inputs: Callable[..., Array]
     center: Baseline = Constant()
+
+    def __post_init__(self) -> None:
+        """Refuse what is no baseline."""
+        check_kind("center", self.center, Baseline, "MovingAverage()")
 
     @property
     def learns(self) -> bool:

@@ -35,6 +35,10 @@ class Pathwise(Estimator):
         """Whether samples carry gradients."""
         return None if fn.has_rsample else "its samples carry no gradient"
 
+    def draw(self, key: Array, fn: dist.Distribution, sample_shape: tuple[int, ...]) -> None:
+        """The distribution's own draw is its path."""
+        return None
+
 
 @dataclasses.dataclass(frozen=True)
 class StickingTheLanding(Pathwise):

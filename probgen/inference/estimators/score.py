@@ -9,8 +9,7 @@ import numpyro.distributions as dist
 from jax import Array, lax
 from numpyro.distributions import constraints
 
-from probgen.core import check_instances
-from probgen.inference.estimators.base import Estimator, Signal, State, draw_cut
+from probgen.inference.estimators.base import Estimator, Signal, State, check_kind
 from probgen.inference.estimators.baselines import Baseline, Constant, OtherParticles
 
 _NONE, _OTHERS = Constant(), OtherParticles()
@@ -44,12 +43,18 @@ class ScoreFunction(Estimator):
     reference: ClassVar[str] = "Williams 1992; Ranganath, Gerrish, Blei 2014, arXiv:1401.0118"
 
     def __post_init__(self) -> None:
-        check_instances(baseline=self.baseline)
+        """Refuse what is no baseline."""
+        check_kind("baseline", self.baseline, Baseline, "MovingAverage()")
 
     @property
     def particles(self) -> int:
         """As the baseline."""
         return self.baseline.particles
+
+    @property
+    def couples(self) -> bool:
+        """As the baseline."""
+        return self.baseline.couples
 
     @property
     def learns(self) -> bool:
@@ -61,10 +66,6 @@ class ScoreFunction(Estimator):
         if isinstance(_innermost(fn), dist.Delta):
             return "it is a point mass, which has no score"
         return "its support may move with a parameter, which the score does not see" if _moves(fn.support) else None
-
-    def draw(self, key: Array, fn: dist.Distribution, sample_shape: tuple[int, ...]) -> Array:
-        """A value without gradient."""
-        return draw_cut(key, fn, sample_shape)
 
     def init_state(self) -> State:
         """The baseline's."""

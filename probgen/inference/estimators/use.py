@@ -5,7 +5,7 @@ from typing import Any
 
 from numpyro.primitives import Messenger, mutable
 
-from probgen.inference.estimators.base import Estimator
+from probgen.inference.estimators.base import Estimator, check_kind
 
 
 class use(Messenger):
@@ -42,8 +42,7 @@ class use(Messenger):
             guide, estimators = None, guide
         self.estimators = dict(estimators or {})
         for name, estimator in self.estimators.items():
-            if not isinstance(estimator, Estimator):
-                raise ValueError(f"site {name!r}: expected an estimator, such as LeaveOneOut(), got {estimator!r}")
+            check_kind(f"site {name!r}", estimator, Estimator, "LeaveOneOut()")
         self.arguments: tuple[tuple, dict] = ((), {})
         self.seen: set[str] = set()
         super().__init__(guide)

@@ -5,7 +5,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
+from jax.scipy.special import ndtri
 
 Group = dict[str, Array]  # {param site: [P]}
 
@@ -21,6 +23,9 @@ class Moments(NamedTuple):
     cosine: Group
     loss: Array
     loss_variance: Array
+
+
+_RARE = 5.0  # times the largest gradient over N: what a value that was never drawn may hide (as in Bernstein's bound)
 
 
 def flat(gradient: dict[str, Any]) -> Group:
@@ -70,3 +75,18 @@ def replicate(
 def _block(count: int, most: int) -> int:
     """The largest divisor of `count` that is no more than `most`."""
     return next(size for size in range(min(count, most), 0, -1) if count % size == 0)
+
+
+def z_scores(moments: Moments, truth: Array, truth_variance: Array | np.ndarray | float, group: str) -> np.ndarray:
+    """The means' distances from the truth in standard errors, widened by what rare values may hide."""
+    mean, exact = np.asarray(moments.mean[group], float), np.asarray(truth, float)
+    count = float(moments.gradients)
+    variance = np.asarray(moments.variance[group], float) / count + np.asarray(truth_variance, float)
+    hidden = _RARE * float(moments.largest[group]) / count
+    rounding = 1e-6 * (1 + abs(float(moments.loss)) + np.abs(exact))  # an exact estimator differs by no more
+    return (mean - exact) / (np.sqrt(variance + rounding**2) + hidden)
+
+
+def limit(level: float, tests: int) -> float:
+    """What the largest |z| of so many tests exceeds by chance with a probability of at most `level` (Bonferroni)."""
+    return float(-ndtri(level / 2 / tests))

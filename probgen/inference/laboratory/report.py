@@ -1,6 +1,7 @@
 """`gradient_report`: bias, variance and cost of gradient estimators, side by side."""
 
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -9,18 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 from jax import Array
-from jax.scipy.special import ndtri
 from numpyro.infer import elbo as numpyro_elbo
 
 from probgen.core import check_instances, check_sizes, split_key
 from probgen.inference.estimators import Estimator, use
-from probgen.inference.laboratory.replicates import Group, Moments, flat, replicate
+from probgen.inference.laboratory.replicates import Group, Moments, flat, limit, replicate, z_scores
 from probgen.inference.objectives import ELBO
 
 Contender: TypeAlias = "Mapping[str, Estimator] | numpyro_elbo.ELBO"
 _LEVEL = 0.01  # of all components' tests together, for a false alarm
 _ROUNDS = 15
-_RARE = 5.0  # times the largest gradient over N: what a value that was never drawn may hide (as in Bernstein's bound)
 
 
 class Point(NamedTuple):
@@ -65,8 +64,11 @@ def gradient_report(
     arXiv:0907.3740); `snr`, the
     mean of |mean| / sd; `cosine` of single gradients to the reference; and for each estimator `evaluations` (joint
     values at which the density is evaluated), `seconds` (median of a compiled call), `work` (total variance ×
-    evaluations), `loss` and `loss_se`. `table` prints it, `evaluation.to_arviz` converts it, and
-    `plotting.variance_against_cost` draws it.
+    evaluations), `loss`, `loss_se` and `reason`. A contender that raises for this program, as `Pathwise` does for a
+    discrete site, is warned of: its row is not a number, and `reason` says why ("" for the others). `table` prints it,
+    `evaluation.to_arviz` converts it, and `plotting.variance_against_cost` draws it.
+
+    Raises ValueError where `estimators` holds no estimators, and what the last of the contenders raises if all do.
 
     References: Monte Carlo Gradient Estimation in Machine Learning (Mohamed, Rosca, Figurnov, Mnih 2020),
     arXiv:1906.10652; SNR: Tighter Variational Bounds are Not Necessarily Better (Rainforth et al. 2018),
@@ -99,20 +101,16 @@ def gradient_report(
     keys = split_key(key, (2 + len(contenders),))
     compiled = {name: program.replicates(contender, num_replicates) for name, contender in contenders.items()}
     trust = program.replicates(trusted, num_replicates)
-    measured = []
-    for point in points:
-        exact = _reference(reference, trust, point, keys[0])
-        measured.append(
-            {
-                name: (moments(point.params, point.own.get(name, {}), keys[2 + i], exact.mean), exact)
-                for i, (name, moments) in enumerate(compiled.items())
-            }
-        )
-    seconds = program.seconds(contenders, points[-1], keys[1])
-    evaluations = {name: program.evaluations(contender, points[-1], keys[1]) for name, contender in contenders.items()}
-    return _dataset(
-        measured, points, seconds, evaluations, num_replicates, reference is not None, isinstance(params, dict)
-    )
+    measured, reasons = _measure(compiled, points, [_reference(reference, trust, p, keys[0]) for p in points], keys[2:])
+    served = {name: contender for name, contender in contenders.items() if name not in reasons}
+    if reasons:
+        unfit = "; ".join(f"{name!r} ({reason})" for name, reason in reasons.items())
+        warnings.warn(f"estimators: left out of the comparison, since they raise here: {unfit}", stacklevel=2)
+    seconds = program.seconds(served, points[-1], keys[1])
+    evaluations = {name: program.evaluations(contender, points[-1], keys[1]) for name, contender in served.items()}
+    data = _dataset(list(contenders), measured, points, seconds, evaluations, num_replicates, reference is not None)
+    data["reason"] = "estimator", np.array([reasons.get(name, "") for name in contenders])
+    return data.squeeze("step", drop=True) if isinstance(params, dict) else data
 
 
 def _check(params: Any, estimators: Any, num_replicates: int) -> None:
@@ -200,14 +198,21 @@ def _reference(exact: Callable | None, trusted: Callable[..., Moments], point: P
     return _Reference(moments.mean, jax.tree.map(lambda v: v / moments.gradients, moments.variance))
 
 
-def _z(moments: Moments, exact: _Reference, name: str) -> np.ndarray:
-    """The means' distances from the reference in standard errors, widened by what rare values may hide."""
-    mean, truth = np.asarray(moments.mean[name], float), np.asarray(exact.mean[name], float)
-    count = float(moments.gradients)
-    variance = np.asarray(moments.variance[name], float) / count + np.asarray(exact.variance[name], float)
-    hidden = _RARE * float(moments.largest[name]) / count
-    rounding = 1e-6 * (1 + abs(float(moments.loss)) + np.abs(truth))  # an exact estimator differs by no more
-    return (mean - truth) / (np.sqrt(variance + rounding**2) + hidden)
+def _measure(
+    compiled: Mapping[str, Callable[..., Moments]], points: list[Point], exact: list[_Reference], keys: Array
+) -> tuple[list[dict[str, tuple[Moments, _Reference]]], dict[str, str]]:
+    """At each point the moments of every contender that serves, and why the others do not."""
+    measured: list[dict[str, tuple[Moments, _Reference]]] = [{} for _ in points]
+    reasons: dict[str, str] = {}
+    for (name, moments), key in zip(compiled.items(), keys, strict=True):
+        try:
+            for at, point, truth in zip(measured, points, exact, strict=True):
+                at[name] = moments(point.params, point.own.get(name, {}), key, truth.mean), truth
+        except Exception as error:  # whatever a program and an objective of someone else's raise between them
+            reasons[name] = str(error) or type(error).__name__
+            if len(reasons) == len(compiled):
+                raise  # nobody is left to compare
+    return measured, reasons
 
 
 def _snr(mean: np.ndarray, sd: np.ndarray) -> np.ndarray:
@@ -215,77 +220,42 @@ def _snr(mean: np.ndarray, sd: np.ndarray) -> np.ndarray:
 
 
 def _dataset(
+    names: list[str],
     measured: list[dict[str, tuple[Moments, _Reference]]],
     points: list[Point],
     seconds: dict[str, float],
     evaluations: dict[str, int],
     num_replicates: int,
     exact: bool,
-    single: bool,
 ) -> Any:
     import xarray
 
-    names, groups = list(seconds), sorted(measured[0][next(iter(seconds))][0].mean)
+    some = measured[0][next(iter(seconds))][0]
+    groups = sorted(some.mean)
     component = {
         "variance_mean": lambda m, r, g: np.mean(m.variance[g]),
         "variance_max": lambda m, r, g: np.max(m.variance[g]),
         "variance_total": lambda m, r, g: np.sum(m.variance[g]),
-        "bias_z": lambda m, r, g: np.max(np.abs(_z(m, r, g))),
+        "bias_z": lambda m, r, g: np.max(np.abs(z_scores(m, r.mean[g], r.variance[g], g))),
         "snr": lambda m, r, g: np.mean(_snr(np.abs(m.mean[g]), np.sqrt(m.variance[g]))),
         "cosine": lambda m, r, g: float(m.cosine[g]),
     }
-    by_group = lambda f: [[[float(f(*at[name], group)) for group in groups] for name in names] for at in measured]
+    found = lambda f, at, name, *group: float(f(*at[name], *group)) if name in at else np.nan
+    by_group = lambda f: [[[found(f, at, name, group) for group in groups] for name in names] for at in measured]
     variables: dict[str, Any] = {
         name: (("step", "estimator", "group"), np.array(by_group(f))) for name, f in component.items()
     }
-    each = lambda f: (("step", "estimator"), np.array([[float(f(at[name][0])) for name in names] for at in measured]))
-    variables["loss"] = each(lambda m: m.loss)
-    variables["loss_se"] = each(lambda m: np.sqrt(m.loss_variance / m.gradients))
-    variables["evaluations"] = ("estimator", np.array([evaluations[name] for name in names]))
-    variables["seconds"] = ("estimator", np.array([seconds[name] for name in names]))
-    size = sum(x.size for x in measured[0][names[0]][0].mean.values())
+    each = lambda f: (("step", "estimator"), np.array([[found(f, at, name) for name in names] for at in measured]))
+    variables["loss"] = each(lambda m, r: m.loss)
+    variables["loss_se"] = each(lambda m, r: np.sqrt(m.loss_variance / m.gradients))
+    variables["evaluations"] = ("estimator", np.array([evaluations.get(name, np.nan) for name in names]))
+    variables["seconds"] = ("estimator", np.array([seconds.get(name, np.nan) for name in names]))
+    size = sum(x.size for x in some.mean.values())
     data = xarray.Dataset(
         variables,
         {"step": [point.step for point in points], "estimator": names, "group": groups},
         {"num_replicates": num_replicates, "reference": "exact" if exact else "the default estimators"},
     )
     data["work"] = data["variance_total"].sum("group", skipna=False) * data["evaluations"]
-    data["bias_limit"] = float(-ndtri(_LEVEL / 2 / (size * len(names) * len(points))))
-    return data.squeeze("step", drop=True) if single else data
-
-
-def table(report: Any) -> str:
-    """A report as text: one row for each estimator, over all groups (along a trajectory: at its last step).
-
-    `*` marks a bias beyond the limit of chance.
-    """
-    at = report.isel(step=-1) if "step" in report.dims else report
-    rows = [
-        ("estimator", "total variance", "max", "|z|", "snr", "cosine", "evaluations", "ms", "variance × evaluations")
-    ]
-    for name in at.estimator.values:
-        one = at.sel(estimator=name)
-        z = float(one.bias_z.max(skipna=False))
-        rows.append(
-            (
-                str(name),
-                f"{float(one.variance_total.sum(skipna=False)):.4g}",
-                f"{float(one.variance_max.max(skipna=False)):.4g}",
-                f"{z:.1f}{' ' if z <= float(at.bias_limit) else '*'}",
-                f"{float(one.snr.mean()):.3g}",
-                f"{float(one.cosine.mean()):.3f}",
-                f"{int(one.evaluations)}",
-                f"{1e3 * float(one.seconds):.3g}",
-                f"{float(one.work):.4g}",
-            )
-        )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
-        for row in rows
-    ]
-    note = (
-        f"{report.num_replicates} gradients each; |z| of the worst component against {report.reference}, "
-        f"* beyond {float(at.bias_limit):.1f}: biased"
-    )
-    return "\n".join([lines[0], "─" * len(lines[0]), *lines[1:], note])
+    data["bias_limit"] = limit(_LEVEL, size * len(names) * len(points))
+    return data

@@ -11,7 +11,6 @@ from jax import Array, lax
 from probgen.core import logmeanexp, split_key
 from probgen.inference.engine.plan import Plan, make_plan, mean_of_particles
 from probgen.inference.engine.surrogate import Expectation, Key
-from probgen.inference.estimators.score import ScoreFunction
 from probgen.inference.estimators.use import state_site
 from probgen.inference.objectives.elbo import ELBO, Pair
 
@@ -47,8 +46,7 @@ class ImportanceWeighted(ELBO):
         plan = make_plan(Pair(model, guide, args, kwargs, param_map, plate_key), key, enumerates=False)
         for name, choice in plan.choices.items():
             estimator = choice.estimator
-            coupled = isinstance(estimator, ScoreFunction) and estimator.baseline.couples
-            if name in plan.supports or not estimator.closed_form or coupled:
+            if name in plan.supports or not estimator.closed_form or estimator.couples:
                 raise ValueError(
                     f"site {name!r}: {estimator} is wrong under importance weights, which couple the particles: "
                     f"{'LeaveOneOut' if estimator.scored or name in plan.supports else 'Pathwise'}() would serve"

@@ -1,0 +1,62 @@
+"""The laws of distributions."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from probgen.core import combine, partition
+from probgen.testing.law import require, require_close
+
+
+def check_pytree(model: Any, x: Array) -> None:
+    """Plain `jit` takes the model; leaves, paths and densities survive it; new values do not retrace.
+
+    `x` is a batch of events, and the model is exact.
+    """
+    traces: list[None] = []
+
+    @jax.jit
+    def log_prob(model: Any, x: Array) -> tuple[Any, Array]:
+        traces.append(None)
+        return model, model.log_prob(x)
+
+    again, first = log_prob(model, x)
+    changed = jax.tree.map(lambda leaf: leaf * 1, again)
+    log_prob(log_prob(changed, x)[0], x)
+    require("no retrace on new values", len(traces) == 1, f"{len(traces)} traces")
+    require("paths survive jit", list(partition(model)[0]) == list(partition(again)[0]), "")
+    require_close("jit keeps the density", first, again.log_prob(x), 1e-5)
+
+
+def check_normalized(model: Any, events: Array, *, volume: float = 1.0, tolerance: float = 1e-3) -> None:
+    """Σ p(x) · volume = 1 over `events` [N, *event_shape]: all of a discrete support, or a fine grid.
+
+    >>> import jax.numpy as jnp
+    >>> from probgen.mixtures import histogram
+    >>> check_normalized(histogram((), 4), jnp.arange(4))
+    """
+    total = jnp.exp(jax.nn.logsumexp(jax.jit(lambda m, x: m.log_prob(x))(model, events))) * volume
+    require("the density is normalized", abs(float(total) - 1) <= tolerance, f"it sums to {float(total):.6f}")
+
+
+def check_samples(model: Any, *, key: Array, num: int = 4096, z: float = 4.5) -> None:
+    """Samples agree with the density, by E_p[∂ log p / ∂θ] = 0 for every learnable number θ at once.
+
+    The score of a right density has mean zero under its own samples; each mean is held against its standard error at
+    |z| ≤ `z` after a Bonferroni-like widening. Exact models with learnable floats only.
+    """
+    params, rest = partition(model)
+
+    @jax.jit
+    def z_scores(params: Any) -> tuple[Array, Array]:
+        draws = combine(params, rest).sample(key, (num,))
+        scores = jax.vmap(jax.grad(lambda p, x: combine(p, rest).log_prob(x)), in_axes=(None, 0))(params, draws)
+        flat = jnp.concatenate([leaf.reshape(num, -1) for leaf in jax.tree.leaves(scores)], axis=1)
+        return flat.mean(0) / (flat.std(0) / jnp.sqrt(num) + 1e-6), flat.std(0)
+
+    values, spread = z_scores(params)
+    worst = float(np.max(np.abs(np.asarray(values)[np.asarray(spread) > 1e-4]), initial=0.0))
+    require("samples agree with the density", worst <= z, f"a score has z = {worst:.1f}")
