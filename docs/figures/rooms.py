@@ -17,7 +17,7 @@ ROOMS = {  # left, bottom, width, height, what is in it
     "score": (41, 4, 13, 1, "SDE and\ndenoiser"),
     "evaluation": (54, 4, 23, 1, "what a model is worth"),
     "compression": (77, 3, 14, 2, "codecs\n(to come)"),
-    "testing": (91, 1, 9, 4, "checks for\nyour own\nclasses"),
+    "testing": (91, 4, 9, 1, "checks for\nyour classes"),
     "cli": (0, 5, 100, 0.7, "python -m probgen: may use every room, and none uses it"),
 }
 COLOURS = {"core": "#cfd8dc", "cli": "#eceff1", "compression": "#ffffff", "testing": "#eceff1"}
