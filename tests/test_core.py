@@ -414,7 +414,7 @@ def test_a_file_names_no_function_but_those_of_jax(name):
         lambda **c: probgen.flows.nsf(2, **c, key=KEY),
         lambda **c: probgen.flows.cdf_flow(2, **c, key=KEY),
         lambda **c: probgen.flows.bayes_net_flow([[0]], **c, key=KEY),
-        lambda **c: probgen.mixtures.gaussian_recipe(2, components=2, **c, key=KEY),
+        lambda **c: probgen.mixtures.gaussian_mixture(2, components=2, **c, key=KEY),
         lambda **c: probgen.flows.histogram_flow(2, low=0.0, high=1.0, **c, key=KEY),
         lambda **c: probgen.autoregressive.made((2, 2), 3, **c, key=KEY),
         lambda **c: probgen.latent.vae((2, 2), 3, **c, key=KEY),
@@ -422,7 +422,7 @@ def test_a_file_names_no_function_but_those_of_jax(name):
     ],
 )
 def test_no_recipe_takes_a_context_of_no_numbers_for_none(recipe, context_dim):
-    with pytest.raises(ValueError, match="context_dim: expected at least 1"):
+    with pytest.raises(ValueError, match="context_dim: expected an integer of at least 1"):
         recipe(context_dim=context_dim)
 
 

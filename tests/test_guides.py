@@ -20,7 +20,7 @@ from probgen.inference import AutoFlow, estimators, objectives
 from probgen.networks import MLP
 
 KEY = jax.random.key(0)
-RECIPE = functools.partial(real_nvp, layers=2, hidden=(16,))
+RECIPE = functools.partial(real_nvp, layers=2, hidden=(16,), inverse=False)
 
 # a linear regression: its posterior is Gaussian and correlated
 X = jax.random.normal(jax.random.key(1), (30, 3)) @ jnp.array([[1.0, 0.9, 0.0], [0.0, 0.5, 0.0], [0.3, 0.0, 1.0]])

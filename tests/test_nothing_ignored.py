@@ -196,7 +196,7 @@ def test_a_class_in_place_of_an_instance_is_one_sentence(monkeypatch):
     for name, call in (
         ("objective", lambda: quiet(vae(), BITS, objective=objectives.ELBO)),
         ("guide", lambda: quiet(in_plate, X[:, 0], guide=AutoNormal)),
-        ("model", lambda: quiet(heads.GaussianMixture, X)),
+        ("model", lambda: quiet(probgen.mixtures.GaussianMixture, X)),
         ("objective", lambda: explain(in_plate, normal_guide, X[:, 0], objective=objectives.ELBO)),
         ("objective", lambda: objectives.Beta(objectives.ELBO, 2.0)),
         ("estimator", lambda: estimators.expectation(KEY, dist.Bernoulli(0.5), loss, estimators.LeaveOneOut)),
@@ -325,7 +325,7 @@ def test_masked_arrays_are_refused_wherever_data_come_in():
         lambda: probgen.distributions.initialize(FLOW, MASKED),
         lambda: probgen.mixtures.kmeans(MASKED, 2, key=KEY),
         lambda: probgen.flows.histogram_flow(2, low=-1000.0, high=10.0, data=MASKED),
-        lambda: probgen.mixtures.gaussian_recipe(2, components=2, data=MASKED, key=KEY),
+        lambda: probgen.mixtures.gaussian_mixture(2, components=2, data=MASKED, key=KEY),
     ):
         with pytest.raises(
             ValueError, match=r"^\w+: expected numbers that all count, got a masked array with 10 masked"
@@ -344,7 +344,7 @@ def test_complex_numbers_are_refused_wherever_numbers_come_in():
         lambda: FLOW.log_prob(x),
         lambda: FLOW.log_prob_bound(KEY, x),
         lambda: probgen.score.vp_score((2,), width=4, depth=1, key=KEY).log_prob_bound(KEY, x),
-        lambda: probgen.flows.gaussian_mixture(2, components=2, key=KEY).log_prob(x),
+        lambda: probgen.mixtures.gaussian_mixture(2, components=2, key=KEY).log_prob(x),
         lambda: FLOW.bijector.forward(x),
         lambda: bijectors.Reverse().inverse(x),
         lambda: evaluation.likelihood(FLOW, x),

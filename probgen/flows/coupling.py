@@ -1,4 +1,4 @@
-"""Coupling flows: NICE, RealNVP, and RealNVP for discrete images."""
+"""Coupling flows: NICE and RealNVP."""
 
 from collections.abc import Callable, Sequence
 
@@ -49,6 +49,7 @@ def real_nvp(
     hidden: Sequence[int] = (256, 256),
     dropout: float = 0.0,
     activation: Callable[[Array], Array] = jax.nn.relu,
+    inverse: bool = True,
     permute: bool = False,
     context_dim: int | None = None,
     key: Array,
@@ -58,8 +59,10 @@ def real_nvp(
         z = (f_L ∘ … ∘ f₁)((x − b) / a),   f_l: (x_A, x_B) ↦ (x_A, exp(s_l(x_A)) x_B + t_l(x_A)) and a permutation
 
     Args: `dim` D ≥ 2; `layers` L, run as one scan, so that compilation does not grow with L; `hidden` widths of the
-    conditioners, their `dropout` and `activation`; with `context_dim` a `ConditionalModel`. Raises ValueError where
-    D < 2 (there is nothing to couple).
+    conditioners, their `dropout` and `activation`; `inverse`: the maps f_l lead from data to noise, as in the paper, which
+    fits data better than the other direction; in a guide (`inference.AutoFlow`), which learns by its draws, False is
+    better, and f_l leads from noise to data; with `context_dim` a `ConditionalModel`. Raises ValueError where D < 2 (there
+    is nothing to couple).
 
     References: Density estimation using Real NVP (Dinh, Sohl-Dickstein, Bengio 2017), arXiv:1605.08803.
 
@@ -69,5 +72,5 @@ def real_nvp(
     (5,)
     """
     nets = Nets(hidden, dropout, activation, context_dim)
-    layer = coupling_layer(dim, AffineTransformer(), nets, permute=permute)
+    layer = coupling_layer(dim, AffineTransformer(), nets, inverse=inverse, permute=permute)
     return flow_of_layers(dim, layer, layers=layers, context_dim=context_dim, key=key)

@@ -70,13 +70,14 @@ def coupling_layer(
     transformer: Transformer,
     nets: Nets,
     *,
+    inverse: bool = True,
     permute: bool = False,
     linear: bool = False,
 ) -> Layer:
     """A coupling of two halves by an MLP, and what reorders them. Raises ValueError where D < 2.
 
-    The density applies τ itself and draws τ⁻¹: z = exp(s) x + t as in RealNVP's paper, and in no coupling a spline's
-    τ⁻¹, which costs more. By default the order is turned by half of D: reversed, an odd D's middle would never be what
+    With `inverse` the density applies τ itself and draws τ⁻¹: z = exp(s) x + t as in RealNVP's paper, and in no density
+    a spline's τ⁻¹, which costs more. By default the order is turned by half of D: reversed, an odd D's middle would never be what
     others depend on.
     """
     check_sizes(dim=dim)
@@ -90,7 +91,7 @@ def coupling_layer(
         net = MLP(split, (dim - split) * transformer.num_params, **nets._asdict(), key=net_key)
         coupling = Coupling(nets.bound(net), transformer, split=split)
         between = reorder(dim, turned, permute=permute, linear=linear, key=order_key)
-        return Chain([Inverse(coupling), between])
+        return Chain([Inverse(coupling) if inverse else coupling, between])
 
     return layer
 

@@ -71,7 +71,8 @@ class AutoFlow(AutoContinuous):
     Args:
         model: a numpyro program, of continuous latent sites.
         recipe: `recipe(dim, *, key)` returns a `Transformed` over vectors [dim], such as
-            `functools.partial(probgen.flows.real_nvp, layers=4, hidden=(32,))`.
+            `functools.partial(probgen.flows.real_nvp, layers=4, hidden=(32,), inverse=False)`. Maps that lead from noise
+            to data serve best, as here and in an `iaf`: a guide learns by its draws.
         prefix: of the names of the guide's sites.
         init_loc_fn: where to start, one of numpyro's `init_to_…`.
         init_scale: how wide to start, in unconstrained space.
@@ -90,7 +91,7 @@ class AutoFlow(AutoContinuous):
     >>> def model():
     ...     x = numpyro.sample("x", dist.Normal(0.0, 1.0))
     ...     numpyro.sample("y", dist.LogNormal(x, 0.5))
-    >>> recipe = functools.partial(probgen.flows.real_nvp, layers=2, hidden=(8,))
+    >>> recipe = functools.partial(probgen.flows.real_nvp, layers=2, hidden=(8,), inverse=False)
     >>> guide = AutoFlow(model, recipe, key=jax.random.key(0))
     >>> params = SVI(model, guide, optax.adam(0.01), Trace_ELBO()).run(jax.random.key(1), 3, progress_bar=False).params
     >>> {name: x.shape for name, x in guide.sample_posterior(jax.random.key(2), params, sample_shape=(5,)).items()}

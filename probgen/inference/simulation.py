@@ -33,7 +33,7 @@ class Posterior(eqx.Module):
     >>> flow = probgen.flows.real_nvp(2, layers=2, hidden=(8,), context_dim=3, key=jax.random.key(0))
     >>> q = Posterior(flow, dist.transforms.SigmoidTransform(), Frozen((jnp.zeros(3), jnp.ones(3))))(jnp.ones((5, 3)))
     >>> q.batch_shape, q.event_shape, q.support.base_constraint
-    ((5,), (2,), UnitInterval(lower_bound=0.0, upper_bound=1.0))
+    ((5,), (2,), Interval(lower_bound=0.0, upper_bound=1.0))
     """
 
     flow: ConditionalModel

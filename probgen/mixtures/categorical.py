@@ -23,7 +23,7 @@ class CategoricalMixture(Mixture):
     References: Latent class analysis (Lazarsfeld, Henry 1968); its EM: Dempster, Laird, Rubin (1977).
 
     >>> import jax, jax.numpy as jnp
-    >>> model = mixture((2,), 3, components=4, key=jax.random.key(0))
+    >>> model = categorical_mixture((2,), 3, components=4, key=jax.random.key(0))
     >>> grid = jnp.stack(jnp.meshgrid(jnp.arange(3), jnp.arange(3)), -1)
     >>> float(jnp.exp(model.log_prob(grid)).sum().round(5))
     1.0
@@ -109,7 +109,7 @@ def categorical_mixture(
 ) -> CategoricalMixture:
     """A mixture of independent categoricals with random, well separated components, for EM or gradients.
 
-    For integers; that of normals, for real vectors, is `probgen.mixtures.gaussian_recipe`.
+    For integers; that of normals, for real vectors, is `gaussian_mixture`.
 
     >>> import jax
     >>> categorical_mixture((8, 8), 17, components=10, key=jax.random.key(0)).position_logits.shape
