@@ -59,10 +59,9 @@ def real_nvp(
         z = (f_L ∘ … ∘ f₁)((x − b) / a),   f_l: (x_A, x_B) ↦ (x_A, exp(s_l(x_A)) x_B + t_l(x_A)) and a permutation
 
     Args: `dim` D ≥ 2; `layers` L, run as one scan, so that compilation does not grow with L; `hidden` widths of the
-    conditioners, their `dropout` and `activation`; `inverse`: the maps f_l lead from data to noise, as in the paper, which
-    fits data better than the other direction; in a guide (`inference.AutoFlow`), which learns by its draws, False is
-    better, and f_l leads from noise to data; with `context_dim` a `ConditionalModel`. Raises ValueError where D < 2 (there
-    is nothing to couple).
+    conditioners, their `dropout` and `activation`; `inverse`: the maps f_l lead from data to noise, as in the paper;
+    with False they lead from noise to data, which is better in a guide (`inference.AutoFlow`), as that learns by its
+    draws; with `context_dim` a `ConditionalModel`. Raises ValueError where D < 2 (there is nothing to couple).
 
     References: Density estimation using Real NVP (Dinh, Sohl-Dickstein, Bengio 2017), arXiv:1605.08803.
 

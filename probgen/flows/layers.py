@@ -77,8 +77,8 @@ def coupling_layer(
     """A coupling of two halves by an MLP, and what reorders them. Raises ValueError where D < 2.
 
     With `inverse` the density applies τ itself and draws τ⁻¹: z = exp(s) x + t as in RealNVP's paper, and in no density
-    a spline's τ⁻¹, which costs more. By default the order is turned by half of D: reversed, an odd D's middle would never be what
-    others depend on.
+    a spline's τ⁻¹, which costs more. By default the order is turned by half of D: reversed, an odd D's middle would
+    never be what others depend on.
     """
     check_sizes(dim=dim)
     if dim < 2:

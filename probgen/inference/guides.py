@@ -71,8 +71,8 @@ class AutoFlow(AutoContinuous):
     Args:
         model: a numpyro program, of continuous latent sites.
         recipe: `recipe(dim, *, key)` returns a `Transformed` over vectors [dim], such as
-            `functools.partial(probgen.flows.real_nvp, layers=4, hidden=(32,), inverse=False)`. Maps that lead from noise
-            to data serve best, as here and in an `iaf`: a guide learns by its draws.
+            `functools.partial(probgen.flows.real_nvp, layers=4, hidden=(32,), inverse=False)`. Maps that lead
+            from noise to data serve best, as here and in an `iaf`: a guide learns by its draws.
         prefix: of the names of the guide's sites.
         init_loc_fn: where to start, one of numpyro's `init_to_…`.
         init_scale: how wide to start, in unconstrained space.
