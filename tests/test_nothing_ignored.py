@@ -199,7 +199,7 @@ def test_a_class_in_place_of_an_instance_is_one_sentence(monkeypatch):
         ("model", lambda: quiet(probgen.mixtures.GaussianMixture, X)),
         ("objective", lambda: explain(in_plate, normal_guide, X[:, 0], objective=objectives.ELBO)),
         ("objective", lambda: objectives.Beta(objectives.ELBO, 2.0)),
-        ("estimator", lambda: estimators.expectation(KEY, dist.Bernoulli(0.5), loss, estimators.LeaveOneOut)),
+        ("estimator", lambda: probgen.inference.expectation(KEY, dist.Bernoulli(0.5), loss, estimators.LeaveOneOut)),
         ("baseline", lambda: estimators.ScoreFunction(estimators.MovingAverage)),
         (
             "sampler",
