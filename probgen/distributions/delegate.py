@@ -1,5 +1,6 @@
 """A distribution around another one: what it does not change, the other says."""
 
+from jax import Array
 from numpyro.distributions import constraints
 
 from probgen.core import DensityKind
@@ -36,3 +37,16 @@ class Delegate(Distribution):
     def support(self) -> constraints.Constraint:
         """As the model's."""
         return self.model.support
+
+
+class Guise(Delegate):
+    """The base of what is the same distribution as its model, otherwise trained or otherwise observed."""
+
+    def _sample(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
+        return self.model.sample(key, sample_shape)
+
+    def _mean(self) -> Array:
+        return self.model.mean
+
+    def _variance(self) -> Array:
+        return self.model.variance

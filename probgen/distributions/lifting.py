@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import jax.numpy as jnp
 
@@ -11,13 +11,6 @@ from probgen.core import map_batch, split_key
 # "key": one key, of which each element gets its own; "keys": those already; "event"; or an element's number of axes
 Rank = str | int
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-class _Model(Protocol):
-    _batch_shape: tuple[int, ...]
-
-    @property
-    def event_dim(self) -> int: ...
 
 
 def map_elements(
@@ -72,7 +65,7 @@ def lifted(*ranks: Rank) -> Callable[[F], F]:
         def of_many(self: Any, *args: Any, **static: Any) -> Any:
             one = lambda model, *args: method(model, *args, **static)
 
-            def rows(model: _Model, *args: Any) -> Any:
+            def rows(model: Any, *args: Any) -> Any:
                 batch, event = len(model._batch_shape), model.event_dim
                 here = lambda _, *args: one(model, *args)
                 return map_elements(here, None, (), args, ranks, event_ndims=event, batch_ndims=batch)

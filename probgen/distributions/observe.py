@@ -5,11 +5,11 @@ from jax import Array
 
 from probgen.core import check_sizes
 from probgen.distributions.base import Distribution
-from probgen.distributions.delegate import Delegate
+from probgen.distributions.delegate import Guise
 from probgen.distributions.wrapped import kind_of
 
 
-class Bounded(Delegate):
+class Bounded(Guise):
     """A model whose `log_prob` is its bound (or its estimate) at a fixed key: what `observe` puts at a `sample` site.
 
     The site then has a value and a density as any other, so that traces, `condition`, plates and `Predictive` work.
@@ -28,15 +28,6 @@ class Bounded(Delegate):
     kind = "exact"  # at the key that it holds
     fused = False
     has_rsample = False
-
-    def _sample(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
-        return self.model.sample(key, sample_shape)
-
-    def _mean(self) -> Array:
-        return self.model.mean
-
-    def _variance(self) -> Array:
-        return self.model.variance
 
     def _log_prob(self, value: Array) -> Array:
         if self.model.kind == "estimate":

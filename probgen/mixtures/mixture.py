@@ -6,7 +6,7 @@ import jax
 from jax import Array
 
 from probgen.core import check_not_negative
-from probgen.distributions.delegate import Delegate
+from probgen.distributions.delegate import Guise
 from probgen.distributions.model import Model
 
 
@@ -47,7 +47,7 @@ class Mixture(Model):
         return self.sample_component(where, jax.random.categorical(which, self.logits))
 
 
-class EM(Delegate):
+class EM(Guise):
     """A mixture as `fit` trains it by expectation–maximization: its parameters are state, and `update` is one step.
 
     With all rows in one batch every step raises the posterior density. The trained mixture is `em.model`.
@@ -78,15 +78,6 @@ class EM(Delegate):
 
     def _log_prob(self, value: Array) -> Array:
         return self.model.log_prob(value)
-
-    def _sample(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
-        return self.model.sample(key, sample_shape)
-
-    def _mean(self) -> Array:
-        return self.model.mean
-
-    def _variance(self) -> Array:
-        return self.model.variance
 
     def _mode(self) -> Array:
         return self.model.mode
