@@ -1,7 +1,7 @@
 """The latent-variable model: a prior, a likelihood and an amortized posterior, trained and evaluated by bounds."""
 
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 import jax
 import jax.numpy as jnp
@@ -50,7 +50,7 @@ class LatentVariableModel(Model):
     """
 
     pytree_data_fields = ("likelihood", "posterior", "prior")
-    pytree_aux_fields = ("context_shape",)
+    pytree_aux_fields = ("context_shape", "likelihood_kind")
 
     def __init__(
         self,
@@ -70,6 +70,7 @@ class LatentVariableModel(Model):
             raise ValueError(
                 f"likelihood: expected batch shape () for one z, got {given_z.batch_shape}; use .to_event()"
             )
+        self.likelihood_kind: DensityKind = kind_of(given_z)
         super().__init__(given_z.event_shape, validate_args=validate_args)
 
     def _likelihood_of_zeros(self, likelihood: Any) -> dist.Distribution:
@@ -80,9 +81,14 @@ class LatentVariableModel(Model):
     @property
     def kind(self) -> DensityKind:  # type: ignore[override]
         """Weights, or a bound where prior or likelihood have no more."""
-        parts = self._first()
-        likelihood = self._likelihood_of_zeros(parts.likelihood)
-        return weakest("weights", kind_of(parts.prior), kind_of(likelihood))
+        return weakest("weights", kind_of(self.prior), self.likelihood_kind)
+
+    def replace(self, **fields: Any) -> Self:
+        """The same model with other values of some fields."""
+        new = super().replace(**fields)
+        if "likelihood" in fields:  # known only by running it, which `kind` is asked for too often to do
+            new.likelihood_kind = kind_of(new._likelihood_of_zeros(new._first().likelihood))
+        return new
 
     @property
     def support(self) -> constraints.Constraint:
