@@ -152,7 +152,7 @@ class Scored(Model):
     def sample_event(self, key):
         return self.loc + 10 * jax.random.normal(key)
 
-    def training_loss(self, key, value, num_particles=1):
+    def _training_loss(self, key, value, num_particles):
         return 0.5 * (value - self.loc) ** 2
 
 
@@ -161,6 +161,34 @@ def test_a_family_says_what_it_is_trained_on():
     result = probgen.fit(Scored(jnp.array(0.0)), x, steps=1, batch_size=2, key=KEY, progress=False)
     np.testing.assert_allclose(result.losses[0], 2.5, rtol=1e-5)  # ½ mean x², and no constant
     assert likelihood(result.model, x).kind == "exact"
+
+
+def test_a_conditional_model_is_trained_on_what_its_family_says():
+    x, context = jnp.array([1.0, 3.0]), jnp.array([[0.0], [2.0]])
+    conditional = ConditionalModel(Scored(jnp.array(0.5)), (1,), lambda c: c)  # loc = 0.5 + c
+    result = probgen.fit(
+        conditional, (x, context), steps=1, batch_size=2, learnable=lambda path, leaf: "loc" in path, key=KEY,
+        progress=False,
+    )  # fmt: skip
+    np.testing.assert_allclose(result.losses[0], 0.5 * (0.5**2 + 0.5**2) / 2, rtol=1e-5)
+
+
+def test_particles_of_an_estimate_are_refused():
+    model = Transformed(NORMAL, Chain([Doubling(), Affine(jnp.zeros(2), jnp.zeros(2))]))
+    with pytest.raises(ValueError, match="num_particles: Transformed has an estimate of its density"):
+        probgen.fit(model, jnp.ones((3, 2)), num_particles=2, steps=1, key=KEY, progress=False)
+    result = probgen.fit(model, jnp.ones((3, 2)), steps=2, key=KEY, progress=False)
+    assert result.losses[1] < result.losses[0]
+
+
+def test_a_latent_models_kind_follows_its_parts_without_running_them():
+    calls = []
+    plain = lambda z: calls.append(None) or dist.Normal(z, 1.0).to_event(1)
+    model = LatentVariableModel(NORMAL, plain, lambda x: NORMAL)
+    before = len(calls)
+    assert model.kind == "weights" and len(calls) == before
+    assert model.replace(prior=score_model()).kind == "bound"
+    assert model.replace(likelihood=lambda z: score_model()).kind == "bound"
 
 
 def test_a_discrete_posterior_trains_by_its_program():

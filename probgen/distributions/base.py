@@ -45,6 +45,7 @@ class Distribution(ClosedForms, Wrapping):
     - `_sample(key, sample_shape)`, and by `kind` of density: `_log_prob(value)` where it is "exact" or an "estimate"
       within `tolerance`; `_log_weights(key, value)`, logs of unbiased estimates of p, where it is "weights";
       `_log_prob_bound(key, value, num_particles)` where it is a "bound" only;
+    - `_training_loss(key, value, num_particles)` where it is trained on something else;
     - `_sample_and_log_prob(key, sample_shape)` where both together are cheaper, and then `fused = True`;
     - where it knows them, closed forms: `_mean()`, `_variance()`, `_mode()`, `_entropy()`, `_cdf(value)`, `_icdf(q)`.
 
@@ -271,9 +272,11 @@ class Distribution(ClosedForms, Wrapping):
         """What `fit` minimizes, of each row, in nats: −log p, its bound or its estimate, unless a family says
         otherwise. What is reported of the model keeps its kind."""
         check_sizes(num_particles=num_particles)
-        if self.kind == "estimate":
-            return -self.log_prob_estimate(key, value)
-        return -self.log_prob_bound(key, value, num_particles)
+        value = self._as_events(value)
+        if 0 in self._lead(value):
+            return jnp.zeros(self._lead(value))
+        one = lambda d, key, x: d._training_loss(key, x, num_particles)
+        return self._each(one, key, value, ranks=("key", "event"))
 
     def log_weights(self, key: Array, value: Array, num_particles: int) -> Array:
         """log w_k, [num_particles, *sample, *batch]: the logarithms of unbiased estimates of p(value).
@@ -339,6 +342,11 @@ class Distribution(ClosedForms, Wrapping):
     def _sample_and_log_prob(self, key: Array, sample_shape: tuple[int, ...]) -> tuple[Array, Array]:
         value = self._sample(key, sample_shape)
         return value, self._log_prob(value)
+
+    def _training_loss(self, key: Array, value: Array, num_particles: int) -> Array:
+        if self.kind == "estimate":
+            return -self.log_prob_estimate(key, value)
+        return -self.log_prob_bound(key, value, num_particles)
 
     def _draw(self, method: str, key: Array | None, sample_shape: tuple[int, ...]) -> Any:
         if key is None:

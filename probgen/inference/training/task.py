@@ -97,7 +97,7 @@ class ModelTask:
         self.guide = _counting(self._guide, self.objective.objective)
         self.event_size: int | None = max(1, jnp.zeros(inner.event_shape).size)
         self.kind = SIGNS[inner.kind]
-        self.reports_density = inner.exact and type(inner).training_loss is Distribution.training_loss
+        self.reports_density = inner.exact and type(inner)._training_loss is Distribution._training_loss
 
     def _model(self, rest: Rest, context: tuple[Array, ...]) -> Any:
         model = module("model", combine(self.params, rest), learnable=self.learnable)
@@ -139,8 +139,9 @@ class ModelTask:
 
 
 def _check_particles(inner: Distribution, latent: bool, objective: Objective | None, num_particles: int | None) -> None:
-    if num_particles is not None and inner.exact:
-        raise ValueError(f"num_particles: {type(inner).__name__} has an exact density, which particles do not change")
+    if num_particles is not None and inner.kind in ("exact", "estimate"):
+        what = "an exact density" if inner.exact else "an estimate of its density"
+        raise ValueError(f"num_particles: {type(inner).__name__} has {what}, which particles do not change")
     if num_particles is not None and latent and objective is not None:
         raise ValueError("num_particles: an objective has its own: set them there")
     if objective is not None and objective.num_particles > 1 and inner.exact:
