@@ -4,7 +4,7 @@ from probgen.networks.attention import Transformer
 from probgen.networks.convolution import CausalConvolution
 from probgen.networks.dropout import Dropout
 from probgen.networks.gated_pixel_cnn import GatedPixelCNN
-from probgen.networks.integers import LevelFeatures, Pixels
+from probgen.networks.integers import LevelFeatures, Pixels, Reshaped, place
 from probgen.networks.masked import MADE
 from probgen.networks.mlp import MLP, Linear
 from probgen.networks.outputs import with_output_bias
@@ -28,9 +28,11 @@ __all__ = [
     "NoiseEmbedding",
     "PixelCNN",
     "Pixels",
+    "Reshaped",
     "ResidualMLP",
     "Transformer",
     "WaveNet",
     "WithParams",
+    "place",
     "with_output_bias",
 ]
