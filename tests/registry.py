@@ -599,6 +599,7 @@ ESTIMATORS = {
     "leave-one-out": estimators.LeaveOneOut(),
     "optimal coefficient": estimators.ScoreFunction(estimators.OptimalCoefficient()),
     "enumerate": estimators.Enumerate(),
+    "disarm": estimators.DisARM(),
     "straight-through": estimators.StraightThrough(),
     "default": None,
 }

@@ -1,6 +1,7 @@
 """Gradient estimators: how the gradient of an expectation passes a random site, chosen site by site."""
 
 from probgen.distributions.wrapped import elementwise, family, unmasked
+from probgen.inference.estimators.antithetic import DisARM
 from probgen.inference.estimators.base import Estimator, Signal, detached, draw_cut
 from probgen.inference.estimators.baselines import (
     Baseline,
@@ -26,6 +27,7 @@ __all__ = [
     "Enumerate",
     "ScoreFunction",
     "LeaveOneOut",
+    "DisARM",
     # the baselines of the score function
     "Constant",
     "MovingAverage",
