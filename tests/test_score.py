@@ -136,6 +136,19 @@ def test_level_denoiser_is_exact_where_the_levels_are_independent():
     np.testing.assert_allclose(denoiser(z, jnp.array(30.0)), [0.0, -1.0], atol=1e-6)
 
 
+@pytest.mark.parametrize(("levels", "log_snr"), [(2, -1.0), (2, 2.0), (5, 5.0)])
+def test_the_decoder_of_levels_is_the_posterior_where_two_of_them_matter(levels, log_snr):
+    theta = jax.random.normal(jax.random.key(0), (50, levels))
+    denoiser = LevelDenoiser(lambda z, c: theta, NoiseEmbedding(), levels=levels)
+    alpha, sigma = coefficients(log_snr)
+    x = jax.random.uniform(jax.random.key(1), (50,), minval=-1.0, maxval=1.0)
+    z = alpha * x + sigma * jax.random.normal(jax.random.key(2), (50,))
+    posterior = jnp.exp(denoiser.log_posterior(z, log_snr))
+    decoded = LevelDecoder(levels)(z, denoiser(z, log_snr), jnp.array(log_snr)).probs
+    np.testing.assert_allclose(decoded, posterior, atol=5e-6)
+    assert (posterior.max(-1) < 0.99).any()
+
+
 # -- Gaussian data with the exact denoiser: everything has a closed form
 
 LOC, SCALE = jnp.array([0.5, -1.0]), jnp.array([0.3, 1.2])

@@ -10,7 +10,6 @@ from jax import Array
 
 from probgen.core import as_integer, check_positive, check_sizes, given, static_functions
 from probgen.networks import place
-from probgen.score.decoder import level_log_likelihood
 from probgen.score.sde import SDE, coefficients
 
 Denoise = Callable[[Array, Array], Array]  # x_t, t ↦ E[x | x_t]
@@ -163,9 +162,15 @@ class LevelDenoiser(NetworkDenoiser):
 
     def log_posterior(self, z: Array, log_snr: Array) -> Array:
         """log P(x_d = k | z), [*event, levels]."""
+        alpha, sigma = coefficients(log_snr)
         expected = self.features(z, log_snr).reshape(*z.shape, self.levels)
-        return jax.nn.log_softmax(expected + level_log_likelihood(z, log_snr, self.levels))
+        likelihood = -0.5 * ((z[..., None] - alpha * self._values) / sigma) ** 2
+        return jax.nn.log_softmax(expected + likelihood)
 
     def __call__(self, z: Array, log_snr: Array) -> Array:
         """E[x | z], in [−1, 1]."""
-        return jnp.exp(self.log_posterior(z, log_snr)) @ place(jnp.arange(self.levels), self.levels)
+        return jnp.exp(self.log_posterior(z, log_snr)) @ self._values
+
+    @property
+    def _values(self) -> Array:
+        return place(jnp.arange(self.levels), self.levels)

@@ -45,8 +45,8 @@ def vp_score(
             so that the parameters do not grow with `width` · D · L.
         dropout: its rate of dropout.
         scale: the standard deviation of (centred) real data, 1 by default.
-        log_snr: (λ_max, λ_min), by default (7, −7) of reals; of integers λ_max is where half a step between levels
-            is five standard deviations of the noise, so that the decoder is certain.
+        log_snr: (λ_max, λ_min), by default (7, −7) of reals; of integers λ_max is where half a step between levels is
+            two standard deviations of the noise.
         steps: those of the sampler.
         context_dim: makes it a `ConditionalModel` of contexts [context_dim].
         key: draws the weights.
@@ -92,7 +92,7 @@ def vp_score(
 
 
 def _ends(levels: int | None) -> tuple[float, float]:
-    return (7.0 if levels is None else 2.0 * math.log(5.0 * (levels - 1)), -7.0)
+    return (7.0 if levels is None else 2.0 * math.log(2.0 * (levels - 1)), -7.0)
 
 
 def _check(levels: int | None, rank: int | None, scale: float | None) -> None:
