@@ -16,21 +16,27 @@ from probgen.networks.wavenet import WaveNet
 from probgen.networks.with_params import WithParams
 
 __all__ = [
-    "CausalConvolution",
-    "Dropout",
-    "Embedding",
-    "GRU",
-    "GatedPixelCNN",
-    "LevelFeatures",
-    "Linear",
-    "MADE",
+    # of vectors
     "MLP",
-    "NoiseEmbedding",
-    "PixelCNN",
-    "Pixels",
+    "MADE",
     "ResidualMLP",
-    "Transformer",
+    # of images
+    "PixelCNN",
+    "GatedPixelCNN",
+    # of sequences
+    "GRU",
     "WaveNet",
+    "Transformer",
+    # of integers
+    "Pixels",
+    "LevelFeatures",
+    # what they are built of
+    "Linear",
+    "CausalConvolution",
+    "Embedding",
+    "NoiseEmbedding",
+    "Dropout",
+    # other libraries' networks, and networks in use
     "WithParams",
     "with_output_bias",
 ]
