@@ -12,19 +12,23 @@ from probgen.autoregressive.sequences import char_rnn, transformer, wavenet
 
 __all__ = [
     "Autoregressive",
-    "Completion",
+    # recipes: of any event, of images, of sequences
+    "made",
+    "pixel_cnn",
+    "gated_pixel_cnn",
+    "pixel_cnn_pp",
+    "char_rnn",
+    "wavenet",
+    "transformer",
+    # in which order
     "Order",
     "OrderEnsemble",
+    # parts of events
+    "Completion",
     "Ragged",
-    "char_rnn",
-    "fixed_point",
-    "gated_pixel_cnn",
-    "generate",
-    "made",
-    "pass_by_pass",
-    "pixel_cnn",
-    "pixel_cnn_pp",
+    # how a draw is made
     "step_by_step",
-    "transformer",
-    "wavenet",
+    "pass_by_pass",
+    "fixed_point",
+    "generate",
 ]

@@ -33,7 +33,7 @@ class Autoregressive(Model):
             `probgen.testing.check_causal` finds out. With a method `sequential()` (`probgen.core.sequential`) it is
             evaluated step by step.
         head: raw numbers [..., num_params] → distribution of scalars.
-        event_shape: of one x.
+        event_shape: the shape of one x.
         order: the flat positions, the first to be drawn first; raster order by default (`Order`).
         draw: `step_by_step`, `pass_by_pass` or `fixed_point`: the same draws from the same key, at other costs.
             `model.replace(draw=…)` changes it.
@@ -77,15 +77,16 @@ class Autoregressive(Model):
 
     @property
     def support(self) -> constraints.Constraint:
-        """The head's, at every position."""
+        """The head's support, at every position."""
         support = self.head(jnp.zeros((*self.event_shape, self.head.num_params))).support
         return constraints.independent(support, self.event_dim)
 
     @verb
     def conditionals(self, x: Array) -> dist.Distribution:
-        """The distribution of every position given those before it in x [..., *event_shape]; its batch shape is x's.
+        """Return the distribution of every position given those before it in x [..., *event_shape]; its batch shape is
+        x's.
 
-        Their entropies are a map of what the model is unsure of, their `log_prob(x)` what each number cost.
+        Their entropies are a map of what the model is unsure of, their `log_prob(x)` is what each number costs.
 
         >>> import jax, jax.numpy as jnp, probgen
         >>> model = probgen.autoregressive.made((3,), 2, key=jax.random.key(0))
@@ -95,18 +96,22 @@ class Autoregressive(Model):
         return self.head(self.raw(self._as_events(x)))
 
     def steps(self) -> Steps:
-        """The conditionals one place of the order after another, `init()` and `step(cache, before, i)`: what drawing,
-        and coding, go through."""
+        """Return the conditionals one place of the order after another, `init()` and `step(cache, before, i)`: what
+        drawing, and coding, go through."""
         return steps_of(self)
 
     @verb
     def given(self, x: Array, mask: Any) -> Completion:
-        """The distribution of whole events of which those numbers of x are known where `mask` is True.
+        """Return the distribution of whole events of which those numbers of x are known where `mask` is True.
 
         It is exact, and so only where the known positions come first in the model's order.
 
-        Args: `x` [..., *event_shape]; `mask` [*event_shape] of booleans. Raises ValueError where some other position
-        comes before a known one: such conditionals take an order-agnostic model, trained over many orders.
+        Args:
+            x: events, [..., *event_shape]; what is unknown may be anything.
+            mask: booleans, [*event_shape].
+
+        Raises ValueError where some other position comes before a known one: such conditionals take an order-agnostic
+        model, trained over many orders.
 
         >>> import jax, jax.numpy as jnp, probgen
         >>> model = probgen.autoregressive.made((3,), 2, key=jax.random.key(0))
@@ -118,12 +123,13 @@ class Autoregressive(Model):
         return Completion(self, self.fill(x, mask), count)
 
     def fill(self, x: Array, mask: Any) -> Array:
-        """x, its unknown numbers replaced by some in the support: they may be NaN or −1, and count for nothing."""
+        """Return x, its unknown numbers replaced by some in the support: they may be NaN or −1, and count for
+        nothing."""
         x = jnp.asarray(x)
         return self._as_events(jnp.where(jnp.asarray(mask), x, jnp.asarray(self.support.feasible_like(x), x.dtype)))
 
     def prefix(self, mask: Any) -> int:
-        """How many numbers a mask says are known; ValueError where they are not the first in the order."""
+        """Return how many numbers a mask says are known; raise ValueError where they are not the first in the order."""
         known = np.asarray(mask)
         if known.dtype != bool or known.shape != self.event_shape:
             raise ValueError(f"mask: expected booleans of shape {self.event_shape}, got {known.dtype}{known.shape}")
@@ -138,7 +144,8 @@ class Autoregressive(Model):
         return count
 
     def initialized(self, batch: Array, context: Array | None = None) -> Self:
-        """As `distributions.initialize` says, whatever the contexts."""
+        """Return the model with its last biases set from a batch, as `distributions.initialize` says, whatever the
+        contexts."""
         if not isinstance(self.head, BernoulliHead | CategoricalHead):
             raise ValueError(f"head: expected a Bernoulli or categorical one, got a {type(self.head).__name__}")
         values, head = jax.vmap(self.in_order)(self._as_events(batch)), self.head
@@ -148,26 +155,26 @@ class Autoregressive(Model):
     # -- one event
 
     def log_prob_event(self, x: Array) -> Array:
-        """The sum of the conditionals' log-probabilities."""
+        """Return the sum of the conditionals' log-probabilities."""
         return jnp.sum(self.log_probs_in_order(x))
 
     def sample_event(self, key: Array) -> Array:
-        """One draw."""
+        """Draw one event."""
         return self._draw_event(key)[0]
 
     @property
     def value_dtype(self) -> Any:
-        """Of what kind drawn numbers are."""
+        """The dtype of drawn numbers."""
         one = lambda: self.head(jnp.zeros(self.head.num_params)).sample(jax.random.key(0))
         return jax.eval_shape(one).dtype
 
     def in_order(self, x: Array) -> Array:
-        """The numbers of one event as they are drawn, [D]."""
+        """Return the numbers of one event as they are drawn, [D]."""
         flat = x.reshape(-1)
         return flat if self.order.is_raster else flat[np.asarray(self.order)]
 
     def raw_in_order(self, values: Array) -> Array:
-        """The raw numbers [D, head.num_params] of the places of the order, from the values there, [D]."""
+        """Return the raw numbers [D, head.num_params] of the places of the order, from the values there, [D]."""
         raw, shape = self.network(values.reshape(self.event_shape)), (*self.event_shape, self.head.num_params)
         if raw.size != math.prod(shape):
             raise ValueError(f"network: expected an output of shape {shape}, got {raw.shape}")
@@ -183,37 +190,38 @@ class Autoregressive(Model):
 
     @lifted("event")
     def raw(self, x: Array) -> Array:
-        """The raw numbers of every position of events, [..., *event_shape, head.num_params]."""
+        """Return the raw numbers of every position of events, [..., *event_shape, head.num_params]."""
         raw = self.raw_in_order(self.in_order(x))
         return self._by_position(raw).reshape(*self.event_shape, self.head.num_params)
 
     @lifted("event")
     def log_probs_in_order(self, x: Array) -> Array:
-        """What each number of events costs, [..., D], as they are drawn."""
+        """Return what each number of events costs, [..., D], as they are drawn."""
         values = self.in_order(x)
         return self.head(self.raw_in_order(values)).log_prob(values)
 
     @lifted("event", "event")
     def log_prob_after(self, known: Array, x: Array, *, count: int) -> Array:
-        """log p(x | its first `count` numbers); −∞ where those are not the ones of `known`."""
+        """Return log p(x | its first `count` numbers); −∞ where those are not the ones of `known`."""
         same = jnp.all(self.in_order(known)[:count] == self.in_order(x)[:count])
         return jnp.where(same, jnp.sum(self.log_probs_in_order(x)[count:]), -jnp.inf)
 
     @lifted("keys", "event")
     def draw_after(self, key: Array, known: Array, *, count: int) -> tuple[Array, Array]:
-        """Events whose first `count` numbers are those of `known`, and log p of what was drawn; a key for each."""
+        """Draw events whose first `count` numbers are those of `known`, and return them and log p of what was drawn;
+        there is a key for each."""
         return self._draw_event(key, known, count)
 
     @lifted(0, "event")
     def log_prob_up_to(self, length: Array, x: Array) -> Array:
-        """log p of the first `length` numbers; −∞ where one of the others is not 0."""
+        """Return log p of the first `length` numbers; −∞ where one of the others is not 0."""
         kept = jnp.arange(x.size) < length
         log_prob = jnp.sum(jnp.where(kept, self.log_probs_in_order(x), 0.0))
         return jnp.where(jnp.all(kept | (self.in_order(x) == 0)), log_prob, -jnp.inf)
 
     @lifted("keys", 0)
     def draw_up_to(self, key: Array, length: Array) -> Array:
-        """Events of which all but the first `length` numbers are 0; a key for each."""
+        """Draw events of which all but the first `length` numbers are 0; there is a key for each."""
         kept = (self.order.places < length).reshape(self.event_shape)
         return jnp.where(kept, self.sample_event(key), 0)
 
@@ -251,7 +259,7 @@ def model_of(
     order: Sequence[int] | None,
     context_dim: int | None,
 ) -> Autoregressive | ConditionalModel:
-    """The model of a network, which takes a context beside the event where there is a `context_dim`."""
+    """Return the model of a network, which takes a context beside the event where there is a `context_dim`."""
     if not context_dim:
         return Autoregressive(network, head, event_shape, order=order)
     return ConditionalModel(Autoregressive(Contextual(network), head, event_shape, order=order), (context_dim,))

@@ -41,8 +41,14 @@ class OrderEnsemble(Model):
     the conditionals' logits, as some code does, has no such sum and reports likelihoods that are too good: for two bits
     that agree with probability 0.99 it sums to 1.67.
 
-    Args: `network`: a `MADE`, whose own order does not matter; `levels` of the integers; `head`; `event_shape`;
-    `orders`. Raises ValueError where there are none, or one is no permutation of the event's positions.
+    Args:
+        network: a `MADE`, whose own order does not matter.
+        levels: how many integers a number takes.
+        head: raw numbers [..., num_params] → distribution of scalars.
+        event_shape: the shape of one event.
+        orders: the K orders of the flat positions (`Order`).
+
+    Raises ValueError where there are none, or one is no permutation of the event's positions.
 
     References: MADE (Germain et al. 2015), arXiv:1502.03509, section 4.2; A Deep and Tractable Density Estimator
     (Uria, Murray, Larochelle 2014), arXiv:1310.1757, where ensembles of orders are mixtures.
@@ -70,7 +76,7 @@ class OrderEnsemble(Model):
 
     @property
     def models(self) -> tuple[Autoregressive, ...]:
-        """The model under each order; they share the weights."""
+        """The model under each order; all share the weights."""
         size = math.prod(self.event_shape)
 
         def one(order: Order) -> Autoregressive:
@@ -81,16 +87,16 @@ class OrderEnsemble(Model):
 
     @property
     def support(self) -> constraints.Constraint:
-        """As the models'."""
+        """The models' support."""
         return self.models[0].support
 
     def log_prob_event(self, x: Array) -> Array:
-        """logsumexp over the orders."""
+        """Return the logsumexp over the orders."""
         log_probs = jnp.stack([model.log_prob_event(x) for model in self.models])
         return jax.nn.logsumexp(log_probs) - math.log(len(self.orders))
 
     def sample_event(self, key: Array) -> Array:
-        """A draw in an order drawn at random."""
+        """Draw in an order that is drawn at random."""
         which, how = jax.random.split(key)
         draws = [lambda model=model: model.sample_event(how) for model in self.models]
         return lax.switch(jax.random.randint(which, (), 0, len(draws)), draws)

@@ -53,7 +53,7 @@ def generate(
     top_k: int | None = None,
     top_p: float | None = None,
 ) -> Array:
-    """Draws [*sample_shape, *batch, *event] from conditionals that are sharpened or cut, number by number.
+    """Draw [*sample_shape, *batch, *event] from conditionals that are sharpened or cut, number by number.
 
         q(x_i | x_{<i}) ∝ p(x_i | x_{<i})^(1 / temperature),   over the `top_k` likeliest values, or over as few of them
         as have together a probability of at least `top_p`
@@ -61,8 +61,15 @@ def generate(
     q is another distribution than the model, which is why this is no option of `sample`: its draws are no sample of the
     model, and no `log_prob` here is theirs. With all options at rest they are.
 
-    Args: `model`: an `Autoregressive` of integers, its completion (`given`), or a conditional one that was called;
-    `temperature` > 0. Raises ValueError where the model is another or over reals, or an option is out of range.
+    Args:
+        model: an `Autoregressive` of integers, its completion (`given`), or a conditional one that was called.
+        key: the randomness.
+        sample_shape: the shape in front of the model's.
+        temperature: more than 0; below 1 draws are sharper.
+        top_k: how many of the likeliest values may be drawn; all by default.
+        top_p: the probability, in (0, 1], that the values which may be drawn have together; all by default.
+
+    Raises ValueError where the model is another or over reals, or an option is out of range.
 
     References: The Curious Case of Neural Text Degeneration (Holtzman, Buys, Du, Forbes, Choi 2020), arXiv:1904.09751.
 

@@ -29,10 +29,18 @@ def made(
 
         p(x) = Π_d Categorical(x_d; logits_d(x_{<d}))      (Bernoulli where levels = 2)
 
-    Args: `event_shape`; `levels`; `hidden` widths; `order` of the flat positions (raster by default; see `Order`);
-    with `orders` the mixture over several, which share the weights (`OrderEnsemble`); `direct`: weights from each
-    position to the later ones, beside the hidden layers; `dropout`; with `context_dim` a `ConditionalModel`. Raises
-    ValueError where `orders` are given with `order` or `context_dim`.
+    Args:
+        event_shape: the shape of one event, such as (28, 28).
+        levels: how many integers a number takes, at least 2.
+        hidden: widths of the hidden layers.
+        order: of the flat positions; raster by default (`Order`).
+        orders: several, over which the model is a mixture; they share the weights (`OrderEnsemble`).
+        direct: whether there are weights from each position to the later ones, beside the hidden layers.
+        dropout: the rate in the network, in training.
+        context_dim: the size of a context; with it the model is a `ConditionalModel`, a function of the context.
+        key: draws the first weights.
+
+    Raises ValueError where `orders` are given with `order` or `context_dim`.
 
     References: MADE: Masked Autoencoder for Distribution Estimation (Germain, Gregor, Murray, Larochelle 2015),
     arXiv:1502.03509.

@@ -12,7 +12,12 @@ from jax import Array
 class Order(tuple[int, ...]):
     """A permutation of the flat (row-major) positions of an event: the first is drawn first, and sees nothing.
 
-    It is a tuple: static in a model, hashable, and kept by files. Raises ValueError where it is no permutation.
+    It is a tuple: static in a model, hashable, and kept by files.
+
+    Args:
+        positions: all of 0..D−1, the first to be drawn first.
+
+    Raises ValueError where they are no permutation.
 
     >>> Order.serpentine((2, 3))
     Order(0, 1, 2, 5, 4, 3)
@@ -21,7 +26,7 @@ class Order(tuple[int, ...]):
     """
 
     def __new__(cls, positions: Iterable[int]) -> Self:
-        """From the positions themselves."""
+        """Make an order from the positions themselves."""
         order = tuple(positions)
         if not all(isinstance(i, int | np.integer) for i in order) or sorted(order) != list(range(len(order))):
             raise ValueError(f"order: expected a permutation of 0..{len(order) - 1}, got {order}")
@@ -35,20 +40,21 @@ class Order(tuple[int, ...]):
 
     @classmethod
     def raster(cls, event_shape: Sequence[int], *, channels: Sequence[int] | None = None) -> Self:
-        """Row by row; with `channels`, those of a pixel (the last axis) in that order: (2, 1, 0) is blue first."""
+        """Go row by row; with `channels`, those of a pixel (the last axis) come in that order: (2, 1, 0) is blue
+        first."""
         positions = _positions(event_shape)
         return cls(positions.ravel() if channels is None else _channels_in(positions, channels).ravel())
 
     @classmethod
     def planes(cls, event_shape: Sequence[int], *, channels: Sequence[int] | None = None) -> Self:
-        """Channel by channel (the last axis), each in raster order."""
+        """Go channel by channel (the last axis), each in raster order."""
         positions = _positions(event_shape)
         positions = positions if channels is None else _channels_in(positions, channels)
         return cls(np.moveaxis(positions, -1, 0).ravel())
 
     @classmethod
     def serpentine(cls, event_shape: Sequence[int]) -> Self:
-        """Row by row, every other row from right to left, so that neighbours follow one another."""
+        """Go row by row, every other row from right to left, so that neighbours follow one another."""
         positions = _positions(event_shape)
         if positions.ndim < 2:
             raise ValueError(f"event_shape: expected rows and columns, got {tuple(event_shape)}")
@@ -57,7 +63,7 @@ class Order(tuple[int, ...]):
 
     @classmethod
     def columns(cls, event_shape: Sequence[int]) -> Self:
-        """Column by column, from left to right."""
+        """Go column by column, from left to right."""
         positions = _positions(event_shape)
         if positions.ndim < 2:
             raise ValueError(f"event_shape: expected rows and columns, got {tuple(event_shape)}")
@@ -65,16 +71,16 @@ class Order(tuple[int, ...]):
 
     @classmethod
     def random(cls, event_shape: Sequence[int], *, key: Array) -> Self:
-        """Uniformly at random."""
+        """Draw an order uniformly."""
         return cls(np.asarray(jax.random.permutation(key, math.prod(event_shape))))
 
     def reversed(self) -> Self:
-        """The last first."""
+        """Return the order with the last first."""
         return type(self)(self[::-1])
 
     @property
     def places(self) -> np.ndarray:
-        """When each position is drawn, [D]: the inverse permutation."""
+        """The place at which each position is drawn, [D]: the inverse permutation."""
         return np.argsort(np.asarray(self, int))
 
     @property

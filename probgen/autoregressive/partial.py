@@ -16,7 +16,10 @@ class Completion(Delegate):
 
         log p = Σ_{i > count} log p(x_{o_i} | x_{o_1}, …, x_{o_{i−1}}),   −∞ where x differs from x̂
 
-    Args: `model`, called if conditional; `x` x̂ [*batch, *event_shape]; `count`.
+    Args:
+        model: an `Autoregressive`, called if conditional.
+        x: x̂, [*batch, *event_shape].
+        count: how many numbers are known.
     """
 
     pytree_data_fields = ("x",)
@@ -47,8 +50,11 @@ class Ragged(Delegate):
     the program. Without lengths it waits for them as a context: `ConditionalModel(Ragged(model), ())` is what `fit` and
     `likelihood` take with (x, lengths).
 
-    Args: `model`: an `Autoregressive`, or a conditional one that was called; `lengths` [*batch]: integers 0..D. Raises
-    ValueError where known lengths are others, or known values lie outside of the model's support.
+    Args:
+        model: an `Autoregressive`, or a conditional one that was called.
+        lengths: integers 0..D, [*batch]; without them the model is conditional on them.
+
+    Raises ValueError where known lengths are others, or known values lie outside of the model's support.
 
     >>> import jax, jax.numpy as jnp, probgen
     >>> model = probgen.autoregressive.made((3,), 2, key=jax.random.key(0))
@@ -70,7 +76,7 @@ class Ragged(Delegate):
         super().__init__(jnp.broadcast_shapes(lead, model.batch_shape), model.event_shape)
 
     def bind_context(self, context: Array) -> "Ragged":
-        """The same, of the lengths that are the context."""
+        """Return the same model, of the lengths that are the context."""
         return Ragged(self.model, context)
 
     def _log_prob(self, value: Array) -> Array:

@@ -30,10 +30,20 @@ def pixel_cnn(
 
         p(x) = Π_{r,c} p(x_rc | what the stack sees of the rows above and of the pixels to the left)
 
-    Args: `event_shape` (H, W), or (H, W, C) with the channels of a pixel one after another; `levels`; `channels`,
-    `blocks`, `first_reach`, `reach` and `dropout` of the network (`networks.PixelCNN`); `components` of a mixture of
-    discretized logistics for a number, a categorical where it is 0; `order`, in which the network sees the image; with
-    `context_dim` a `ConditionalModel`. Raises ValueError where `event_shape` has other axes.
+    Args:
+        event_shape: (H, W), or (H, W, C) with the channels of a pixel one after another.
+        levels: how many integers a number takes, at least 2.
+        channels: F, the width of the stack.
+        blocks: how many residual blocks the stack has.
+        first_reach: how far the first kernel reaches, in pixels.
+        reach: how far the other kernels reach.
+        components: of the mixture of discretized logistics that a number has; a categorical where it is 0.
+        order: in which the flat positions are drawn, and the network sees the image; raster by default (`Order`).
+        dropout: the rate in the network, in training.
+        context_dim: the size of a context; with it the model is a `ConditionalModel`, a function of the context.
+        key: draws the first weights.
+
+    Raises ValueError where `event_shape` has other axes.
 
     References: Pixel Recurrent Neural Networks (van den Oord, Kalchbrenner, Kavukcuoglu 2016), arXiv:1601.06759.
 
@@ -75,8 +85,20 @@ def gated_pixel_cnn(
 
         p(x) = Π_{r,c} p(x_rc | the rows above and the pixels to the left)
 
-    Args: `channels`, `blocks`, `reach`, `shortcuts` and `dropout` of the network (`networks.GatedPixelCNN`); the rest
-    as `pixel_cnn`'s.
+    Args:
+        event_shape: (H, W), or (H, W, C) with the channels of a pixel one after another.
+        levels: how many integers a number takes, at least 2.
+        channels: F, the width of each stack.
+        blocks: how many layers the stacks have.
+        reach: how far a kernel reaches, in pixels.
+        shortcuts: whether the first half of the blocks is handed on to the second (`networks.GatedPixelCNN`).
+        components: of the mixture of discretized logistics that a number has; a categorical where it is 0.
+        order: in which the flat positions are drawn, and the network sees the image; raster by default (`Order`).
+        dropout: the rate in the network, in training.
+        context_dim: the size of a context; with it the model is a `ConditionalModel`, a function of the context.
+        key: draws the first weights.
+
+    Raises ValueError where `event_shape` has other axes, or `shortcuts` are asked of an odd number of blocks.
 
     References: Conditional Image Generation with PixelCNN Decoders (van den Oord et al. 2016), arXiv:1606.05328.
 
@@ -113,12 +135,25 @@ def pixel_cnn_pp(
     context_dim: int | None = None,
     key: Array,
 ) -> Autoregressive | ConditionalModel:
-    """What PixelCNN++ adds to a gated PixelCNN: mixtures of discretized logistics instead of a softmax, and shortcuts.
+    """A gated PixelCNN with what PixelCNN++ adds to it: mixtures of discretized logistics instead of a softmax, and
+    shortcuts.
 
     Its masses sum to 1 and its draws lie on the grid. Unlike in the paper, each channel of a pixel has a mixture of its
     own, set by a network of the channels before it, and the images keep their resolution.
 
-    Args: as `gated_pixel_cnn`'s; `blocks` even.
+    Args:
+        event_shape: (H, W), or (H, W, C) with the channels of a pixel one after another.
+        levels: how many integers a number takes, at least 2.
+        channels: F, the width of each stack.
+        blocks: how many layers the stacks have, an even number.
+        reach: how far a kernel reaches, in pixels.
+        components: of the mixture of discretized logistics that a number has; a categorical where it is 0.
+        order: in which the flat positions are drawn, and the network sees the image; raster by default (`Order`).
+        dropout: the rate in the network, in training.
+        context_dim: the size of a context; with it the model is a `ConditionalModel`, a function of the context.
+        key: draws the first weights.
+
+    Raises ValueError where `event_shape` has other axes, or `blocks` is odd.
 
     References: PixelCNN++ (Salimans, Karpathy, Chen, Kingma 2017), arXiv:1701.05517.
 
@@ -151,7 +186,7 @@ def _of_images(
     order: Sequence[int] | None,
     context_dim: int | None,
 ) -> Autoregressive | ConditionalModel:
-    """The model of the network that `network(image_shape, num_params)` builds."""
+    """Return the model of the network that `network(image_shape, num_params)` builds."""
     if len(event_shape) not in (2, 3):
         raise ValueError(
             f"event_shape: expected (height, width) or (height, width, channels), got {tuple(event_shape)}"

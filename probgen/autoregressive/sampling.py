@@ -25,11 +25,11 @@ class Ordered(Protocol):
 
     @property
     def value_dtype(self) -> Any:
-        """Of what kind drawn numbers are."""
+        """The dtype of drawn numbers."""
         ...
 
     def raw_in_order(self, values: Array) -> Array:
-        """The raw numbers of all places, from the values there."""
+        """Return the raw numbers of all places, from the values there."""
         ...
 
 
@@ -51,54 +51,70 @@ class CachedSteps(eqx.Module):
     head: Any = eqx.field(static=True)
 
     def init(self) -> Any:
-        """The network's cache."""
+        """Return the network's cache."""
         return self.network.init()
 
     def step(self, cache: Any, before: Array, i: Array) -> tuple[Any, dist.Distribution]:
-        """One step of the network's, and the head's distribution."""
+        """Take one step of the network's, and return its cache and the head's distribution."""
         cache, raw = self.network.step(cache, before[None], i)
         return cache, self.head(raw.reshape(self.head.num_params))
 
 
 class WholePasses(eqx.Module):
-    """A whole pass of the network for each step: what needs nothing of the network, and is slow."""
+    """A whole pass of the network for each step, which needs nothing of the network, and is slow."""
 
     model: Ordered
 
     def init(self) -> Array:
-        """An event without its values."""
+        """Return an event without its values."""
         return jnp.zeros(len(self.model.order), self.model.value_dtype)
 
     def step(self, cache: Array, before: Array, i: Array) -> tuple[Array, dist.Distribution]:
-        """The conditional at place i, of the values that are there by now."""
+        """Return the cache and the conditional at place i, of the values that are there by now."""
         values = jnp.where(jnp.arange(len(cache)) == i - 1, before, cache)
         return values, self.model.head(self.model.raw_in_order(values)[i])
 
 
 def steps_of(model: Ordered) -> Steps:
-    """The steps of a model, one place of its order after another; those of its network where it has some."""
+    """Return the steps of a model, one place of its order after another; those of its network where it has some."""
     network = sequential(model.network)
     return WholePasses(model) if network is None else CachedSteps(network, model.head)
 
 
 def step_by_step(model: Ordered, key: Array, known: Prefix) -> Drawn:
-    """Position by position with a cache of what was computed before: the work of about one pass in all.
+    """Draw position by position with a cache of what was computed before: the work of about one pass in all.
 
     A network without steps (`sequential()`) is evaluated anew for each position (`pass_by_pass`).
+
+    Args:
+        model: the model, or one at its context.
+        key: the randomness of one draw.
+        known: the first numbers, where they are known.
     """
     return Drawn(*draw(steps_of(model), key, known), jnp.array(len(model.order)))
 
 
 def pass_by_pass(model: Ordered, key: Array, known: Prefix) -> Drawn:
-    """A whole pass of the network for each position: what needs nothing of the network, and is slow."""
+    """Draw by a whole pass of the network for each position, which needs nothing of the network, and is slow.
+
+    Args:
+        model: the model, or one at its context.
+        key: the randomness of one draw.
+        known: the first numbers, where they are known.
+    """
     return Drawn(*draw(WholePasses(model), key, known), jnp.array(len(model.order)))
 
 
 def fixed_point(model: Ordered, key: Array, known: Prefix) -> Drawn:
-    """All positions at once from the last guess, with the noise frozen, until nothing changes.
+    """Draw all positions at once from the last guess, with the noise frozen, until nothing changes.
 
     After n passes the first n positions are right, so it stops after at most D + 1 and often long before; the result is
     the one of `step_by_step`, except where rounding decides a tie.
+
+    Args:
+        model: the model, or one at its context.
+        key: the randomness of one draw.
+        known: the first numbers, where they are known.
 
     References: Accelerating Feedforward Computation via Parallel Nonlinear Equation Solving (Song, Meng, Liao, Ermon
     2021), arXiv:2002.03629; Predictive Sampling with Forecasting Autoregressive Models (Wiggers, Hoogeboom 2020),

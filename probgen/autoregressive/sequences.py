@@ -26,8 +26,15 @@ def char_rnn(
 
         p(x) = Π_i Categorical(x_i; W h_i),   h_i = GRU(h_{i−1}, x_{i−1})
 
-    Args: `length` of a sequence; `levels`: how many symbols; `width`, `layers` and `dropout` of the network
-    (`networks.GRU`); `order` of the positions; with `context_dim` a `ConditionalModel`. Shorter sequences are `Ragged`.
+    Args:
+        length: of a sequence; shorter ones are `Ragged`.
+        levels: how many symbols.
+        width: of the states.
+        layers: how many recurrent layers.
+        order: in which the positions are drawn, and the network sees them; from left to right by default (`Order`).
+        dropout: the rate in the network, in training.
+        context_dim: the size of a context; with it the model is a `ConditionalModel`, a function of the context.
+        key: draws the first weights.
 
     References: Generating Sequences With Recurrent Neural Networks (Graves 2013), arXiv:1308.0850.
 
@@ -59,7 +66,16 @@ def wavenet(
 
         p(x) = Π_i Categorical(x_i; f(x_{i−R}, …, x_{i−1})),   R = `networks.WaveNet.receptive_field`
 
-    Args: `channels`, `layers`, `cycle` and `dropout` of the network (`networks.WaveNet`); the rest as `char_rnn`'s.
+    Args:
+        length: of a sequence; shorter ones are `Ragged`.
+        levels: how many symbols.
+        channels: the width of the layers.
+        layers: how many convolutions.
+        cycle: dilations start again at 1 after so many layers.
+        order: in which the positions are drawn, and the network sees them; from left to right by default (`Order`).
+        dropout: the rate in the network, in training.
+        context_dim: the size of a context; with it the model is a `ConditionalModel`, a function of the context.
+        key: draws the first weights.
 
     References: WaveNet (van den Oord et al. 2016), arXiv:1609.03499.
 
@@ -99,8 +115,17 @@ def transformer(
 
         p(x) = Π_i Categorical(x_i; f(x_1, …, x_{i−1}))
 
-    Args: `width`, `heads`, `layers`, `rotary` and `dropout` of the network (`networks.Transformer`); the rest as
-    `char_rnn`'s.
+    Args:
+        length: of a sequence; shorter ones are `Ragged`.
+        levels: how many symbols.
+        width: of the vector that a position has.
+        heads: of attention, a divisor of the width.
+        layers: how many blocks.
+        rotary: whether positions are turned into the queries and keys (RoPE), and not learned.
+        order: in which the positions are drawn, and the network sees them; from left to right by default (`Order`).
+        dropout: the rate in the network, in training.
+        context_dim: the size of a context; with it the model is a `ConditionalModel`, a function of the context.
+        key: draws the first weights.
 
     References: Attention Is All You Need (Vaswani et al. 2017), arXiv:1706.03762; of pixels: Generative Pretraining
     from Pixels (Chen et al. 2020).

@@ -42,12 +42,12 @@ class Bijector(eqx.Module, distrax.Bijector):
     # distrax writes these four to the instance, which is a frozen module here; so they are facts of the class
     @property
     def event_ndims_in(self) -> int:
-        """Rank of an event before `forward`."""
+        """The rank of an event before `forward`."""
         return 1
 
     @property
     def event_ndims_out(self) -> int:
-        """Rank of an event after `forward`."""
+        """The rank of an event after `forward`."""
         return self.event_ndims_in
 
     @property
@@ -86,8 +86,8 @@ class Bijector(eqx.Module, distrax.Bijector):
         return constraints.real
 
     def batch_shape(self, event_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Batch axes that the bijector's own parameters add to an event of this shape: none, but for constants that
-        hold a batched distrax bijector or numpyro transform."""
+        """Return the batch axes that the bijector's own parameters add to an event of this shape: none, but for
+        constants that hold a batched distrax bijector or numpyro transform."""
         return ()
 
     @property
@@ -96,21 +96,21 @@ class Bijector(eqx.Module, distrax.Bijector):
         return None
 
     def forward_event(self, x: Array) -> tuple[Array, Array]:
-        """(f(x), log|det ∂f/∂x|) of one event."""
+        """Return (f(x), log|det ∂f/∂x|) of one event."""
         raise NotImplementedError(f"{type(self).__name__} has no forward direction")
 
     def inverse_event(self, y: Array) -> tuple[Array, Array]:
-        """(f⁻¹(y), log|det ∂f⁻¹/∂y|) of one event."""
+        """Return (f⁻¹(y), log|det ∂f⁻¹/∂y|) of one event."""
         raise NotImplementedError(f"{type(self).__name__} has no inverse direction")
 
     def forward_and_log_det(self, x: Array) -> tuple[Array, Array]:
-        """(y, log_det) for x of any real dtype, with any leading axes."""
+        """Return (y, log_det) for x of any real dtype, with any leading axes."""
         self._require(jnp.shape(x))
         bijector, x = self._of_one_dtype(x)
         return vectorize(bijector.forward_event, self.event_ndims_in)(x)
 
     def inverse_and_log_det(self, y: Array) -> tuple[Array, Array]:
-        """(x, log_det) for y of any real dtype, with any leading axes."""
+        """Return (x, log_det) for y of any real dtype, with any leading axes."""
         self._require(jnp.shape(y))
         bijector, y = self._of_one_dtype(y)
         return vectorize(bijector.inverse_event, self.event_ndims_out)(y)
@@ -121,8 +121,8 @@ class Bijector(eqx.Module, distrax.Bijector):
         return bool(self.parts) and all(part.moves_only for part in self.parts)
 
     def _of_one_dtype(self, x: Array) -> tuple["Bijector", Array]:
-        """The bijector and x with floats of the widest kind among them, of 32 bits at least: loops over the parts of an
-        event carry one kind, and a log-determinant in half precision would be worth nothing."""
+        """Return the bijector and x with floats of the widest kind among them, of 32 bits at least: loops over the
+        parts of an event carry one kind, and a log-determinant in half precision would be worth nothing."""
         if self.moves_only:
             return self, as_real("x", x)
         x, dtypes = as_float(x), [leaf.dtype for leaf in jax.tree.leaves(self) if _is_float(leaf)]
@@ -132,11 +132,13 @@ class Bijector(eqx.Module, distrax.Bijector):
         return jax.tree.map(lambda leaf: leaf.astype(dtype) if _is_float(leaf) else leaf, self), x.astype(dtype)
 
     def forward_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Shape of an event after `forward`, from its shape before. Raises ValueError where it takes no such events."""
+        """Return the shape of an event after `forward`, from its shape before. Raises ValueError where it takes no such
+        events."""
         return self._require(shape)
 
     def inverse_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Shape of an event before `forward`, from its shape after. Raises ValueError where it takes no such events."""
+        """Return the shape of an event before `forward`, from its shape after. Raises ValueError where it takes no such
+        events."""
         return self._require(shape)
 
     def _require(self, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -147,7 +149,8 @@ class Bijector(eqx.Module, distrax.Bijector):
         return shape
 
     def image(self, support: constraints.Constraint) -> constraints.Constraint:
-        """The support of f(x) where x has `support`; `UnknownSupport` (a ValueError) where it is not known.
+        """Return the support of f(x) where x has `support`; raise `UnknownSupport` (a ValueError) where it is not
+        known.
 
         All of the domain goes to `codomain`; what becomes of less, the traits know (`Scalar` and its neighbours).
         """
@@ -156,17 +159,22 @@ class Bijector(eqx.Module, distrax.Bijector):
         raise UnknownSupport(f"{type(self).__name__} cannot say where it maps the support {support}")
 
     def preimage(self, support: constraints.Constraint) -> constraints.Constraint:
-        """The support of f⁻¹(y) where y has `support`; `UnknownSupport` (a ValueError) where it is not known."""
+        """Return the support of f⁻¹(y) where y has `support`; raise `UnknownSupport` (a ValueError) where it is not
+        known."""
         if support is self.codomain or covers(support, self.codomain):
             return widen(self.domain, support.event_dim - self.event_ndims_out + self.event_ndims_in)
         raise UnknownSupport(f"{type(self).__name__} cannot say where its inverse maps the support {support}")
 
     def initialize(self, batch: Array, *, inverse: bool, context: Array | None = None) -> "tuple[Bijector, Array]":
-        """(the bijector after it has seen a batch [N, *event], the batch mapped by it), as `ActNorm` needs it.
+        """Return the bijector after it has seen a batch, as `ActNorm` needs it, and the batch mapped by it.
 
         This one stays what it is; bijectors made of others hand the batch on, each part seeing what reaches it.
-        `inverse` is the direction in which the batch goes: True for data, in the density direction. With `context`
-        [N, *context], each row has its own. `probgen.distributions.initialize` does it for whole models.
+        `probgen.distributions.initialize` does it for whole models.
+
+        Args:
+            batch: rows [N, *event].
+            inverse: the direction in which the batch goes: True for data, in the density direction.
+            context: [N, *context], of each row, where the bijector takes one.
         """
         one = lambda b, x: b.inverse(x) if inverse else b.forward(x)
         if context is None:
@@ -174,8 +182,8 @@ class Bijector(eqx.Module, distrax.Bijector):
         return self, jax.vmap(lambda c, x: one(bind(self, c), x))(context, batch)
 
     def same_as(self, other: distrax.Bijector) -> bool:
-        """Whether two bijectors have the same structure and the same numbers, as far as those are known (traced ones
-        are the same only where they are one object)."""
+        """Return whether two bijectors have the same structure and the same numbers, as far as those are known (traced
+        ones are the same only where they are one object)."""
         if self is other:
             return True
         own: Any = jax.tree.structure(self)
@@ -241,7 +249,7 @@ def _is_float(leaf: Any) -> bool:
 
 
 def apply(bijector: distrax.Bijector, x: Array, *, inverse: bool = False) -> tuple[Array, Array]:
-    """(value, log_det) of ONE event, whose rank may exceed the bijector's; the log-determinant is a scalar."""
+    """Return (value, log_det) of ONE event, whose rank may exceed the bijector's; the log-determinant is a scalar."""
     y, log_det = bijector.inverse_and_log_det(x) if inverse else bijector.forward_and_log_det(x)
     change = bijector.event_ndims_out - bijector.event_ndims_in
     if y.ndim - x.ndim != (-change if inverse else change):

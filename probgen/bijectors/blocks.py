@@ -23,8 +23,12 @@ class Concatenate(Bijector):
 
     The support is the parts' supports in a row (numpyro's `constraints.cat`), where each is an interval.
 
-    Args: `bijectors`: of scalars or vectors; `sizes`: how many coordinates each takes of x. Raises ValueError where
-    the lists differ in length, a size is less than 1, or a part takes or makes anything but vectors of its size.
+    Args:
+        bijectors: the parts' bijectors, of scalars or vectors.
+        sizes: how many coordinates each takes of x.
+
+    Raises ValueError where the lists differ in length, a size is less than 1, or a part takes or makes anything but
+    vectors of its size.
 
     >>> import distrax, jax.numpy as jnp
     >>> from probgen.bijectors import Affine
@@ -102,7 +106,7 @@ class Concatenate(Bijector):
         return self._join(parts, self.sizes, support.event_dim)
 
     def _divide(self, support: constraints.Constraint, sizes: tuple[int, ...]) -> list[constraints.Constraint]:
-        """The support of each part."""
+        """Return the support of each part."""
         base = support.base_constraint if isinstance(support, constraints.independent) else support
         if isinstance(base, constraints.cat) and base.dim == -1 and base.lengths == sizes:
             return [widen(part, support.event_dim) for part in base.cseq]
@@ -114,7 +118,7 @@ class Concatenate(Bijector):
     def _join(
         self, parts: list[constraints.Constraint], sizes: tuple[int, ...], event_dim: int
     ) -> constraints.Constraint:
-        """The support of a vector whose parts have these."""
+        """Return the support of a vector whose parts have these supports."""
         intervals = [as_interval(part) for part in parts]
         if all(is_real(part) for part in parts):
             return widen(constraints.real, event_dim)
@@ -136,8 +140,11 @@ class Vmap(Bijector):
 
     One bijector that all rows share needs no wrapper: it acts along the leading axes of a larger event anyway.
 
-    Args: `copies`: one bijector whose leaves carry the copies on axis 0, made under `vmap`. A context is shared by all
-    of them. Raises ValueError where an event has another number of rows.
+    Args:
+        copies: one bijector whose leaves carry the copies on axis 0, made under `vmap`.
+        context: the context that all copies share; `core.bind` sets it.
+
+    Raises ValueError where an event has another number of rows.
 
     >>> import jax, jax.numpy as jnp
     >>> from probgen.bijectors import Affine
@@ -172,11 +179,11 @@ class Vmap(Bijector):
         return is_random(self.copies)
 
     def bind_context(self, context: Array) -> "Vmap":
-        """The same copies with a context, which is shared by all of them and bound inside the map."""
+        """Return the same copies with a context, which is shared by all of them and bound inside the map."""
         return Vmap(self.copies, context)
 
     def bind_key(self, key: Array) -> "Vmap":
-        """The same copies, each with a key of its own."""
+        """Return the same copies, each with a key of its own."""
         return Vmap(jax.vmap(with_key)(self.copies, jax.random.split(key, self.size)), self.context)
 
     def _copy(self, i: int) -> Bijector:
@@ -228,7 +235,7 @@ class Vmap(Bijector):
         return self._join([self._copy(i).preimage(row) for i, row in enumerate(rows)], self.event_ndims_in)
 
     def _row(self, support: constraints.Constraint, i: int, rank: int) -> constraints.Constraint:
-        """The support of one row, of an event whose last `rank` axes are the bijector's."""
+        """Return the support of one row, of an event whose last `rank` axes are the bijector's."""
         if isinstance(support, constraints.independent):
             base, axes = support.base_constraint, support.reinterpreted_batch_ndims - 1
             support = constraints.independent(base, axes) if axes else base
@@ -238,7 +245,7 @@ class Vmap(Bijector):
         return jax.tree.map(one, support)
 
     def _join(self, rows: list[constraints.Constraint], rank: int) -> constraints.Constraint:
-        """The support of an event whose rows have these."""
+        """Return the support of an event whose rows have these supports."""
         if len({jax.tree.structure(row) for row in rows}) != 1:
             raise UnknownSupport(f"Vmap cannot join the supports of its rows, {rows}")
 

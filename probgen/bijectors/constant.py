@@ -37,7 +37,8 @@ _TransformInverse: Any = type(transforms.ExpTransform().inv)
 
 
 def _parts(bijector: Any) -> list[tuple[Bijector, bool]]:
-    """What a composition or a wrapper of bijectors applies, first to last, and whether inverted; empty for others."""
+    """Return what a composition or a wrapper of bijectors applies, first to last, each with whether it is inverted;
+    empty for others."""
     is_inverse = False
     if isinstance(bijector, Bijector):
         found = [bijector]
@@ -57,7 +58,7 @@ def _parts(bijector: Any) -> list[tuple[Bijector, bool]]:
 
 
 def _codomain(bijector: Any) -> constraints.Constraint:
-    """Where a bijector that is no composition maps its domain to."""
+    """Return where a bijector that is no composition maps its domain to."""
     if isinstance(bijector, _ONTO_REAL):
         return constraints.real
     if isinstance(bijector, Transform):
@@ -81,8 +82,11 @@ class Constant(Bijector):
     both are settled here, at construction. A probgen bijector may be given too, and then nothing of it learns. Of
     chains, inverses and blocks the codomain follows from their parts.
 
-    Args: `bijector`; `codomain`: the numpyro constraint that ℝᵈ is mapped to, needed where it is not known.
-    Raises ValueError where it is needed and missing.
+    Args:
+        bijector: a distrax bijector, a numpyro transform, or one of ours.
+        codomain: the numpyro constraint that ℝᵈ is mapped to, needed where it is not known.
+
+    Raises ValueError where the codomain is needed and missing.
 
     >>> import distrax, jax.numpy as jnp
     >>> Constant(distrax.Tanh()).codomain.upper_bound
@@ -201,7 +205,7 @@ class Constant(Bijector):
         return self._shapes("inverse", shape)[1]
 
     def _shapes(self, direction: str, event: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The batch axes that the parameters add to an event of this shape, and its shape on the other side."""
+        """Return the batch axes that the parameters add to an event of this shape, and its shape on the other side."""
         inner, rank, back = self.bijector, len(event) + self.ndims[1] - self.ndims[0], "inverse"
         if direction == "inverse":
             rank, back = len(event) + self.ndims[0] - self.ndims[1], "forward"
@@ -224,5 +228,9 @@ def _shape(bijector: Any, direction: str, shape: tuple[int, ...]) -> tuple[int, 
 
 
 def as_bijector(bijector: Any) -> Bijector:
-    """A probgen bijector as it is; a distrax bijector or a numpyro transform as a `Constant`."""
+    """Return a probgen bijector as it is, and a distrax bijector or a numpyro transform as a `Constant`.
+
+    Args:
+        bijector: one of ours, distrax's or numpyro's.
+    """
     return bijector if isinstance(bijector, Bijector) else Constant(bijector)

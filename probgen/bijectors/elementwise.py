@@ -17,7 +17,9 @@ class Affine(Elementwise):
 
         log|det| = Σ log_scale
 
-    Args: `shift`, `log_scale`: arrays of the event's shape, both learned.
+    Args:
+        shift: an array of the event's shape, learned.
+        log_scale: the same, or one that broadcasts with it.
 
     >>> import jax.numpy as jnp
     >>> Affine(jnp.ones(2), jnp.zeros(2)).forward(jnp.zeros(2))
@@ -143,7 +145,8 @@ class Power(Elementwise):
 
         log|det| = Σ log p + (p − 1) log x
 
-    Args: `log_power`, an array of the event's shape, learned.
+    Args:
+        log_power: an array of the event's shape, learned.
 
     >>> import jax.numpy as jnp
     >>> Power(jnp.log(jnp.array([2.0, 0.5]))).forward(jnp.array([3.0, 4.0])).round(4)
@@ -171,7 +174,8 @@ class LeakyReLU(Elementwise):
 
         log|det| = Σ [x < 0] log_slope
 
-    Args: `log_slope`, an array of the event's shape, learned.
+    Args:
+        log_slope: an array of the event's shape, learned.
 
     >>> import jax.numpy as jnp
     >>> LeakyReLU(jnp.log(jnp.array([0.5, 0.5]))).forward(jnp.array([-1.0, 1.0])).tolist()

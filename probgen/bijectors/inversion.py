@@ -11,13 +11,17 @@ MAX_STEPS = 200
 
 
 def invert_increasing(function: Callable[[Array], Array], y: Array, lower: Array, upper: Array) -> Array:
-    """x with f(x) = y, number by number, for a function that increases in each of them.
+    """Return x with f(x) = y, number by number, for a function that increases in each of them.
 
     Newton's steps, and a bisection of [lower, upper] wherever one leaves the bracket or fails to halve it within three
     steps, until nothing moves any more. The gradient is that of the implicit function, to y and to everything that
     `function` closes over, of any order: ẋ = (ẏ − ḟ(x)) / f'(x).
 
-    Args: `function`: elementwise on arrays of y's shape; `lower`, `upper`: f(lower) ≤ y ≤ f(upper).
+    Args:
+        function: f, elementwise on arrays of y's shape.
+        y: the values, [...].
+        lower: x's bracket from below, f(lower) ≤ y.
+        upper: x's bracket from above, y ≤ f(upper).
 
     >>> import jax, jax.numpy as jnp
     >>> cube_root = lambda a, y: invert_increasing(lambda x: a * x**3, y, jnp.zeros_like(y), jnp.ones_like(y) + y)

@@ -21,7 +21,8 @@ class ActNorm(Affine):
     `initialize` sets them such that in the density direction each coordinate of the batch comes out with mean 0 and
     standard deviation 1; a constant coordinate is only shifted. Until then it is the identity; afterwards both learn.
 
-    Args: `dim` D, the size of an event.
+    Args:
+        dim: D, the size of an event.
 
     References: Glow: Generative Flow with Invertible 1×1 Convolutions (Kingma, Dhariwal 2018), arXiv:1807.03039.
 
@@ -63,7 +64,8 @@ class Triangular(_Linear):
     Cov(y) = L Lᵀ where Cov(x) = I. It starts as the identity, or at a given matrix: `Triangular.of(matrix, shift)`.
     The rows of L are learned in one vector, `packed` [D (D + 1) / 2], which holds log L_ii on the diagonal.
 
-    Args: `dim` D.
+    Args:
+        dim: D, the size of an event.
 
     >>> import jax.numpy as jnp
     >>> Triangular.of(jnp.array([[2.0, 0.0], [1.0, 1.0]])).forward(jnp.ones(2))
@@ -79,7 +81,11 @@ class Triangular(_Linear):
 
     @classmethod
     def of(cls, matrix: Array, shift: Array | float = 0.0) -> Self:
-        """The bijector of a lower triangular `matrix` [D, D] with positive diagonal, and a `shift` [D].
+        """Return the bijector of a given matrix and shift.
+
+        Args:
+            matrix: lower triangular with a positive diagonal, [D, D].
+            shift: b, [D], or one number for all.
 
         Raises ValueError where the matrix is of another kind.
         """
@@ -122,7 +128,9 @@ class LU(_Linear):
     orthogonal matrix or a given one: `LU.of(matrix, shift)`. One learned matrix, `packed` [D, D], holds L below its
     diagonal, U above, and log|U_ii| on it. Where `inverse` should be the cheaper direction, take `Inverse(LU(…))`.
 
-    Args: `dim` D.
+    Args:
+        dim: D, the size of an event.
+        key: draws the first matrix.
 
     References: Glow: Generative Flow with Invertible 1×1 Convolutions (Kingma, Dhariwal 2018), arXiv:1807.03039.
 
@@ -144,7 +152,14 @@ class LU(_Linear):
 
     @classmethod
     def of(cls, matrix: Array, shift: Array | float = 0.0) -> Self:
-        """The bijector of an invertible `matrix` [D, D] and a `shift` [D]; ValueError where it is not invertible."""
+        """Return the bijector of a given matrix and shift.
+
+        Args:
+            matrix: invertible, [D, D].
+            shift: b, [D], or one number for all.
+
+        Raises ValueError where the matrix is not invertible.
+        """
         matrix = _square(matrix)
         numbers = _numbers(matrix)
         if numbers is not None:
@@ -173,7 +188,12 @@ class LowRank(_Linear):
     VᵀV = I, and D⁻¹ U = V (C − I) + (I − V Vᵀ) A. In words: along V the map is C, and across V it is a shift, A Vᵀx,
     of what lies outside; the inverse (Woodbury's) solves with C and shifts back.
 
-    Args: `dim` D; `rank` K, 1 ≤ K < D, else ValueError (`LU` is the full matrix).
+    Args:
+        dim: D, the size of an event.
+        rank: K, 1 ≤ K < D (`LU` is the full matrix).
+        key: draws the first directions.
+
+    Raises ValueError for another rank.
 
     References: Inverting modified matrices (Woodbury 1950); the reflections as in `Householder`.
 
@@ -200,7 +220,7 @@ class LowRank(_Linear):
         self.packed = jnp.zeros((rank, rank))
 
     def _parts(self) -> tuple[Array, Array, Array, Array]:
-        """L and U of C, V, and the D⁻¹U of the formula."""
+        """Return L and U of C, V, and the D⁻¹U of the formula."""
         dim, rank = self.across.shape
         v = reflect(self.vectors, jnp.eye(dim, rank, dtype=self.vectors.dtype))
         lower, upper = _unpack(self.packed)
@@ -225,7 +245,7 @@ class LowRank(_Linear):
 
 
 def _unpack(packed: Array, sign: Array | float = 1.0) -> tuple[Array, Array]:
-    """L and U from one matrix: L below the diagonal and U above it, log|U_ii| on it."""
+    """Return L and U from one matrix, which has L below its diagonal, U above it, and log|U_ii| on it."""
     lower = _on_diagonal(jnp.tril(packed), jnp.ones((), packed.dtype))
     return lower, _on_diagonal(jnp.triu(packed), sign * jnp.exp(jnp.diagonal(packed)))
 
@@ -239,7 +259,7 @@ def _solve(lower: Array, upper: Array, z: Array) -> Array:
 
 
 def _factorize(matrix: Array) -> tuple[Array, Frozen, Array]:
-    """`packed`, the signs of U's diagonal, and the order of rows in which the matrix is L U."""
+    """Return `packed`, the signs of U's diagonal, and the order of rows in which the matrix is L U."""
     lu, _, order = lax.linalg.lu(matrix)
     diagonal = jnp.diagonal(lu)
     return _on_diagonal(lu, jnp.log(jnp.abs(diagonal))), Frozen(jnp.sign(diagonal)), order
@@ -253,7 +273,7 @@ def _square(matrix: Array) -> Array:
 
 
 def _numbers(matrix: Array) -> np.ndarray | None:
-    """What can be looked at: None where the matrix is traced. Raises ValueError where it is not finite."""
+    """Return the matrix's numbers, or None where it is traced. Raises ValueError where they are not finite."""
     if isinstance(matrix, jax.core.Tracer):
         return None
     numbers = np.asarray(matrix)

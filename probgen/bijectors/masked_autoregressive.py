@@ -17,9 +17,14 @@ Inversion = Callable[["MaskedAutoregressive", Array], tuple[Array, Array]]
 
 
 def step_by_step(bijector: "MaskedAutoregressive", y: Array) -> tuple[Array, Array]:
-    """Group after group, in the work of about one pass: the conditioner's `sequential()` computes each unit once.
+    """Invert group after group, in the work of about one pass: the conditioner's `sequential()` computes each unit
+    once.
 
     A conditioner without it is evaluated anew at each step (`pass_by_pass`).
+
+    Args:
+        bijector: the bijector to invert.
+        y: one event, [D].
     """
     steps, groups = sequential(bijector.conditioner), bijector.dependence.groups
     if steps is None:
@@ -42,15 +47,25 @@ def step_by_step(bijector: "MaskedAutoregressive", y: Array) -> tuple[Array, Arr
 
 
 def pass_by_pass(bijector: "MaskedAutoregressive", y: Array) -> tuple[Array, Array]:
-    """As many whole passes as there are groups: what needs nothing of the conditioner."""
+    """Invert by as many whole passes as there are groups, which needs nothing of the conditioner.
+
+    Args:
+        bijector: the bijector to invert.
+        y: one event, [D].
+    """
     one = lambda x, _: (bijector.undo(x, y)[0], None)
     x, _ = lax.scan(one, jnp.zeros_like(y), None, length=len(bijector.dependence.groups) - 1)
     return bijector.undo(x, y)
 
 
 def fixed_point(bijector: "MaskedAutoregressive", y: Array) -> tuple[Array, Array]:
-    """x ← τ⁻¹(y; h(x)), all coordinates at once, until nothing changes: exact after at most as many passes as there
-    are groups, and often long before. Gradients, of first order, are the implicit function's, by its Jacobian [D, D].
+    """Invert by x ← τ⁻¹(y; h(x)), all coordinates at once, until nothing changes: exact after at most as many passes as
+    there are groups, and often long before. Gradients, of first order, are the implicit function's, by its Jacobian
+    [D, D].
+
+    Args:
+        bijector: the bijector to invert.
+        y: one event, [D].
 
     References: Accelerating Feedforward Computation via Parallel Nonlinear Equation Solving (Song, Meng, Liao, Ermon
     2021), arXiv:2002.03629.
@@ -84,9 +99,9 @@ class MaskedAutoregressive(Bijector):
             on (`networks.MADE`).
         transformer: τ, raw [D, num_params] → elementwise bijector.
         dependence: the groups and the parents.
-        invert: `step_by_step`, `pass_by_pass` or `fixed_point`.
+        invert: how to invert: `step_by_step`, `pass_by_pass` or `fixed_point`.
 
-    Raises ValueError where the conditioner's output has another size.
+    Raises ValueError where the conditioner is of another dependence, or its output has another size.
 
     References: Masked Autoregressive Flow (Papamakarios, Pavlakou, Murray 2017), arXiv:1705.07057; Improved Variational
     Inference with Inverse Autoregressive Flow (Kingma et al. 2016), arXiv:1606.04934; Graphical Normalizing Flows
@@ -136,7 +151,7 @@ class MaskedAutoregressive(Bijector):
         return self.invert(self, y)
 
     def undo(self, x: Array, y: Array) -> tuple[Array, Array]:
-        """(τ⁻¹(y; h(x)), log-determinant): one step of the inversion, exact where x is right already."""
+        """Return τ⁻¹(y; h(x)) and its log-determinant: one step of the inversion, exact where x is right already."""
         return apply(self.transformer(self._raw(x)), y, inverse=True)
 
 
@@ -145,5 +160,5 @@ def _network(conditioner: Any) -> Any:
 
 
 def _each(transformer: Transformer, raw: Array, x: Array, *, inverse: bool) -> tuple[Array, Array]:
-    """Every coordinate through a bijector of its own, so that each has its own log-determinant."""
+    """Map every coordinate by a bijector of its own, so that each has its own log-determinant."""
     return jax.vmap(lambda raw, x: apply(transformer(raw), x, inverse=inverse))(raw, x)

@@ -19,8 +19,11 @@ MAX_LOG_SCALE = 7.0
 class Kernel(NamedTuple):
     """A symmetric standard distribution of one number, by the logarithms of its functions.
 
-    `log_cdf(x)`, `log_pdf(x)`, `log_ratio(x)` = log_cdf(x) − log_pdf(x), which is small where both are huge, and
-    `quantile(log_p, log_q)` of a probability p whose complement is q.
+    Args:
+        log_cdf: x ↦ log G(x).
+        log_pdf: x ↦ log g(x).
+        log_ratio: x ↦ log G(x) − log g(x), which is small where both are huge.
+        quantile: (log p, log q) ↦ the quantile of a probability p whose complement is q.
     """
 
     log_cdf: Callable[[Array], Array]
@@ -30,7 +33,8 @@ class Kernel(NamedTuple):
 
 
 def _log_mills(x: Array) -> Array:
-    """log Φ(x) − log φ(x), by Mills' ratio's series where the two, near −x²/2, have no digits left to differ in."""
+    """Return log Φ(x) − log φ(x), by Mills' ratio's series where the two, near −x²/2, have no digits left to differ
+    by."""
     end = -10.0 if x.dtype == jnp.float32 else -30.0
     far = jnp.minimum(x, end)
     series, u = jnp.zeros_like(x), 1.0 / far**2
@@ -54,7 +58,7 @@ def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
 
 @jax.custom_jvp
 def _log_ndtri(log_p: Array) -> Array:
-    """x ≤ 0 with log Φ(x) = log_p, however small p is."""
+    """Return the x ≤ 0 with log Φ(x) = log_p, however small p is."""
     far = jnp.minimum(log_p, -1.0)
     tail = -jnp.sqrt(jnp.maximum(-2.0 * far - jnp.log(-2.0 * far * 2.0 * math.pi), 0.0))
     x = jnp.where(log_p > -3.0, jax.scipy.special.ndtri(jnp.exp(jnp.maximum(log_p, -3.0))), tail)
@@ -98,8 +102,14 @@ class MixtureCDF(Elementwise):
     solved (safeguarded Newton steps between the least and the largest quantile of the components), with implicit
     gradients to every parameter.
 
-    Args: `logits` of π, `means`, `raw_scales` with log σ = 7 tanh(raw / 7): [*event, K], learned; `kernel`: `LOGISTIC`
-    or `GAUSSIAN`; `uniform`.
+    Args:
+        logits: of the weights π, [*event, K], learned.
+        means: μ, of the same shape, learned.
+        raw_scales: of the same shape, learned: log σ = 7 tanh(raw / 7).
+        kernel: G, `LOGISTIC` or `GAUSSIAN`.
+        uniform: whether y = F(x), in (0, 1).
+
+    Raises ValueError where the three shapes differ.
 
     References: Flow++ (Ho, Chen, Srinivas, Duan, Abbeel 2019), arXiv:1902.00275 (logistic); Gaussianization Flows
     (Meng, Song, Song, Ermon 2020), arXiv:2003.01941.
@@ -134,12 +144,12 @@ class MixtureCDF(Elementwise):
         return constraints.unit_interval if self.uniform else constraints.real
 
     def _parts(self) -> tuple[Array, Array, Array]:
-        """log π, μ, log σ."""
+        """Return log π, μ, log σ."""
         bounded = MAX_LOG_SCALE * jnp.tanh(self.raw_scales / MAX_LOG_SCALE)
         return jax.nn.log_softmax(self.logits), self.means, bounded
 
     def _logs(self, x: Array) -> tuple[Array, Array, Array]:
-        """log F(x), log(1 − F(x)) and log F'(x)."""
+        """Return log F(x), log(1 − F(x)) and log F'(x)."""
         log_weights, means, log_scales = self._parts()
         z = (x[..., None] - means) * jnp.exp(-log_scales)
         log_sum = lambda terms: jax.nn.logsumexp(log_weights + terms, -1)
@@ -147,7 +157,7 @@ class MixtureCDF(Elementwise):
         return below, above, log_sum(self.kernel.log_pdf(z) - log_scales)
 
     def _log_slope(self, x: Array, y: Array) -> Array:
-        """log dy/dx: far out F' and g are beyond all numbers, but F'/F and g/G are not, and there F(x) = G(y).
+        """Return log dy/dx. Far out F' and g are beyond all numbers, but F'/F and g/G are not, and there F(x) = G(y).
 
         F'/F = Σ_k r_k g(z_k) / (G(z_k) σ_k),   r_k ∝ π_k G(z_k)
         """

@@ -30,6 +30,10 @@ class Rotation(_Orthogonal):
 
     Q is orthogonal, from the QR decomposition of a normal matrix, so log|det| = 0.
 
+    Args:
+        dim: D, the size of an event.
+        key: draws Q.
+
     >>> import jax
     >>> import jax.numpy as jnp
     >>> x = jnp.ones(3)
@@ -54,7 +58,7 @@ class Rotation(_Orthogonal):
 
 
 def random_orthogonal(dim: int, key: Array) -> Array:
-    """An orthogonal matrix [dim, dim], drawn uniformly (Haar)."""
+    """Draw an orthogonal matrix [dim, dim] uniformly (Haar)."""
     q, r = jnp.linalg.qr(jax.random.normal(key, (dim, dim)))
     return q * jnp.sign(jnp.diagonal(r))
 
@@ -68,7 +72,12 @@ class Householder(_Orthogonal):
     U Uᵀ, so that a batch takes two matrix products and one triangular solve. K = D reflections reach every orthogonal
     matrix of determinant (−1)ᴰ. A vector of zeros reflects nothing.
 
-    Args: `dim` D; `reflections` K, D unless given. Raises ValueError where either is less than 1.
+    Args:
+        dim: D, the size of an event.
+        reflections: K, D unless given.
+        key: draws the first v_k.
+
+    Raises ValueError where either is less than 1.
 
     References: Improving Variational Auto-Encoders using Householder Flow (Tomczak, Welling 2016), arXiv:1611.09630;
     Accumulating Householder transformations, revisited (Joffrain, Low, Quintana-Ortí, van de Geijn, Van Zee 2006).
@@ -96,7 +105,7 @@ class Householder(_Orthogonal):
 
 
 def reflect(vectors: Array, x: Array, *, transpose: bool = False) -> Array:
-    """H₁ ⋯ H_K x, or its transpose's, for reflections along the rows of `vectors` [K, D]; x is [D] or [D, N]."""
+    """Return H₁ ⋯ H_K x, or its transpose's, for reflections along the rows of `vectors` [K, D]; x is [D] or [D, N]."""
     rows = _scaled(vectors)
     upper = jnp.triu(jnp.matmul(rows, rows.T, precision=EXACT), 1)
     inner = jnp.matmul(rows, x, precision=EXACT)
@@ -105,7 +114,7 @@ def reflect(vectors: Array, x: Array, *, transpose: bool = False) -> Array:
 
 
 def _scaled(vectors: Array) -> Array:
-    """The vectors at length √2, in two steps, since the square of a very short or long one leaves float32."""
+    """Return the vectors at length √2, in two steps, since the square of a very short or long one leaves float32."""
     peak = lax.stop_gradient(jnp.max(jnp.abs(vectors), -1, keepdims=True))  # (lengths do not matter, nor do gradients)
     rows = vectors / jnp.where(peak > 0, peak, 1)
     squares = jnp.sum(rows**2, -1, keepdims=True)

@@ -17,7 +17,7 @@ Ends = float | tuple[Any, ...]
 
 
 def _static(end: Any) -> Ends:
-    """Numbers that a static field can hold."""
+    """Return an end as numbers that a static field can hold."""
     array = np.asarray(end, float)
     return float(array) if array.ndim == 0 else tuple(_static(part) for part in array)
 
@@ -31,8 +31,12 @@ class PiecewiseLinear(Elementwise):
     Pushed through it, uniform numbers have the density of the histogram. Outside [low, high] F is 0 or 1, and the
     logarithm of its derivative −∞, with gradients of zero.
 
-    Args: `logits`: [*event, B], learned; `low`, `high`: numbers, or arrays that broadcast to the event's shape; static.
-    Raises ValueError where they do not, or where low ≥ high.
+    Args:
+        logits: of the bins' masses m, [*event, B], learned.
+        low: the left end of the first bin: a number, or an array that broadcasts to the event's shape; static.
+        high: the right end of the last bin, as `low`.
+
+    Raises ValueError where an end does not broadcast, or where low ≥ high.
 
     References: Neural Importance Sampling (Müller, McWilliams, Rousselle, Gross, Novák 2019), arXiv:1808.03856, where
     a coupling's transformer is this.
@@ -64,7 +68,7 @@ class PiecewiseLinear(Elementwise):
 
     @property
     def bins(self) -> int:
-        """How many there are, of each coordinate."""
+        """The number of bins of each coordinate."""
         return self.logits.shape[-1]
 
     @property
@@ -97,12 +101,17 @@ class PiecewiseLinear(Elementwise):
         return x, jnp.where(jnp.isnan(y), jnp.nan, log_density)
 
     def counted(self, y: Array, smoothing: float = 0.0) -> "PiecewiseLinear":
-        """The bins' masses from rows [N, *event]: of greatest likelihood, and in closed form.
+        """Return the same bins with the masses of greatest likelihood, in closed form, from rows of data.
 
             m_j = (n_j + smoothing) / (N + B · smoothing)
 
-        An empty bin without smoothing keeps the least mass that a float can have. Raises ValueError where a row has
-        another shape or lies outside [low, high], or where smoothing < 0.
+        An empty bin without smoothing keeps the least mass that a float can have.
+
+        Args:
+            y: the rows, [N, *event].
+            smoothing: pseudo-counts of each bin.
+
+        Raises ValueError where a row has another shape or lies outside [low, high], or where smoothing < 0.
 
         >>> import jax.numpy as jnp
         >>> jnp.exp(PiecewiseLinear(jnp.zeros(2)).counted(jnp.array([0.1, 0.7, 0.8, 1.0])).logits)
@@ -123,26 +132,26 @@ class PiecewiseLinear(Elementwise):
         return PiecewiseLinear(logits, self.low, self.high)
 
     def _masses(self) -> tuple[Array, Array, Array]:
-        """F at the left end of each bin, the bins' masses, and their logarithms, all [*event, B]."""
+        """Return F at the left end of each bin, the bins' masses, and their logarithms, all [*event, B]."""
         mass = jax.nn.softmax(self.logits)
         left = jnp.cumsum(mass, -1)[..., :-1]
         return jnp.pad(left, [(0, 0)] * self.rank + [(1, 0)]), mass, jax.nn.log_softmax(self.logits)
 
     def _grid(self, like: Array) -> tuple[Array, Array, Array]:
-        """low, high and the width of a bin, in the precision of the values."""
+        """Return low, high and the width of a bin, in the precision of the values."""
         dtype = jnp.result_type(like, self.logits)
         low, high = np.asarray(self.low), np.asarray(self.high)
         return jnp.asarray(low, dtype), jnp.asarray(high, dtype), jnp.asarray((high - low) / self.bins, dtype)
 
     def _place(self, y: Array) -> tuple[Array, Array]:
-        """Where y lies, counted in bins from low, and the bin."""
+        """Return where y lies, counted in bins from low, and its bin."""
         low, _, width = self._grid(y)
         t = _within((y - low) / width, 0.0, self.bins)
         return t, jnp.clip(t.astype(jnp.int32), 0, self.bins - 1)
 
 
 def _within(x: Array, low: Any, high: Any) -> Array:
-    """x held in [low, high]; at the ends themselves the derivative is 1, and not the half of `jnp.clip`."""
+    """Return x held in [low, high]; at the ends themselves the derivative is 1, and not the half of `jnp.clip`."""
     return jnp.where(x < low, low, jnp.where(x > high, high, x))
 
 

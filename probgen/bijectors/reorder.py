@@ -14,8 +14,11 @@ from probgen.core import check_sizes
 class Permute(Rearranging):
     """y[i] = x[permutation[i]] along the last axis: an order that never learns.
 
-    Args: `permutation`: integers, a permutation of 0..D−1. A tuple is static; an integer array is a leaf, for layers
-    that are stacked and differ in it. Raises ValueError where a concrete permutation is none.
+    Args:
+        permutation: integers, a permutation of 0..D−1. A tuple is static; an integer array is a leaf, for layers that
+            are stacked and differ in it.
+
+    Raises ValueError where a concrete permutation is none.
 
     >>> import jax.numpy as jnp
     >>> Permute((2, 0, 1)).forward(jnp.array([1.0, 2.0, 3.0]))
@@ -64,9 +67,13 @@ class Reverse(Rearranging):
 
 
 class Reshape(Rearranging):
-    """An event of one shape as an event of another, in row-major order.
+    """A reshape: an event of one shape as an event of another, in row-major order.
 
-    Args: `shape_in`, `shape_out`: event shapes of equal size; otherwise ValueError.
+    Args:
+        shape_in: the event's shape before.
+        shape_out: its shape after, of equal size.
+
+    Raises ValueError where the sizes differ.
 
     >>> import jax.numpy as jnp
     >>> Reshape((64,), (8, 8)).forward(jnp.zeros((5, 64))).shape

@@ -33,7 +33,7 @@ class Tails(enum.Enum):
     """The interval is a circle: the slopes at its ends are one, and learned."""
 
     def num_slopes(self, bins: int) -> int:
-        """How many slopes are learned."""
+        """Return how many slopes are learned for so many bins."""
         return bins + {Tails.LINEAR: -1, Tails.BOUNDED: 1, Tails.CIRCULAR: 0}[self]
 
 
@@ -55,9 +55,14 @@ class Spline(Elementwise):
     Widths and heights are softmaxes, the slopes softpluses of raw numbers; raw zeros are the identity. Values and
     gradients are finite at any raw numbers.
 
-    Args: `raw`, [*event, 3 · bins − 1] (`LINEAR`), [*event, 3 · bins + 1] (`BOUNDED`) or [*event, 3 · bins]
-    (`CIRCULAR`): widths, heights, slopes; learned. `interval` (low, high); `tails`. Raises ValueError where the
-    number of raw numbers fits no number of bins below 1,000, or where not low < high, both finite.
+    Args:
+        raw: widths, heights, slopes, learned: [*event, 3 · bins − 1] (`LINEAR`), [*event, 3 · bins + 1] (`BOUNDED`) or
+            [*event, 3 · bins] (`CIRCULAR`).
+        interval: (low, high), both finite.
+        tails: what it does at the ends of the interval.
+
+    Raises ValueError where the number of raw numbers fits no number of bins below 1,000, or where not low < high, both
+    finite.
 
     References: Neural Spline Flows (Durkan, Bekasov, Murray, Papamakarios 2019), arXiv:1906.04032; on circles:
     Normalizing Flows on Tori and Spheres (Rezende et al. 2020), arXiv:2002.02428.
@@ -104,7 +109,7 @@ class Spline(Elementwise):
         return support if self._keeps(support) else super().preimage(support)
 
     def _keeps(self, support: constraints.Constraint) -> bool:
-        """No spline moves the ends of its interval, nor those of ℝ."""
+        """Return whether the support stays as it is: no spline moves the ends of its interval, nor those of ℝ."""
         return covers(support, constraints.interval(*self.interval))
 
     def forward_each(self, x: Array) -> tuple[Array, Array]:
@@ -115,7 +120,7 @@ class Spline(Elementwise):
 
 
 def _on_interval(function: Callable[..., tuple[Array, Array]], x: Array, spline: Spline) -> tuple[Array, Array]:
-    """A map of the interval, and the identity (of log-slope 0) outside."""
+    """Apply a map of the interval, and the identity (of log-slope 0) outside."""
     low, high = spline.interval
     raw = jnp.broadcast_to(spline.raw, (*x.shape, spline.raw.shape[-1]))
     inside = (x >= low) & (x <= high)
@@ -131,7 +136,7 @@ _Span = tuple[float, float, Tails]  # low, high, tails
 
 
 def _slope_places(tails: Tails, bins: int, bin_: Array) -> tuple[np.ndarray, Array]:
-    """The ends of bins at which slopes are learned, and the end that follows each number's bin."""
+    """Return the ends of bins at which slopes are learned, and the end that follows each number's bin."""
     if tails is Tails.LINEAR:
         return np.arange(1, bins), bin_ + 1
     if tails is Tails.BOUNDED:
@@ -192,24 +197,24 @@ def _take(values: Array, index: Array) -> Array:
 
 
 def _from_near(last: Array, left: Array, right: Array) -> tuple[Array, Array]:
-    """What belongs to the left and the right end of a bin, as that of the near and of the far one."""
+    """Return what belongs to the left and the right end of a bin, as that of the near and of the far one."""
     return jnp.where(last, right, left), jnp.where(last, left, right)
 
 
 def _measure(x: Array, last: Array, start: Array, size: Array, span: _Span) -> Array:
-    """How far x is from the near end of its bin."""
+    """Return how far x is from the near end of its bin."""
     low, high, _ = span
     return jnp.clip(jnp.where(last, high - x, x - low) / (high - low) - jnp.where(last, 0.0, start), 0.0, size)
 
 
 def _place(far: Array, last: Array, start: Array, span: _Span) -> Array:
-    """The number that lies so far from the near end of its bin."""
+    """Return the number that lies so far from the near end of its bin."""
     low, high, _ = span
     return jnp.clip(jnp.where(last, high - (high - low) * far, low + (high - low) * (start + far)), low, high)
 
 
 def _rational(t: Array, w: Array, h: Array, near: Array, far: Array) -> tuple[Array, Array]:
-    """(rise, log slope) at t from the near end of a bin."""
+    """Return (rise, log slope) at t from the near end of a bin."""
     z = t / w
     s, mixed = h / w, z * (1.0 - z)
     below = s + (near + far - 2.0 * s) * mixed
@@ -219,7 +224,7 @@ def _rational(t: Array, w: Array, h: Array, near: Array, far: Array) -> tuple[Ar
 
 
 def _solve(v: Array, w: Array, h: Array, near: Array, far: Array) -> Array:
-    """t with `_rational(t)[0]` = v: the root of a quadratic in z, without cancellation, and one Newton step."""
+    """Return t with `_rational(t)[0]` = v: the root of a quadratic in z, without cancellation, and one Newton step."""
     s = h / w
     bend = v * (near + far - 2.0 * s)
     a, b, c = h * (s - near) + bend, h * near - bend, -s * v
@@ -236,7 +241,7 @@ def _solve(v: Array, w: Array, h: Array, near: Array, far: Array) -> Array:
 
 
 def _push_forward(found: _Bin, dots: Array, tails: Tails) -> tuple[Array, ...]:
-    """Tangents of the raw numbers, [..., P], as those of the bin's x_k, w, y_k, h and slopes, near and far."""
+    """Return tangents of the raw numbers, [..., P], as those of the bin's x_k, w, y_k, h and slopes, near and far."""
     bins = found.widths.shape[-1]
     scale, ks, index = 1.0 - MIN_BIN * bins, np.arange(bins), found.number[..., None]
 
@@ -260,7 +265,7 @@ def _push_forward(found: _Bin, dots: Array, tails: Tails) -> tuple[Array, ...]:
 
 @partial(jax.custom_jvp, nondiff_argnums=(2,))
 def _forward(x: Array, raw: Array, span: _Span) -> tuple[Array, Array]:
-    """(y, log dy/dx) of x in [low, high]."""
+    """Return (y, log dy/dx) of x in [low, high]."""
     found = _find(x, raw, span, by_height=False)
     rise, log_slope = _rational(_measure(x, found.last, found.x, found.w, span), *found.shape)
     return _place(rise, found.last, found.y, span), log_slope
@@ -279,7 +284,7 @@ def _(span: _Span, primals: tuple[Array, Array], tangents: tuple[Array, Array]) 
 
 @partial(jax.custom_jvp, nondiff_argnums=(2,))
 def _inverse(y: Array, raw: Array, span: _Span) -> tuple[Array, Array]:
-    """(x, log dx/dy) of y in [low, high]."""
+    """Return (x, log dx/dy) of y in [low, high]."""
     found = _find(y, raw, span, by_height=True)
     t = _solve(_measure(y, found.last, found.y, found.h, span), *found.shape)
     return _place(t, found.last, found.x, span), -_rational(t, *found.shape)[1]

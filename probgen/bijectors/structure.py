@@ -23,6 +23,11 @@ class Chain(Bijector):
 
     Parts may differ in rank: a scalar bijector acts on every number of the event.
 
+    Args:
+        bijectors: at least one, ours, distrax's or numpyro's; `Chain([f, g])` is f ∘ g.
+
+    Raises ValueError where the list is empty.
+
     >>> import distrax, jax.numpy as jnp
     >>> from probgen.bijectors import Affine, Sigmoid
     >>> Chain([Sigmoid(), Affine(jnp.zeros(3), jnp.ones(3))]).event_ndims_in
@@ -111,6 +116,9 @@ class Chain(Bijector):
 class Inverse(Bijector):
     """The inverse of a bijector: forward and inverse change places.
 
+    Args:
+        bijector: the one to invert, ours, distrax's or numpyro's.
+
     >>> from probgen.bijectors import Sigmoid
     >>> Inverse(Sigmoid()).forward(0.5)
     Array(0., dtype=float32)
@@ -174,7 +182,7 @@ class Inverse(Bijector):
 
 
 def Logit() -> Inverse:
-    """y = log x − log(1 − x): (0, 1) → ℝ, the inverse of `Sigmoid`.
+    """Return y = log x − log(1 − x): (0, 1) → ℝ, the inverse of `Sigmoid`.
 
     >>> Logit().forward(0.5)
     Array(0., dtype=float32)
@@ -185,10 +193,13 @@ def Logit() -> Inverse:
 class Stacked(Bijector):
     """Equal layers, run by one `lax.scan`, so that compile time does not grow with depth.
 
-    `layers` is one bijector whose leaves carry the layers on axis 0 (`stack` makes it from a list, or construct it
-    under `vmap`). The order is `Chain`'s: layer L−1 is applied first by `forward`. The layers keep the event's shape.
+    The order is `Chain`'s: layer L−1 is applied first by `forward`. The layers keep the event's shape.
 
-    Args: `layers`; `unroll`: how many layers the compiler sees at once, or True for all.
+    Args:
+        layers: one bijector whose leaves carry the L layers on axis 0; `stack` makes it from a list, or construct it
+            under `vmap`.
+        unroll: how many layers the compiler sees at once, or True for all.
+        context: the context that all layers share; `core.bind` sets it.
 
     >>> import jax.numpy as jnp
     >>> from probgen.bijectors import Affine
@@ -224,11 +235,11 @@ class Stacked(Bijector):
         return is_random(self.layers)
 
     def bind_context(self, context: Array) -> "Stacked":
-        """The same layers with a context, which is shared by all of them and bound inside the scan."""
+        """Return the same layers with a context, which is shared by all of them and bound inside the scan."""
         return Stacked(self.layers, self.unroll, context)
 
     def bind_key(self, key: Array) -> "Stacked":
-        """The same layers, each with a key of its own."""
+        """Return the same layers, each with a key of its own."""
         layers = jax.vmap(with_key)(self.layers, jax.random.split(key, self.depth))
         return Stacked(layers, self.unroll, self.context)
 
@@ -265,7 +276,14 @@ class Stacked(Bijector):
 
 
 def stack(layers: Sequence[Bijector], *, unroll: int | bool = 1) -> Stacked:
-    """Equal layers as one `Stacked`. Raises ValueError where their structures differ."""
+    """Return equal layers as one `Stacked`.
+
+    Args:
+        layers: bijectors of one structure, in the order of `Chain`.
+        unroll: how many layers the compiler sees at once, or True for all.
+
+    Raises ValueError where their structures differ.
+    """
     structures = {jax.tree.structure(layer) for layer in layers}
     if len(structures) != 1:
         raise ValueError(f"layers: expected equal structures, got {len(structures)} different ones")

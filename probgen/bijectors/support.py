@@ -24,7 +24,7 @@ class Interval(NamedTuple):
     event_dim: int
 
     def constraint(self) -> constraints.Constraint:
-        """The numpyro constraint of this interval."""
+        """Return the numpyro constraint of this interval."""
         if self.lower is None and self.upper is None:
             base = constraints.real
         elif self.upper is None:
@@ -40,7 +40,7 @@ REAL = Interval(None, None, 0)
 
 
 def as_interval(support: constraints.Constraint) -> Interval | None:
-    """The interval of an elementwise continuous support, or None where it is of another kind."""
+    """Return the interval of an elementwise continuous support, or None where it is of another kind."""
     if isinstance(support, constraints.independent):
         inner = as_interval(support.base_constraint)
         return inner and inner._replace(event_dim=support.event_dim)
@@ -64,8 +64,8 @@ def map_support(
     shape: tuple[int, ...] = (),
     increasing: bool | None = None,
 ) -> constraints.Constraint | None:
-    """The image of an interval under an elementwise monotone function, rising or falling, from `source` onto `target`,
-    on events of a shape; None where one of the three is no interval.
+    """Return the image of an interval under an elementwise monotone function, rising or falling, from `source` onto
+    `target`, on events of a shape; None where one of the three is no interval.
 
     Two ends within the source are mapped and put in order, whichever way the function goes. Where one of them is an
     end of the source, the direction tells with which end of the target it changes places. Where `increasing` does not
@@ -91,7 +91,7 @@ def map_support(
 
 
 def _rises(function: Callable[[Array], Array], interval: Interval) -> bool:
-    """Whether a monotone function rises: it is asked at two points of the interval."""
+    """Return whether a monotone function rises, which it is asked at two points of the interval."""
     slope = _at(lambda near, far: function(far) - function(near), *_two_points(interval))
     if not isinstance(slope, jax.core.Tracer):
         if np.all(np.asarray(slope) > 0):
@@ -116,7 +116,7 @@ def _two_points(interval: Interval) -> tuple[Any, Any]:
 
 
 def reaches(end: Any, full: Any) -> bool:
-    """Whether an end of an interval is at, or beyond, that of the whole domain, as far as can be known."""
+    """Return whether an end of an interval is at, or beyond, that of the whole domain, as far as can be known."""
     if end is None or end is full:
         return True
     if full is None:
@@ -126,7 +126,7 @@ def reaches(end: Any, full: Any) -> bool:
 
 
 def _numbers(end: Any) -> np.ndarray | None:
-    """An end as numbers, which never are traced; None where it is."""
+    """Return an end as numbers, or None where it is traced."""
     return None if isinstance(end, jax.core.Tracer) else np.asarray(end, float)
 
 
@@ -139,7 +139,7 @@ def require_within(support: constraints.Constraint, domain: constraints.Constrai
 
 
 def is_beyond(inner: Interval, outer: Interval) -> bool:
-    """Whether an end of one interval is known to lie outside the other by more than rounding."""
+    """Return whether an end of one interval is known to lie outside the other by more than rounding."""
     return any(_beyond(*ends) for ends in zip(inner[:2], outer[:2], (-1.0, 1.0), strict=True))
 
 
@@ -156,7 +156,7 @@ def _beyond(end: Any, limit: Any, sign: float) -> bool:
 
 
 def move_end(increasing: Callable[[Array], Array], end: Any) -> Any:
-    """Where an increasing function maps an end of an interval; None stays None, and infinity becomes it."""
+    """Return where an increasing function maps an end of an interval; None stays None, and infinity becomes it."""
     return None if end is None else _end(_at(increasing, end))
 
 
@@ -171,14 +171,14 @@ def _end(moved: Array) -> Array | None:
 
 
 def covers(support: constraints.Constraint, domain: constraints.Constraint) -> bool:
-    """Whether both are intervals, and the first is known to reach both ends of the second."""
+    """Return whether both are intervals, and the first is known to reach both ends of the second."""
     inner, outer = as_interval(support), as_interval(domain)
     return bool(inner and outer and all(map(reaches, inner[:2], outer[:2])))
 
 
 def inside(x: Array, support: constraints.Constraint) -> Array:
-    """x strictly within an interval: a value that rounded to an end is taken for the last number before it; one beyond
-    is NaN. What is no interval, or has no ends, holds all x."""
+    """Return x strictly within an interval: a value that rounded to an end is taken for the last number before it; one
+    beyond is NaN. What is no interval, or has no ends, holds all x."""
     interval, inner = as_interval(support) or REAL, x
     beyond: Any = False
     if interval.lower is not None:
@@ -189,19 +189,19 @@ def inside(x: Array, support: constraints.Constraint) -> Array:
 
 
 def _next(end: Any, toward: float, dtype: Any) -> Any:
-    """The number next to an end; next to 0, the least that is not flushed to 0."""
+    """Return the number next to an end; next to 0, the least that is not flushed to 0."""
     xp = jnp if isinstance(end, jax.core.Tracer) else np
     end, least = xp.asarray(end, dtype), np.copysign(jnp.finfo(dtype).tiny, toward)
     return xp.where(end == 0, least, xp.nextafter(end, xp.asarray(toward, dtype))).astype(dtype)
 
 
 def is_real(support: constraints.Constraint) -> bool:
-    """Whether a support is all of ℝᵈ."""
+    """Return whether a support is all of ℝᵈ."""
     interval = as_interval(support)
     return interval is not None and interval.lower is None and interval.upper is None
 
 
 def widen(support: constraints.Constraint, event_dim: int) -> constraints.Constraint:
-    """A support as the support of an event of rank `event_dim`."""
+    """Return a support as the support of an event of rank `event_dim`."""
     extra = event_dim - support.event_dim
     return constraints.independent(support, extra) if extra > 0 else support

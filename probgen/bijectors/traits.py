@@ -47,11 +47,11 @@ class Scalar(Bijector):
 
     @abstractmethod
     def forward_each(self, x: Array) -> tuple[Array, Array]:
-        """(f(x), log|f'(x)|), number by number."""
+        """Return (f(x), log|f'(x)|), number by number."""
 
     @abstractmethod
     def inverse_each(self, y: Array) -> tuple[Array, Array]:
-        """(f⁻¹(y), the logarithm of its derivative's size), number by number."""
+        """Return (f⁻¹(y), the logarithm of its derivative's size), number by number."""
 
     def forward_event(self, x: Array) -> tuple[Array, Array]:
         return _summed(*self.forward_each(x if self.closed else inside(x, self.domain)))
@@ -119,8 +119,8 @@ class Elementwise(Scalar):
 
 
 class Rearranging(Bijector):
-    """What moves the numbers of an event and changes none: log|det| = 0, integers stay integers, and the bounds of a
-    support move with the numbers that they bound.
+    """A bijector that moves the numbers of an event and changes none: log|det| = 0, integers stay integers, and the
+    bounds of a support move with the numbers that they bound.
 
     A subclass is two maps, `move(x) -> y` and `move_back(y) -> x`, of one event; and `shapes` where the shape changes.
 
@@ -140,11 +140,11 @@ class Rearranging(Bijector):
 
     @abstractmethod
     def move(self, x: Array) -> Array:
-        """f(x) of one event."""
+        """Return f(x) of one event."""
 
     @abstractmethod
     def move_back(self, y: Array) -> Array:
-        """f⁻¹(y) of one event."""
+        """Return f⁻¹(y) of one event."""
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -30,7 +30,7 @@ class Transformer(Protocol):
         ...
 
     def __call__(self, raw: Array) -> distrax.Bijector:
-        """An elementwise bijector of shape [...] from raw numbers [..., num_params]."""
+        """Return an elementwise bijector of shape [...] from raw numbers [..., num_params]."""
         ...
 
 
@@ -39,7 +39,8 @@ class AffineTransformer(eqx.Module):
 
     The bound c on the log-scale keeps deep flows stable at any raw output; near zero it changes nothing.
 
-    Args: `max_log_scale`: c, in nats for one coordinate.
+    Args:
+        max_log_scale: c, in nats for one coordinate.
 
     References: Density estimation using Real NVP (Dinh, Sohl-Dickstein, Bengio 2017), arXiv:1605.08803.
 
@@ -59,7 +60,7 @@ class AffineTransformer(eqx.Module):
         return 2
 
     def __call__(self, raw: Array) -> Bijector:
-        """The affine bijector of shape [...] from raw numbers [..., 2]."""
+        """Return the affine bijector of shape [...] from raw numbers [..., 2]."""
         log_scale = self.max_log_scale * jnp.tanh(raw[..., 1] / self.max_log_scale)
         return Affine(raw[..., 0], log_scale)
 
@@ -80,7 +81,7 @@ class ShiftTransformer(eqx.Module):
         return 1
 
     def __call__(self, raw: Array) -> Bijector:
-        """The shift of shape [...] from raw numbers [..., 1]."""
+        """Return the shift of shape [...] from raw numbers [..., 1]."""
         return Affine(raw[..., 0], jnp.zeros_like(raw[..., 0]))
 
 
@@ -98,7 +99,7 @@ class LeakyReLUTransformer(eqx.Module):
         return 1
 
     def __call__(self, raw: Array) -> Bijector:
-        """The bijector of shape [...] from raw numbers [..., 1]."""
+        """Return the bijector of shape [...] from raw numbers [..., 1]."""
         return LeakyReLU(3.0 * jnp.tanh(raw[..., 0] / 3.0))
 
 
@@ -116,14 +117,17 @@ class PowerTransformer(eqx.Module):
         return 1
 
     def __call__(self, raw: Array) -> Bijector:
-        """The bijector of shape [...] from raw numbers [..., 1]."""
+        """Return the bijector of shape [...] from raw numbers [..., 1]."""
         return Power(2.0 * jnp.tanh(raw[..., 0] / 2.0))
 
 
 class SplineTransformer(eqx.Module):
     """A monotone rational-quadratic spline: `Spline`.
 
-    Args: `bins`; `interval` (low, high); `tails`.
+    Args:
+        bins: how many, below 1,000.
+        interval: (low, high), outside of which the spline is the identity with `LINEAR` tails.
+        tails: what it does at the ends of the interval.
 
     References: Neural Spline Flows (Durkan, Bekasov, Murray, Papamakarios 2019), arXiv:1906.04032.
 
@@ -146,7 +150,7 @@ class SplineTransformer(eqx.Module):
         return 2 * self.bins + self.tails.num_slopes(self.bins)
 
     def __call__(self, raw: Array) -> Bijector:
-        """The spline of shape [...] from raw numbers [..., num_params]."""
+        """Return the spline of shape [...] from raw numbers [..., num_params]."""
         return Spline(raw, interval=self.interval, tails=self.tails)
 
 
@@ -156,7 +160,9 @@ class MixtureCDFTransformer(eqx.Module):
     At raw zeros the components lie side by side, so that they learn different things, and are together nearly the
     kernel: the map is the identity within a few per cent where most of the mass is.
 
-    Args: `components`; `kernel`, `LOGISTIC` or `GAUSSIAN`.
+    Args:
+        components: K, how many.
+        kernel: `LOGISTIC` or `GAUSSIAN`.
 
     References: Flow++ (Ho, Chen, Srinivas, Duan, Abbeel 2019), arXiv:1902.00275.
 
@@ -177,7 +183,7 @@ class MixtureCDFTransformer(eqx.Module):
         return 3 * self.components
 
     def __call__(self, raw: Array) -> Bijector:
-        """The bijector of shape [...] from raw numbers [..., 3 · components]."""
+        """Return the bijector of shape [...] from raw numbers [..., 3 · components]."""
         logits, means, scales = jnp.split(raw, 3, -1)
         spread = 0.0 if self.components == 1 else 1.0
         places = jnp.asarray(spread * np.linspace(-1.0, 1.0, self.components), raw.dtype)
@@ -186,6 +192,11 @@ class MixtureCDFTransformer(eqx.Module):
 
 class Composed(eqx.Module):
     """Transformers one after the other; the last of the list is applied first, as in a `Chain`.
+
+    Args:
+        transformers: at least one; the last is applied first.
+
+    Raises ValueError where there is none.
 
     >>> import jax.numpy as jnp
     >>> spline_then_affine = Composed([AffineTransformer(), SplineTransformer(4)])
@@ -206,7 +217,7 @@ class Composed(eqx.Module):
         return sum(part.num_params for part in self.transformers)
 
     def __call__(self, raw: Array) -> Bijector:
-        """The chain of shape [...] from raw numbers [..., num_params]."""
+        """Return the chain of shape [...] from raw numbers [..., num_params]."""
         ends = np.cumsum([part.num_params for part in self.transformers])[:-1]
         raws = jnp.split(raw, ends, -1)
         return Chain([part(raw) for part, raw in zip(self.transformers, raws, strict=True)])

@@ -23,28 +23,35 @@ from probgen.distributions.on_support import on_support
 from probgen.distributions.transformed import Transformed, initialize
 
 __all__ = [
-    "BernoulliHead",
-    "Bounded",
-    "CategoricalHead",
-    "Conditional",
-    "ConditionalModel",
-    "Dequantized",
-    "DiscretizedLogistic",
-    "DiscretizedLogisticHead",
-    "DiscretizedLogisticMixture",
-    "DiscretizedLogisticMixtureHead",
+    # what to derive from
     "Distribution",
     "Model",
+    "verb",
+    "lifted",
+    # what is made of bijectors
+    "Transformed",
+    "initialize",
+    "on_support",
+    # given a context
+    "Conditional",
+    "ConditionalModel",
+    # data in programs
+    "observe",
+    "Bounded",
+    # discrete data
+    "Dequantized",
+    "DiscretizedLogistic",
+    "DiscretizedLogisticMixture",
+    # heads: raw network output in, a numpyro distribution out
     "NormalHead",
     "NormalMixtureHead",
-    "Transformed",
-    "as_transform",
-    "differentiable",
-    "from_distrax",
-    "initialize",
+    "BernoulliHead",
+    "CategoricalHead",
+    "DiscretizedLogisticHead",
+    "DiscretizedLogisticMixtureHead",
     "integer_head",
-    "lifted",
-    "observe",
-    "on_support",
-    "verb",
+    # to numpyro, and from distrax
+    "as_transform",
+    "from_distrax",
+    "differentiable",
 ]

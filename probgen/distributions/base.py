@@ -51,6 +51,10 @@ class Distribution(ClosedForms, Wrapping):
 
     Made under `vmap`, or stacked, a distribution gets the new axes in front of its `batch_shape`, and all its
     methods follow.
+
+    Args:
+        batch_shape: the axes over which its parameters are batched.
+        event_shape: the shape of one event.
     """
 
     learnable_fields: ClassVar[tuple[str, ...]] = ()
@@ -83,16 +87,16 @@ class Distribution(ClosedForms, Wrapping):
 
     @classmethod
     def gather_pytree_data_fields(cls) -> tuple[str, ...]:
-        """Names of the fields with arrays, sorted."""
+        """Return the names of the fields with arrays, sorted."""
         return tuple(sorted(super().gather_pytree_data_fields()))
 
     @classmethod
     def gather_pytree_aux_fields(cls) -> tuple[str, ...]:
-        """Names of the static fields, sorted."""
+        """Return the names of the static fields, sorted."""
         return tuple(sorted(super().gather_pytree_aux_fields()))
 
     def tree_flatten(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-        """Children and static facts, as `jax.tree_util` asks."""
+        """Return children and static facts, as `jax.tree_util` asks."""
         if self._leaf_ndim is None:  # before the first transformation: the rank that tells added axes apart
             self._leaf_ndim = _first_ndim(self)
         data, aux = super().tree_flatten()
@@ -100,18 +104,18 @@ class Distribution(ClosedForms, Wrapping):
 
     @classmethod
     def tree_unflatten(cls, aux_data: tuple[Any, ...], params: tuple[Any, ...]) -> "Distribution":
-        """The distribution again."""
+        """Return the distribution again, from what `tree_flatten` returned."""
         return super().tree_unflatten(aux_data, tuple(release(value) for value in params))  # type: ignore[return-value]
 
     def replace(self, **fields: Any) -> Self:
-        """The same distribution with other values of some fields."""
+        """Return the same distribution with other values of some fields."""
         new = copy.copy(self)
         for name, value in fields.items():
             setattr(new, name, value)
         return new
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """A draw, as numpyro makes it at a `sample` site; ValueError where it is called as a function of data."""
+        """Draw, as numpyro does at a `sample` site; raise ValueError where it is called as a function of data."""
         if "rng_key" not in kwargs:
             raise ValueError(
                 f"{type(self).__name__} is a distribution and no function of data: use its log_prob or sample; "
@@ -135,12 +139,14 @@ class Distribution(ClosedForms, Wrapping):
         return self._added_shape
 
     def _family(self) -> Family | None:
-        """Of what this is a family: (what has the axes, the axes, a distribution of one element); None for a single."""
+        """Return of what this is a family: (what has the axes, the axes, a function to the distribution of one
+        element); None for a single distribution."""
         added = self._added_shape
         return (self, added, lambda d: d) if added else None
 
     def _each(self, function: Callable[..., Any], *args: Any, ranks: tuple[Rank, ...] = ()) -> Any:
-        """`function(d, *args)` for each distribution d of the family, with its part of the arguments (`lifted`)."""
+        """Return `function(d, *args)` for each distribution d of the family, with its part of the arguments
+        (`lifted`)."""
         family = self._family()
         if family is None:
             return function(self, *args)
@@ -154,15 +160,16 @@ class Distribution(ClosedForms, Wrapping):
         )  # fmt: skip
 
     def _varies(self, part: Any) -> bool:
-        """Whether a part of the model differs from context to context."""
+        """Return whether a part of the model differs from context to context."""
         return False
 
     def _at_rows(self, part: Callable[..., Any], *args: Array) -> Any:
-        """`part(model, *args)`, a distribution, at rows of the arguments, each at its own context if there are any."""
+        """Return `part(model, *args)`, a distribution, at rows of the arguments, each at its own context if there are
+        any."""
         return part(self, *args)
 
     def _first(self) -> Self:
-        """The first along the added axes."""
+        """Return the first distribution along the added axes."""
         first = (0,) * len(self._added_shape)
         return jax.tree.map(lambda leaf: leaf[first], self) if first else self
 
@@ -178,7 +185,7 @@ class Distribution(ClosedForms, Wrapping):
 
     @classmethod
     def infer_shapes(cls, *args: Any, **kwargs: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Not defined: the shapes of a model are not a function of the shapes of a few arrays."""
+        """Refuse: the shapes of a model are not a function of the shapes of a few arrays."""
         raise NotImplementedError(f"{cls.__name__} has no infer_shapes; construct it and read its shapes")
 
     # -- densities and samples
@@ -190,10 +197,13 @@ class Distribution(ClosedForms, Wrapping):
 
     @validate_sample
     def log_prob(self, value: Array, intermediates: list[Any] | None = None) -> Array:
-        """The exact log-density (or mass) in nats, of shape [*sample, *batch].
+        """Return the exact log-density (or mass) in nats, of shape [*sample, *batch].
 
-        `intermediates` are those of `sample_with_intermediates`. Raises NotImplementedError where the density is of
-        another kind, naming what there is.
+        Args:
+            value: events, [*sample, *batch, *event].
+            intermediates: what `sample_with_intermediates` returned with them.
+
+        Raises NotImplementedError where the density is of another kind, naming what there is.
         """
         self._require_exact()
         if intermediates:
@@ -214,7 +224,7 @@ class Distribution(ClosedForms, Wrapping):
         return self._each(lambda d, x: d._log_prob(x), value, ranks=("event",))
 
     def _lead(self, value: Array) -> tuple[int, ...]:
-        """The shape of the density of events [*sample, *batch, *event]."""
+        """Return the shape of the density of events [*sample, *batch, *event]."""
         return jnp.broadcast_shapes(value.shape[: value.ndim - self.event_dim], self.batch_shape)
 
     def _as_events(self, value: Array) -> Array:
@@ -233,12 +243,18 @@ class Distribution(ClosedForms, Wrapping):
             return jnp.array(True)
 
     def log_prob_bound(self, key: Array, value: Array, num_particles: int = 1) -> Array:
-        """A stochastic lower bound of log p(value), in nats; the exact density where there is one.
+        """Return a stochastic lower bound of log p(value), in nats; the exact density where there is one.
 
             L_K = log 1/K Σ_k w_k,   E[w_k] = p(value),   E[L_K] ≤ E[L_{K+1}] ≤ log p(value)
 
-        Where the model has no such weights w_k, it is the mean of `num_particles` terms of its own bound. Raises
-        NotImplementedError where the density is an estimate, which bounds nothing.
+        Where the model has no such weights w_k, it is the mean of K terms of its own bound.
+
+        Args:
+            key: draws the particles.
+            value: events, [*sample, *batch, *event].
+            num_particles: K.
+
+        Raises NotImplementedError where the density is an estimate, which bounds nothing.
 
         References: Importance Weighted Autoencoders (Burda, Grosse, Salakhutdinov 2016), arXiv:1509.00519.
         """
@@ -258,7 +274,7 @@ class Distribution(ClosedForms, Wrapping):
         return self._each(one, key, value, ranks=("key", "event"))
 
     def log_prob_estimate(self, key: Array, value: Array) -> Array:
-        """log p(value) within `tolerance` nats, neither exact nor a bound; the exact density where there is one.
+        """Return log p(value) within `tolerance` nats, neither exact nor a bound; the exact density where there is one.
 
         The key is for what of the model is random (`core.with_key`). Raises NotImplementedError where there is a bound.
         """
@@ -269,7 +285,7 @@ class Distribution(ClosedForms, Wrapping):
         return with_key(self, key)._log_prob_of_events(self._as_events(value))
 
     def training_loss(self, key: Array, value: Array, num_particles: int = 1) -> Array:
-        """What `fit` minimizes, of each row, in nats: −log p, its bound or its estimate, unless a family says
+        """Return what `fit` minimizes, of each row, in nats: −log p, its bound or its estimate, unless a family says
         otherwise. What is reported of the model keeps its kind."""
         check_sizes(num_particles=num_particles)
         value = self._as_events(value)
@@ -279,7 +295,7 @@ class Distribution(ClosedForms, Wrapping):
         return self._each(one, key, value, ranks=("key", "event"))
 
     def log_weights(self, key: Array, value: Array, num_particles: int) -> Array:
-        """log w_k, [num_particles, *sample, *batch]: the logarithms of unbiased estimates of p(value).
+        """Return log w_k, [num_particles, *sample, *batch]: the logarithms of unbiased estimates of p(value).
 
         Many particles are drawn in blocks: memory, that of the gradient too, grows by these numbers alone. Raises
         NotImplementedError where there is a bound or an estimate only.
@@ -302,24 +318,25 @@ class Distribution(ClosedForms, Wrapping):
         return map_particles(particle, (split_key(key, (num_particles,)),), math.prod((*lead, *self.event_shape)))
 
     def sample(self, key: Array | None, sample_shape: tuple[int, ...] = ()) -> Array:
-        """Draws of shape [*sample_shape, *batch_shape, *event_shape]."""
+        """Draw values of shape [*sample_shape, *batch_shape, *event_shape]."""
         return self._draw("_sample", key, sample_shape)
 
     def rsample(self, key: Array | None, sample_shape: tuple[int, ...] = ()) -> Array:
-        """Draws that carry gradients; NotImplementedError where they do not."""
+        """Draw values that carry gradients; raise NotImplementedError where they do not."""
         if not self.has_rsample:
             raise NotImplementedError(f"samples of this {type(self).__name__} carry no gradient: use sample")
         return self.sample(key, sample_shape)
 
     def sample_and_log_prob(self, key: Array | None, sample_shape: tuple[int, ...] = ()) -> tuple[Array, Array]:
-        """Draws and their exact log-densities, in one pass where the model can."""
+        """Draw values, and return them and their exact log-densities, in one pass where the model can."""
         self._require_exact()
         return self._draw("_sample_and_log_prob", key, sample_shape)
 
     def sample_with_intermediates(
         self, key: Array | None, sample_shape: tuple[int, ...] = ()
     ) -> tuple[Array, list[Array]]:
-        """Draws, and what `log_prob` needs so that it never inverts what was just computed (as numpyro's)."""
+        """Draw values, and return them and what `log_prob` needs so that it never inverts what was just computed (as
+        numpyro's)."""
         if not self.fused:
             return self.sample(key, sample_shape), []
         value, log_prob = self.sample_and_log_prob(key, sample_shape)

@@ -50,19 +50,21 @@ class ClosedForms(dist.Distribution):
         return self._each(lambda d: d._mode())
 
     def entropy(self) -> Array:
-        """−E[log p(x)] in nats, of shape [*batch]."""
+        """Return −E[log p(x)] in nats, of shape [*batch]."""
         return self._each(lambda d: d._entropy())
 
     def cdf(self, value: Array) -> Array:
-        """P(X ≤ value) of events of one number, of shape [*sample, *batch]; `value` is [*sample, *batch, *event].
+        """Return P(X ≤ value) of events of one number, of shape [*sample, *batch]; `value` is
+        [*sample, *batch, *event].
 
         An event of shape (1,) keeps its axis in `value` and has none in the probability: values [N, 1] have N of them.
         """
         return self._each(lambda d, x: d._cdf(x), jnp.asarray(value), ranks=("event",))
 
     def icdf(self, q: Array) -> Array:
-        """The least event of one number with P(X ≤ x) ≥ q, of shape [*sample, *batch, *event]; `q` is [*sample,
-        *batch], in [0, 1]. Events of shape (1,) have their axis again: [N] probabilities give [N, 1] of them."""
+        """Return the least event of one number with P(X ≤ x) ≥ q, of shape [*sample, *batch, *event]; `q` is
+        [*sample, *batch], in [0, 1]. Events of shape (1,) have their axis again: [N] probabilities give [N, 1] of them.
+        """
         return self._each(lambda d, q: d._icdf(q), jnp.asarray(q), ranks=(0,))
 
     @property
@@ -71,9 +73,9 @@ class ClosedForms(dist.Distribution):
         return are_few(self)
 
     def enumerate_support(self, expand: bool = True) -> Array:
-        """All values of an event, [n, *batch, *event]; with `expand=False` the batch axes are of size one.
+        """Return all values of an event, [n, *batch, *event]; with `expand=False` the batch axes are of size one.
 
-        NotImplementedError where they are reals, or have more than 65,536 numbers.
+        Raises NotImplementedError where they are reals, or have more than 65,536 numbers.
         """
         events = events_of(self)
         if events is None:
@@ -118,26 +120,28 @@ class ClosedForms(dist.Distribution):
         return values[jnp.clip(jnp.sum(up_to < q, 0), 0, len(values) - 1)]
 
     def _itself(self) -> Self:
-        """The distribution, without what is about it (how it is trained)."""
+        """Return the distribution, without what is about it (how it is trained)."""
         return self
 
     def _as_normal(self) -> dist.MultivariateNormal | None:
-        """The same normal of flat events, where it is one."""
+        """Return the same normal of flat events, where it is one."""
         return None
 
     def _kl_to(self, other: Any) -> Array | None:
-        """KL(self ‖ other), where the class knows it."""
+        """Return KL(self ‖ other), where the class knows it."""
         return None
 
     def _all(self, what: str, instead: str) -> tuple[Array, Array]:
-        """All values [n, *event] and their log-probabilities [n, *batch]; NotImplementedError where there are none."""
+        """Return all values [n, *event] and their log-probabilities [n, *batch]; NotImplementedError where there are
+        none."""
         values = events_of(self) if self.exact else None
         if values is None:
             self._refuse(what, instead)
         return values, self.log_prob(self.enumerate_support(expand=False))
 
     def _up_to(self, what: str, instead: str, ndim: int) -> tuple[Array, Array]:
-        """All values [n] and the probabilities up to them, [n, *batch], to be broadcast with arrays of `ndim` axes."""
+        """Return all values [n] and the probabilities up to them, [n, *batch], to be broadcast with arrays of `ndim`
+        axes."""
         if self.event_shape:
             self._refuse(what, f"an event has shape {self.event_shape}; {instead}")
         values, log_p = self._all(what, instead)

@@ -31,9 +31,14 @@ from probgen.distributions.heads import Head
 class Conditional(eqx.Module):
     """context → head(network(context)): a distribution with independent numbers in an event of `event_shape`.
 
-    Args: `network`: any callable pytree, one context → numbers of size prod(event_shape) · head.num_params (row-major,
-    parameters last); `head`: raw numbers [..., num_params] → numpyro distribution; `context_ndims`: rank of one
-    context. Raises ValueError where the network's output has another size.
+    Args:
+        network: any callable pytree, one context → numbers of size prod(event_shape) · head.num_params (row-major,
+            parameters last).
+        head: raw numbers [..., num_params] → numpyro distribution.
+        event_shape: the shape of one event.
+        context_ndims: the rank of one context.
+
+    Raises ValueError where the network's output has another size.
 
     >>> import jax, jax.numpy as jnp
     >>> from probgen.distributions import NormalHead
@@ -55,7 +60,7 @@ class Conditional(eqx.Module):
         check_instances(head=self.head)
 
     def __call__(self, context: Array) -> dist.Distribution:
-        """The distribution given a context [*batch, *context]."""
+        """Return the distribution given a context [*batch, *context]."""
         shape = (*self.event_shape, self.head.num_params)
 
         def raw(context: Array) -> Array:
@@ -75,9 +80,15 @@ class ConditionalModel(eqx.Module):
 
         p(x | c) = p(x; θ + network(c))
 
-    Args: `model`: a probgen distribution; `context_shape`: the shape of one context; `network`: one context → as many
-    numbers as `probgen.count_parameters(model)`, in the order of `probgen.partition`. Raises ValueError where a
-    context, or the network's output, has another size, or where a model with a network has batch axes.
+    Args:
+        model: a probgen distribution.
+        context_shape: the shape of one context.
+        network: one context → as many numbers as
+            `probgen.count_parameters(model)`, in the order of `probgen.partition`.
+        recipe: how it was made, as a file says it; recipes set it.
+
+    Raises ValueError where a context, or the network's output, has another size, or where a model with a network has
+    batch axes.
 
     References: Mixture Density Networks (Bishop 1994), NCRG/94/004; HyperNetworks (Ha, Dai, Le 2017),
     arXiv:1609.09106.
@@ -108,7 +119,7 @@ class ConditionalModel(eqx.Module):
             raise ValueError(f"model: expected batch shape (), got {self.model.batch_shape}")
 
     def __call__(self, context: Array) -> "AtContext":
-        """The distribution given a context [*batch, *context_shape]."""
+        """Return the distribution given a context [*batch, *context_shape]."""
         context = jnp.asarray(context)
         ndims = len(self.context_shape)
         if context.ndim < ndims or context.shape[context.ndim - ndims :] != self.context_shape:
@@ -165,13 +176,13 @@ class AtContext(Delegate):
         return promote_batch_shape(jax.vmap(one)(self.context, *args)) if self._contexts else one(self.context, *args)
 
     def _at(self, context: Array) -> Distribution:
-        """The model at one context."""
+        """Return the model at one context."""
         model: Distribution = bind(self.model, context)
         return model if self.network is None else _moved(model, self.network(context).reshape(-1))
 
 
 def _moved(model: Distribution, moves: Array) -> Distribution:
-    """The model with every number that it learns moved by its own number."""
+    """Return the model with every number that it learns moved by its own number."""
     params, rest = partition(model)
     size = sum(value.size for value in params.values())
     if moves.size != size:

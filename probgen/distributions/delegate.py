@@ -15,32 +15,32 @@ class Delegate(Distribution):
 
     @property
     def kind(self) -> DensityKind:  # type: ignore[override]
-        """As the model's."""
+        """The model's kind of density."""
         return self.model.kind
 
     @property
     def tolerance(self) -> float:  # type: ignore[override]
-        """As the model's."""
+        """The model's tolerance, in nats."""
         return self.model.tolerance
 
     @property
     def fused(self) -> bool:  # type: ignore[override]
-        """As the model's."""
+        """Whether the model draws and evaluates in one pass."""
         return self.model.fused
 
     @property
     def has_rsample(self) -> bool:
-        """As the model's."""
+        """Whether the model's samples carry gradients."""
         return self.model.has_rsample
 
     @property
     def support(self) -> constraints.Constraint:
-        """As the model's."""
+        """The model's support."""
         return self.model.support
 
 
 class Guise(Delegate):
-    """The base of what is the same distribution as its model, otherwise trained or otherwise observed."""
+    """The base of distributions that are the same as their model, otherwise trained or otherwise observed."""
 
     def _sample(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
         return self.model.sample(key, sample_shape)

@@ -15,15 +15,18 @@ from probgen.distributions.wrapped import kind_of, log_density
 
 
 class Dequantized(Distribution):
-    """The integers ⌊y⌋ of a continuous y ~ density on [0, levels)ᴰ.
+    """The distribution of the integers ⌊y⌋ of a continuous y ~ density on [0, levels)ᴰ.
 
         P(x) = ∫_{[0,1)ᴰ} p(x + u) du  ≥  exp E_u log p(x + u)
 
     The integral has no closed form, so that there are weights p(x + u) / q(u | x), u ~ q, uniform by default; the bound
     by their mean tightens with the particles, and the better the nearer q is to p(x + u) / P(x).
 
-    Args: `density`: a distribution over real events whose numbers fall into [0, levels); `levels`; `noise`: x ↦ the
-    distribution q(u | x) of events in [0, 1)ᴰ, such as a conditional flow on the unit interval.
+    Args:
+        density: a distribution over real events whose numbers fall into [0, levels).
+        levels: how many integers, at least 2.
+        noise: x ↦ the distribution q(u | x) of events in [0, 1)ᴰ, such as a conditional flow on the unit interval;
+            uniform by default.
 
     References: A note on the evaluation of generative models (Theis, van den Oord, Bethge 2016), arXiv:1511.01844;
     other noise than uniform: Flow++ (Ho, Chen, Srinivas, Duan, Abbeel 2019), arXiv:1902.00275.
@@ -52,7 +55,7 @@ class Dequantized(Distribution):
 
     @property
     def kind(self) -> DensityKind:  # type: ignore[override]
-        """Weights, or less where the density has less."""
+        """The kind "weights", or less where the density has less."""
         return weakest("weights", kind_of(self.density))
 
     @property

@@ -11,10 +11,13 @@ _CLIPPED = (dist.BernoulliLogits, dist.BinomialLogits)
 
 
 def differentiable(fn: dist.Distribution) -> dist.Distribution:
-    """The same distribution, moved by less than rounding where its log-density has a wrong derivative.
+    """Return the same distribution, moved by less than rounding where its log-density has a wrong derivative.
 
     numpyro writes the log-density of Bernoulli and Binomial logits with `clip(x, 0)` and `|x|`, whose derivatives at
     x = 0 add up to −0 and −1 instead of −½ each: a guide whose logits start at zero would get a false gradient.
+
+    Args:
+        fn: any distribution; of others than those two nothing is changed.
 
     >>> import jax, numpyro.distributions as dist
     >>> float(jax.grad(lambda x: differentiable(dist.Bernoulli(logits=x)).log_prob(1))(0.0))

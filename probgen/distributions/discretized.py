@@ -11,7 +11,8 @@ from probgen.distributions.base import Distribution
 
 
 def _log_mass(value: Array, loc: Array, scale: Array, levels: int) -> Array:
-    """log(σ(b) − σ(a)) at the bin's edges, by σ(b) − σ(a) = σ(b) σ(−a) (1 − e^{a−b}); the end bins reach to ±∞."""
+    """Return log(σ(b) − σ(a)) at the bin's edges, by σ(b) − σ(a) = σ(b) σ(−a) (1 − e^{a−b}); the end bins reach to
+    ±∞."""
     upper = (value + 0.5 - loc) / scale
     lower = (value - 0.5 - loc) / scale
     inner = log1mexp(jnp.broadcast_to(1.0 / scale, upper.shape))
@@ -26,9 +27,9 @@ def _draw(key: Array, loc: Array, scale: Array, levels: int, shape: tuple[int, .
 
 
 class IntegerCategorical(dist.CategoricalLogits):
-    """numpyro's categorical, of integers: they have a mean and a variance, which numpyro says are NaN.
+    """numpyro's categorical as one of integers, which have a mean and a variance; numpyro says that they are NaN.
 
-    Of no rows too, whose logits numpyro cannot validate.
+    It may have no rows too, whose logits numpyro cannot validate.
 
     >>> import jax.numpy as jnp
     >>> IntegerCategorical(jnp.zeros(5)).mean
@@ -57,7 +58,10 @@ class DiscretizedLogistic(Distribution):
 
     It sums to 1 and its draws lie on the grid. Computed in log space, finite at any μ and s > 0.
 
-    Args: `loc` μ and `scale` s, [...], in levels; `levels`.
+    Args:
+        loc: μ, [...], in levels.
+        scale: s > 0, [...], in levels.
+        levels: how many integers, at least 2.
 
     References: Improved Variational Inference with Inverse Autoregressive Flow (Kingma et al. 2016), arXiv:1606.04934.
 
@@ -91,7 +95,11 @@ class DiscretizedLogistic(Distribution):
 class DiscretizedLogisticMixture(Distribution):
     """A mixture of discretized logistics, P(x) = Σ_k π_k P_k(x): ordinal, and multimodal where it must be.
 
-    Args: `logits` of π, `loc`, `scale`, each [..., K], the last two in levels; `levels`.
+    Args:
+        logits: of the weights π, [..., K].
+        loc: μ, [..., K], in levels.
+        scale: s > 0, [..., K], in levels.
+        levels: how many integers, at least 2.
 
     References: PixelCNN++ (Salimans, Karpathy, Chen, Kingma 2017), arXiv:1701.05517; unlike its code, the masses sum
     to 1 and draws are rounded to the grid.

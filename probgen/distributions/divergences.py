@@ -19,7 +19,7 @@ from probgen.distributions.wrapped import family, is_masked
 
 @dist.kl_divergence.register(Distribution, Distribution)  # type: ignore[attr-defined]
 def kl_divergence(p: Distribution, q: Distribution) -> Array:
-    """KL(p ‖ q) = E_p[log p(x) − log q(x)] in nats, of shape [*batch].
+    """Return KL(p ‖ q) = E_p[log p(x) − log q(x)] in nats, of shape [*batch].
 
     That of the bases where both are pushed through the same bijector; that of normals for affine flows and single
     components; the sum of the positions' for histograms; the exact sum over all values where there are few. Raises
@@ -67,7 +67,7 @@ def _of_bases(p: Distribution, q: Distribution) -> Array | None:
 
 
 def _same(a: Any, b: Any) -> bool:
-    """Whether two bijectors are known to be equal; traced numbers are where they are the same tracer."""
+    """Return whether two bijectors are known to be equal; traced numbers are where they are the same tracer."""
     (ours, structure), (theirs, other) = jax.tree.flatten(a), jax.tree.flatten(b)
     traced = lambda x: isinstance(x, jax.core.Tracer)
     equal = lambda x, y: x is y or (not (traced(x) or traced(y)) and np.array_equal(x, y))
@@ -80,7 +80,7 @@ def _of_normals(p: dist.Distribution, q: dist.Distribution) -> Array | None:
 
 
 def _normal(d: dist.Distribution) -> dist.MultivariateNormal | None:
-    """A distribution, ours or numpyro's, as a normal of its flat events, where it is one."""
+    """Return a distribution, ours or numpyro's, as a normal of its flat events; None where it is not one."""
     if isinstance(d, Distribution):
         return d._as_normal()
     if isinstance(d, dist.MultivariateNormal):

@@ -14,7 +14,7 @@ MOST = 1 << 16  # numbers, in all the values that are enumerated at once
 
 
 def levels(support: Any) -> tuple[int, int] | None:
-    """(the least, how many) of the integers that one number of an event takes; None where they are not known."""
+    """Return (the least, how many) of the integers that one number of an event takes; None where they are not known."""
     if isinstance(support, constraints.independent):
         return levels(support.base_constraint)
     if support is constraints.boolean:
@@ -29,7 +29,7 @@ def levels(support: Any) -> tuple[int, int] | None:
 
 
 def number_of_events(d: dist.Distribution) -> int | None:
-    """How many values an event of a distribution takes; None where that is not finite or not known."""
+    """Return how many values an event of a distribution takes; None where that is not finite or not known."""
     try:
         found = levels(d.support)
     except (ValueError, jax.errors.ConcretizationTypeError):  # the support is not known, or its ends are traced
@@ -38,13 +38,14 @@ def number_of_events(d: dist.Distribution) -> int | None:
 
 
 def are_few(d: dist.Distribution) -> bool:
-    """Whether all values of an event have at most 65,536 numbers in all."""
+    """Return whether all values of an event have at most 65,536 numbers in all."""
     count = number_of_events(d)
     return count is not None and count * max(1, math.prod(d.event_shape)) <= MOST
 
 
 def events_of(d: dist.Distribution) -> Array | None:
-    """All values of an event, [n, *event_shape], the last number fastest; None where they are too many (`are_few`)."""
+    """Return all values of an event, [n, *event_shape], the last number fastest; None where they are too many
+    (`are_few`)."""
     count = number_of_events(d)
     if count is None or not are_few(d):
         return None

@@ -25,17 +25,17 @@ class Head(Protocol):
         ...
 
     def __call__(self, raw: Array) -> dist.Distribution:
-        """A distribution of batch shape [...] from raw numbers [..., num_params]."""
+        """Return a distribution of batch shape [...] from raw numbers [..., num_params]."""
         ...
 
 
 def _scale(raw: Array, smallest: float) -> Array:
-    """A positive scale, 1 at raw 0, linear above; bounded away from zero so that densities stay finite."""
+    """Return a positive scale, 1 at raw 0, linear above; bounded away from zero so that densities stay finite."""
     return smallest + jax.nn.softplus(raw + 0.5413248546) * (1.0 - smallest)  # softplus⁻¹(1)
 
 
 def _components(raw: Array) -> tuple[Array, Array, Array]:
-    """Logits, locations and raw scales of a mixture's components, which start apart, so that they can differ."""
+    """Return logits, locations and raw scales of a mixture's components, which start apart, so that they can differ."""
     logits, loc, scale = jnp.split(raw, 3, axis=-1)
     count = loc.shape[-1]
     return logits, loc + (jnp.linspace(-1.0, 1.0, count) if count > 1 else 0.0), scale
@@ -43,6 +43,9 @@ def _components(raw: Array) -> tuple[Array, Array, Array]:
 
 class NormalHead(eqx.Module):
     """Normal(raw₀, scale(raw₁)), the scale at least `min_scale`.
+
+    Args:
+        min_scale: the least scale.
 
     >>> import jax.numpy as jnp
     >>> NormalHead()(jnp.zeros((3, 2))).scale.round(3)
@@ -60,12 +63,16 @@ class NormalHead(eqx.Module):
         return 2
 
     def __call__(self, raw: Array) -> dist.Distribution:
-        """Normals of batch shape [...] from [..., 2]."""
+        """Return normals of batch shape [...] from [..., 2]."""
         return dist.Normal(raw[..., 0], _scale(raw[..., 1], self.min_scale))
 
 
 class NormalMixtureHead(eqx.Module):
     """A mixture of `components` normals, the scales at least `min_scale`; its components start apart.
+
+    Args:
+        components: K, how many.
+        min_scale: the least scale of a component.
 
     References: Mixture Density Networks (Bishop 1994); RNADE (Uria, Murray, Larochelle 2013), arXiv:1306.0186.
 
@@ -87,14 +94,14 @@ class NormalMixtureHead(eqx.Module):
         return 3 * self.components
 
     def __call__(self, raw: Array) -> dist.Distribution:
-        """Mixtures of batch shape [...] from [..., 3 · components]."""
+        """Return mixtures of batch shape [...] from [..., 3 · components]."""
         logits, loc, scale = _components(raw)
         parts = dist.Normal(loc, _scale(scale, self.min_scale))
         return dist.MixtureSameFamily(IntegerCategorical(logits), parts)
 
 
 class BernoulliHead(eqx.Module):
-    """Bernoulli with logit raw₀, learning from a logit of exactly 0 too, where numpyro's does not.
+    """Bernoulli with logit raw₀. It learns from a logit of exactly 0 too, where numpyro's does not.
 
     >>> import jax.numpy as jnp
     >>> BernoulliHead()(jnp.zeros((3, 1))).batch_shape
@@ -107,17 +114,21 @@ class BernoulliHead(eqx.Module):
         return 1
 
     def __call__(self, raw: Array) -> dist.Distribution:
-        """Bernoullis of batch shape [...] from [..., 1]."""
+        """Return bernoullis of batch shape [...] from [..., 1]."""
         return differentiable(dist.Bernoulli(logits=raw[..., 0]))
 
     def raw_of(self, x: Array) -> Array:
-        """Raw numbers [..., 1] of the frequencies in rows x [N, ...], smoothed as `CategoricalHead.raw_of` does."""
+        """Return raw numbers [..., 1] of the frequencies in rows x [N, ...], smoothed as `CategoricalHead.raw_of`
+        does."""
         logs = CategoricalHead(2).raw_of(x)
         return logs[..., 1:] - logs[..., :1]
 
 
 class CategoricalHead(eqx.Module):
     """Categorical over 0..levels−1 with logits raw.
+
+    Args:
+        levels: how many integers.
 
     >>> import jax.numpy as jnp
     >>> CategoricalHead(17)(jnp.zeros((8, 8, 17))).batch_shape
@@ -135,11 +146,11 @@ class CategoricalHead(eqx.Module):
         return self.levels
 
     def __call__(self, raw: Array) -> dist.Distribution:
-        """Categoricals of batch shape [...] from [..., levels]."""
+        """Return categoricals of batch shape [...] from [..., levels]."""
         return IntegerCategorical(raw)
 
     def raw_of(self, x: Array) -> Array:
-        """Raw numbers [..., levels] of the frequencies in rows x [N, ...]: log (n_l + ½) / (N + levels / 2).
+        """Return raw numbers [..., levels] of the frequencies in rows x [N, ...]: log (n_l + ½) / (N + levels / 2).
 
         References: The Performance of Universal Encoding (Krichevsky, Trofimov 1981).
 
@@ -153,6 +164,9 @@ class CategoricalHead(eqx.Module):
 
 class DiscretizedLogisticHead(eqx.Module):
     """A logistic cut into the bins 0..levels−1; raw zeros put it in the middle, a quarter of the range wide.
+
+    Args:
+        levels: how many integers.
 
     >>> import jax.numpy as jnp
     >>> DiscretizedLogisticHead(17)(jnp.zeros((8, 2))).loc[0]
@@ -170,12 +184,16 @@ class DiscretizedLogisticHead(eqx.Module):
         return 2
 
     def __call__(self, raw: Array) -> dist.Distribution:
-        """Discretized logistics of batch shape [...] from [..., 2]."""
+        """Return discretized logistics of batch shape [...] from [..., 2]."""
         return DiscretizedLogistic(*_in_levels(raw[..., 0], raw[..., 1], self.levels), self.levels)
 
 
 class DiscretizedLogisticMixtureHead(eqx.Module):
     """A mixture of `components` logistics cut into the bins 0..levels−1.
+
+    Args:
+        levels: how many integers.
+        components: K, how many.
 
     References: PixelCNN++ (Salimans, Karpathy, Chen, Kingma 2017), arXiv:1701.05517.
 
@@ -197,7 +215,7 @@ class DiscretizedLogisticMixtureHead(eqx.Module):
         return 3 * self.components
 
     def __call__(self, raw: Array) -> dist.Distribution:
-        """Mixtures of batch shape [...] from [..., 3 · components]."""
+        """Return mixtures of batch shape [...] from [..., 3 · components]."""
         logits, loc, scale = _components(raw)
         return DiscretizedLogisticMixture(logits, *_in_levels(loc, scale, self.levels), self.levels)
 
@@ -208,10 +226,16 @@ def _in_levels(loc: Array, scale: Array, levels: int) -> tuple[Array, Array]:
 
 
 def integer_head(levels: int, *, components: int = 0) -> Head:
-    """The head of integers 0..levels−1: `components` discretized logistics mixed, or a categorical where that is 0.
+    """Return the head of integers 0..levels−1: `components` discretized logistics mixed, or a categorical where that is
+    0.
 
-    Two levels without components are a Bernoulli. Raises ValueError where `levels` is no integer of at least 2, or
-    `components` none of at least 0.
+    Two levels without components are a Bernoulli.
+
+    Args:
+        levels: how many integers, at least 2.
+        components: how many logistics, or 0 for a categorical.
+
+    Raises ValueError where `levels` is no integer of at least 2, or `components` none of at least 0.
 
     >>> integer_head(17).num_params, integer_head(17, components=3).num_params, integer_head(2).num_params
     (17, 9, 1)

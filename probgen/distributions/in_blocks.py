@@ -14,12 +14,13 @@ _NUMBERS, _FEWEST = 64, 8
 
 
 def block_size(numbers_per_row: int) -> int:
-    """How many rows make a block, where a function of one row makes an array of so many numbers."""
+    """Return how many rows make a block, where a function of one row makes an array of so many numbers."""
     return max(1, _BLOCK_NUMBERS // max(1, numbers_per_row))
 
 
 def sum_over_rows(function: Callable[..., Any], rows: tuple[Array, ...], size: int) -> Any:
-    """Σ function(*block) over blocks of `size` rows and what is left of them; `function` returns sums over its rows.
+    """Return Σ function(*block) over blocks of `size` rows and what is left of them; `function` returns sums over its
+    rows.
 
     >>> import jax.numpy as jnp
     >>> sum_over_rows(lambda x: x.sum(0), (jnp.ones((10, 2)),), 4)
@@ -38,7 +39,7 @@ def sum_over_rows(function: Callable[..., Any], rows: tuple[Array, ...], size: i
 
 
 def map_particles(function: Callable[..., Array], particles: tuple[Array, ...], value_size: int) -> Array:
-    """`function` of each particle, stacked: all at once where they are few, else block by block.
+    """Return `function` of each particle, stacked: all at once where they are few, else block by block.
 
     The gradient computes each block again, so that its memory does not grow with the particles either. A block holds
     64 numbers for each of the values that a particle sees (those of levels, or of a hidden layer), or 8 particles.

@@ -17,7 +17,7 @@ from probgen.distributions.base import Distribution
 
 
 class BijectorTransform(Transform):
-    """What `as_transform` returns."""
+    """A bijector as a numpyro transform, which `as_transform` returns."""
 
     def __init__(self, bijector: Bijector):
         self.bijector = bijector
@@ -33,34 +33,34 @@ class BijectorTransform(Transform):
         return widen(self.bijector.codomain, self.bijector.event_ndims_out)
 
     def __call__(self, x: Array) -> Array:
-        """f(x)."""
+        """Return f(x)."""
         return self.bijector.forward(x)
 
     def _inverse(self, y: Array) -> Array:
         return self.bijector.inverse(y)
 
     def call_with_intermediates(self, x: Array) -> tuple[Array, Array]:
-        """f(x) and its log-determinant, which numpyro hands back to `log_abs_det_jacobian`."""
+        """Return f(x) and its log-determinant, which numpyro hands back to `log_abs_det_jacobian`."""
         return self.bijector.forward_and_log_det(x)
 
     def log_abs_det_jacobian(self, x: Array, y: Array, intermediates: Array | None = None) -> Array:
-        """log|det ∂f/∂x|."""
+        """Return log|det ∂f/∂x|."""
         return self.bijector.forward_log_det_jacobian(x) if intermediates is None else intermediates
 
     def forward_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Shape after f."""
+        """Return the shape after f."""
         return _through(self.bijector, shape)
 
     def inverse_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Shape before f."""
+        """Return the shape before f."""
         return _through(Inverse(self.bijector), shape)
 
     def tree_flatten(self) -> Any:
-        """The bijector is the only child."""
+        """Return the bijector as the only child."""
         return (self.bijector,), (("bijector",), {})
 
     def eq(self, other: object, static: bool = False) -> Any:
-        """Whether two transforms hold equal bijectors."""
+        """Return whether two transforms hold equal bijectors."""
         return isinstance(other, BijectorTransform) and eqx.tree_equal(self.bijector, other.bijector)
 
 
@@ -71,15 +71,18 @@ def _through(bijector: Bijector, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def as_transform(bijector: Any) -> BijectorTransform:
-    """A bijector (ours or distrax's) as a numpyro `Transform`, for `TransformedDistribution` and reparameterization.
+    """Return a bijector as a numpyro `Transform`, for `TransformedDistribution` and reparameterization.
+
+    Args:
+        bijector: ours or distrax's.
+
+    Raises ValueError where a part of a chain is not defined on what the one before it makes of the domain.
 
     >>> import distrax, jax.numpy as jnp
     >>> import numpyro.distributions as dist
     >>> d = dist.TransformedDistribution(dist.Normal(0.0, 1.0), as_transform(distrax.Tanh()))
     >>> d.support
     Interval(lower_bound=-1.0, upper_bound=1.0)
-
-    Raises ValueError where a part of a chain is not defined on what the one before it makes of the domain.
     """
     bijector = as_bijector(bijector)
     with contextlib.suppress(UnknownSupport):  # what is not known is taken
@@ -125,7 +128,7 @@ def _support(d: Any) -> constraints.Constraint:
 
 
 class FromDistrax(Distribution):
-    """What `from_distrax` returns."""
+    """A distrax distribution as a numpyro one, which `from_distrax` returns."""
 
     pytree_data_fields = ("arrays",)
     pytree_aux_fields = ("_structure", "_given_support")
@@ -145,12 +148,12 @@ class FromDistrax(Distribution):
 
     @property
     def support(self) -> constraints.Constraint:
-        """Where the distribution lives."""
+        """The set of values on which the distribution lives."""
         return _support(self.distribution) if self._given_support is None else self._given_support
 
     @property
     def has_rsample(self) -> bool:
-        """Distrax reparameterizes its continuous distributions, but for mixtures."""
+        """Whether samples carry gradients: distrax reparameterizes its continuous distributions, but for mixtures."""
         return not self.support.is_discrete and not isinstance(self.distribution, distrax.MixtureSameFamily)
 
     def _sample(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
@@ -175,16 +178,21 @@ class FromDistrax(Distribution):
         return self.distribution.cdf(self._real(value))
 
     def _real(self, value: Array) -> Array:
-        """Reals in float32 at least: distrax computes in the value's precision."""
+        """Return reals in float32 at least, since distrax computes in the value's precision."""
         if self.support.is_discrete:
             return value
         return value.astype(jnp.result_type(value.dtype, jnp.float32))
 
 
 def from_distrax(distribution: Any, *, support: constraints.Constraint | None = None) -> FromDistrax:
-    """A distrax distribution as a numpyro one, for a `sample` site; its parameters are values and pass gradients.
+    """Return a distrax distribution as a numpyro one, for a `sample` site; its parameters are values and pass
+    gradients.
 
-    `support` is needed where distrax cannot tell it; otherwise ValueError.
+    Args:
+        distribution: a distrax distribution.
+        support: the numpyro constraint, needed where distrax cannot tell it.
+
+    Raises ValueError where the support is needed and missing.
 
     >>> import distrax, jax, numpyro
     >>> with numpyro.handlers.seed(rng_seed=0):

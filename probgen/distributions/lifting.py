@@ -24,10 +24,17 @@ def map_elements(
     batch_ndims: int = 0,
     keys_ndims: int = 0,
 ) -> Any:
-    """`function(owner, *args)` for each element of the owner's first `axes` and of the rows of the arguments.
+    """Return `function(owner, *args)` for each element of the owner's first `axes` and of the rows of the arguments.
 
-    Args: `ranks` of the arguments; `event_ndims` of an event; `batch_ndims` and `keys_ndims`: the axes of an element's
-    own batch, and of its own keys.
+    Args:
+        function: of one element of the owner and of one element's arguments.
+        owner: a pytree, whose leaves have `axes` in front.
+        axes: the shape of those axes.
+        args: the arguments.
+        ranks: what each argument is, as in `lifted`.
+        event_ndims: the rank of an event.
+        batch_ndims: the axes of an element's own batch.
+        keys_ndims: the axes of an element's own keys.
     """
     special = {"key": 0, "keys": keys_ndims, "event": batch_ndims + event_ndims}
     ndims = tuple(special[r] if isinstance(r, str) else batch_ndims + r for r in ranks)
@@ -39,7 +46,11 @@ def map_elements(
 
 
 def verb(method: F) -> F:
-    """Mark a method that is written in terms of other verbs: a conditional model has it, at its context, too."""
+    """Mark a method that is written in terms of other verbs: a conditional model has it, at its context, too.
+
+    Args:
+        method: the method to mark; it is returned.
+    """
     method.is_verb = True  # type: ignore[attr-defined]
     return method
 
@@ -47,9 +58,11 @@ def verb(method: F) -> F:
 def lifted(*ranks: Rank) -> Callable[[F], F]:
     """Mark a method as written for ONE element, of one context; callers may give it rows, batches and many contexts.
 
-    Args: `ranks` of its positional arguments: "key" (one key, of which each element gets its own), "keys" (one for each
-    already), "event", or the number of axes of one element's array. Keyword arguments are the same for all. The method
-    returns arrays.
+    Keyword arguments are the same for all. The method returns arrays.
+
+    Args:
+        ranks: of its positional arguments: "key" (one key, of which each element gets its own), "keys" (one for each
+            already), "event", or the number of axes of one element's array.
 
     >>> import jax, jax.numpy as jnp, probgen
     >>> class Two(probgen.distributions.Model):

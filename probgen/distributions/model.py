@@ -14,6 +14,9 @@ class Model(Distribution):
     event: `sample_event(key) -> x`, and `log_prob_event(x)`, or with `kind = "weights"` `log_weight_event(key, x)`,
     the logarithm of an unbiased estimate of p(x); where it knows them, `_mean()` and the other closed forms.
 
+    Args:
+        event_shape: the shape of one event.
+
     >>> import jax, jax.numpy as jnp
     >>> from numpyro.distributions import constraints
     >>> class Exponential(Model):
@@ -38,15 +41,15 @@ class Model(Distribution):
         super().__init__((), tuple(event_shape), validate_args=validate_args)
 
     def sample_event(self, key: Array) -> Array:
-        """One draw, of `event_shape`."""
+        """Return one draw, of `event_shape`."""
         raise NotImplementedError(f"{type(self).__name__} has no sampler: write sample_event(key)")
 
     def log_prob_event(self, x: Array) -> Array:
-        """log p(x) of one event."""
+        """Return log p(x) of one event."""
         raise NotImplementedError(f"{type(self).__name__} has no log_prob: write log_prob_event(x)")
 
     def log_weight_event(self, key: Array, x: Array) -> Array:
-        """log of an unbiased estimate of p(x), of one event."""
+        """Return the log of an unbiased estimate of p(x), of one event."""
         raise NotImplementedError(f"{type(self).__name__} has no importance weights: use log_prob_bound(key, x)")
 
     def _sample(self, key: Array, sample_shape: tuple[int, ...]) -> Array:

@@ -14,7 +14,10 @@ class Bounded(Guise):
 
     The site then has a value and a density as any other, so that traces, `condition`, plates and `Predictive` work.
 
-    Args: `model`; `key`; `num_particles` of the bound.
+    Args:
+        model: one without an exact density.
+        key: the randomness of the bound.
+        num_particles: K of the bound.
     """
 
     pytree_data_fields = ("key",)
@@ -41,6 +44,12 @@ def observe(name: str, model: Distribution, x: Array | None, *, num_particles: i
     A bound makes the program's density a random lower bound: right under SVI, refused (ValueError) where the program
     runs without a seed, as MCMC runs it.
 
+    Args:
+        name: the site's.
+        model: any distribution of ours.
+        x: events, [*batch, *event], or None to sample.
+        num_particles: K of the bound, where it is one.
+
     >>> import jax, jax.numpy as jnp, numpyro
     >>> import numpyro.distributions as dist
     >>> from probgen.distributions import Dequantized
@@ -63,6 +72,6 @@ def observe(name: str, model: Distribution, x: Array | None, *, num_particles: i
 
 
 def _is_seeded() -> bool:
-    """Whether the program runs under a seed. MCMC has none, and hands one fixed key to whoever asks; the set-up of an
-    automatic guide does the same, but within the seed of SVI."""
+    """Return whether the program runs under a seed. MCMC has none, and hands one fixed key to whoever asks; the set-up
+    of an automatic guide does the same, but within the seed of SVI."""
     return any(isinstance(handler, numpyro.handlers.seed) for handler in numpyro.primitives._PYRO_STACK)

@@ -21,7 +21,7 @@ Flow = TypeVar("Flow", Distribution, ConditionalModel)
 
 @recipe
 def on_support(flow: Flow, constraint: constraints.Constraint) -> Flow:
-    """The flow pushed through numpyro's bijection from ℝᴰ onto `constraint`, which becomes its support.
+    """A flow pushed through numpyro's bijection from ℝᴰ onto `constraint`, which becomes its support.
 
         y = t(x),   x ~ flow,   log p(y) = log p_flow(t⁻¹(y)) − log|det ∂t/∂x|,   t = biject_to(constraint)
 
@@ -30,10 +30,14 @@ def on_support(flow: Flow, constraint: constraints.Constraint) -> Flow:
     Where an edge of a closed support (a proportion of 0) is the image of no number, the density is NaN, and `fit`
     refuses such rows.
 
-    Args: `flow`: a distribution on ℝᴰ, or a conditional of one; `constraint`: positive, unit_interval, interval(a, b),
-    simplex, ordered_vector, positive_ordered_vector, corr_cholesky, lower_cholesky, l1_ball, independent(…), or any
-    other that numpyro's `biject_to` knows. Its bounds are constants. Raises ValueError where there is no such
-    bijection, the bounds are traced, the flow lives elsewhere than on ℝᴰ, or no member has D degrees of freedom.
+    Args:
+        flow: a distribution on ℝᴰ, or a conditional of one.
+        constraint: positive, unit_interval, interval(a, b), simplex, ordered_vector, positive_ordered_vector,
+            corr_cholesky, lower_cholesky, l1_ball, independent(…), or any other that numpyro's `biject_to` knows. Its
+            bounds are constants.
+
+    Raises ValueError where there is no such bijection, the bounds are traced, the flow lives elsewhere than on ℝᴰ, or
+    no member has D degrees of freedom.
 
     References: Stan Reference Manual, "Constraint Transforms" (Stan Development Team).
 
@@ -58,8 +62,8 @@ def on_support(flow: Flow, constraint: constraints.Constraint) -> Flow:
 
 
 def on_edge(model: Distribution, x: Array) -> Array:
-    """Which of the events x [N, *event] lie on the edge of a closed support: bool [N]. numpyro's bijections send them
-    to no number, though the support counts them in."""
+    """Return which of the events x [N, *event] lie on the edge of a closed support: bool [N]. numpyro's bijections send
+    them to no number, though the support counts them in."""
     if not (isinstance(model, Transformed) and isinstance(model.bijector, Constant)):
         return jnp.zeros(len(x), bool)
     return ~jnp.isfinite(model.bijector.inverse(x)).reshape(len(x), -1).all(1)

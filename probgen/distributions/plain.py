@@ -20,7 +20,7 @@ class Plain:
         self.distribution = distribution
 
     def static_settings(self) -> dict[str, Any]:
-        """The distribution's static facts."""
+        """Return the distribution's static facts."""
         return own_settings(self.distribution)
 
 
@@ -48,12 +48,13 @@ def _is_plain(node: Any) -> bool:
 
 
 def hold(value: Any) -> Any:
-    """The value with every plain distribution in it wrapped; modules and our own distributions see to themselves."""
+    """Return the value with every plain distribution in it wrapped; modules and our own distributions see to
+    themselves."""
     stop = lambda node: isinstance(node, dist.Distribution | eqx.Module)
     return jax.tree.map(lambda node: Plain(node) if _is_plain(node) else node, value, is_leaf=stop)
 
 
 def release(value: Any) -> Any:
-    """What `hold` wrapped."""
+    """Return the inverse of `hold`: the value with every wrapped distribution in it bare again."""
     stop = lambda node: isinstance(node, Plain | dist.Distribution | eqx.Module)
     return jax.tree.map(lambda node: node.distribution if isinstance(node, Plain) else node, value, is_leaf=stop)

@@ -14,13 +14,13 @@ from probgen.distributions.wrapped import family, is_masked
 
 
 def mean(d: Any) -> Array:
-    """f(E[z]), for a constant Jacobian."""
+    """Return f(E[z]), for a constant Jacobian."""
     _require_constant(d, "mean", "average draws, sample(key, (n,)).mean(0)")
     return jnp.broadcast_to(d.bijector.forward(_base_mean(d)), d._batch_shape + d.event_shape)
 
 
 def variance(d: Any) -> Array:
-    """The squared slope times the base's variance; the diagonal of J Σ Jᵀ for vectors."""
+    """Return the squared slope times the base's variance; the diagonal of J Σ Jᵀ for vectors."""
     _require_constant(d, "variance", "take that of draws, sample(key, (n,)).var(0)")
     if d.bijector.event_ndims_in == 0:
         slope = jnp.exp(2 * d.bijector.forward_log_det_jacobian(_base_mean(d)))
@@ -29,7 +29,7 @@ def variance(d: Any) -> Array:
 
 
 def covariance_of(d: Any) -> Array:
-    """J Σ Jᵀ of flat events, [*batch, D, D], for a constant Jacobian."""
+    """Return J Σ Jᵀ of flat events, [*batch, D, D], for a constant Jacobian."""
     _require_constant(d, "covariance", "take that of draws")
     forward = lambda z: d.bijector.forward(z.reshape(d.base.event_shape))
     jacobian = jax.jacobian(forward)(_base_mean(d).reshape(-1, math.prod(d.base.event_shape))[0])
@@ -40,7 +40,7 @@ def covariance_of(d: Any) -> Array:
 
 
 def as_normal(d: Any) -> dist.MultivariateNormal | None:
-    """The normal of flat events that f(z) is, where z is normal and the Jacobian constant; else None."""
+    """Return the normal of flat events that f(z) is, where z is normal and the Jacobian constant; else None."""
     if not d.bijector.is_constant_jacobian or is_masked(d.base):
         return None
     base: Any = family(d.base)
@@ -52,7 +52,7 @@ def as_normal(d: Any) -> dist.MultivariateNormal | None:
 
 
 def _covariance(base: dist.Distribution) -> Array:
-    """That of flat events of a base."""
+    """Return the covariance of flat events of a base."""
     if hasattr(base, "_covariance"):
         return base._covariance()
     if hasattr(base, "covariance_matrix"):
@@ -70,7 +70,7 @@ def _covariance(base: dist.Distribution) -> Array:
 
 
 def entropy(d: Any) -> Array:
-    """H(z) + log|det ∂f/∂z|, where that is constant."""
+    """Return h(z) + log|det ∂f/∂z|, where that is constant."""
     if not d.bijector.is_constant_log_det:
         d._refuse("entropy", "average -log_prob over draws: its log-determinant is another at every x")
     shape = d.base.batch_shape + d.base.event_shape
@@ -79,7 +79,8 @@ def entropy(d: Any) -> Array:
 
 
 def cdf(d: Any, value: Array) -> Array:
-    """That of the base at f⁻¹(value), from above where f falls; 0 below the support and 1 above."""
+    """Return the base's distribution function at f⁻¹(value), from above where f falls; 0 below the support and 1
+    above."""
     _require_one_number(d, "cdf", "count draws, (sample(key, (n,)) <= value).mean(0)")
     value = as_float(value)
     low, high, within = _ends(d, value)
@@ -91,7 +92,7 @@ def cdf(d: Any, value: Array) -> Array:
 
 
 def _ends(d: Any, value: Array) -> tuple[Array | float, Array | float, Array | float]:
-    """The ends of the support, infinite where they are not known, and a number between them."""
+    """Return the ends of the support, infinite where they are not known, and a number between them."""
     try:
         support = d.support
     except UnknownSupport:
@@ -102,7 +103,7 @@ def _ends(d: Any, value: Array) -> tuple[Array | float, Array | float, Array | f
 
 
 def icdf(d: Any, q: Array) -> Array:
-    """f of the base's at q, at 1 − q where f falls."""
+    """Return f of the base's quantile at q, at 1 − q where f falls."""
     _require_one_number(d, "icdf", "take that of draws, jnp.quantile(sample(key, (n,)), q, 0)")
     number, event = _number(d.base), d.base.event_shape
     q = jnp.broadcast_to(q, jnp.broadcast_shapes(q.shape, d._batch_shape))
@@ -112,19 +113,19 @@ def icdf(d: Any, q: Array) -> Array:
 
 
 def _falls(d: Any, z: Array) -> Array:
-    """Whether f falls, by its slope at each z: a bijector of one number rises or falls everywhere."""
+    """Return whether f falls, by its slope at each z: a bijector of one number rises or falls everywhere."""
     return jax.grad(lambda z: jnp.sum(d.bijector.forward(z)))(z).reshape(z.shape[: z.ndim - d.event_dim]) < 0
 
 
 def _number(base: Any) -> Any:
-    """A base whose event is one number, as a distribution of scalars; ours see to their own event."""
+    """Return a base whose event is one number as a distribution of scalars; ours see to their own event."""
     if isinstance(base, dist.Independent) and not base.base_dist.event_dim:
         return _Squeezed(base.base_dist, base.reinterpreted_batch_ndims)
     return _Squeezed(base, 0, base.event_dim)
 
 
 class _Squeezed:
-    """The distribution functions of a base, batch axes of size one put away that are those of its event."""
+    """The distribution functions of a base, whose batch axes of size one that are those of its event are put away."""
 
     def __init__(self, base: Any, batch: int, event: int = 0):
         self.base, self.batch, self.event = base, batch, event

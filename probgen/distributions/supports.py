@@ -8,8 +8,8 @@ _OPEN = (type(constraints.dependent), constraints.cat, type(constraints.complex)
 
 
 def leaves(support: constraints.Constraint | None, other: constraints.Constraint | None) -> bool:
-    """Whether a support is known not to lie within another: where one is of integers and the other of reals, where both
-    are intervals, and where all of ℝᵈ meets a set with less in it, such as the simplex.
+    """Return whether a support is known not to lie within another: where one is of integers and the other of reals,
+    where both are intervals, and where all of ℝᵈ meets a set with less in it, such as the simplex.
 
     >>> from numpyro.distributions import constraints
     >>> leaves(constraints.real, constraints.positive), leaves(constraints.positive, constraints.real)
@@ -37,7 +37,7 @@ def _is_known(support: constraints.Constraint | None) -> bool:
 
 
 def _integers(support: constraints.Constraint) -> Interval | None:
-    """The ends of a support of integers; None where it is of another kind."""
+    """Return the ends of a support of integers; None where it is of another kind."""
     if isinstance(support, constraints.independent):
         return _integers(support.base_constraint)
     if support is constraints.boolean:

@@ -29,10 +29,13 @@ class Transformed(Distribution):
 
     One pass each way: `log_prob` inverts once, `sample_and_log_prob` never does.
 
-    Args: `base`: a distribution, ours, numpyro's or distrax's (trailing batch axes become event axes where the
-    bijector's rank asks for it); `bijector`: ours, distrax's or a numpyro transform; batch axes of its parameters
-    broadcast with the base's. Raises ValueError where ranks or shapes do not fit, or where the base is known to live
-    outside the bijector's domain.
+    Args:
+        base: a distribution, ours, numpyro's or distrax's; trailing batch axes become event axes where the bijector's
+            rank asks for it.
+        bijector: f, ours, distrax's or a numpyro transform; batch axes of its parameters broadcast with the base's.
+
+    Raises ValueError where ranks or shapes do not fit, or where the base is known to live outside the bijector's
+    domain.
 
     References: Normalizing Flows for Probabilistic Modeling and Inference (Papamakarios, Nalisnick, Rezende, Mohamed,
     Lakshminarayanan 2021), arXiv:1912.02762.
@@ -80,17 +83,17 @@ class Transformed(Distribution):
 
     @property
     def kind(self) -> DensityKind:  # type: ignore[override]
-        """The base's, or an estimate where the bijector's log-determinant is one."""
+        """The base's kind, or an estimate where the bijector's log-determinant is one."""
         return weakest(kind_of(self.base), self.bijector.kind)
 
     @property
     def tolerance(self) -> float:  # type: ignore[override]
-        """The base's and the bijector's together."""
+        """The base's and the bijector's tolerance together, in nats."""
         return getattr(self.base, "tolerance", 0.0) + self.bijector.tolerance
 
     @property
     def fused(self) -> bool:  # type: ignore[override]
-        """Where the density is exact."""
+        """Whether draws come with their density in one pass: where it is exact."""
         return self.exact
 
     @property
@@ -143,7 +146,7 @@ class Transformed(Distribution):
         return push_forward.icdf(self, q)
 
     def initialized(self, batch: Array, context: Array | None = None) -> "Transformed":
-        """As `initialize` says."""
+        """Return the flow with what can be set from a batch of data set, as `initialize` says."""
         bijector, z = self.bijector.initialize(jnp.asarray(batch, float), inverse=True, context=context)
         if not isinstance(z, jax.core.Tracer) and not np.all(np.isfinite(z)):
             raise ValueError(
@@ -170,7 +173,7 @@ M = TypeVar("M", bound=Distribution | ConditionalModel)
 
 
 def initialize(model: M, batch: Array, context: Array | None = None) -> M:
-    """The model with what can be set from a batch of data set; call it once, before training.
+    """Return the model with what can be set from a batch of data set; call it once, before training.
 
     Of a flow those are its data-dependent layers (`ActNorm`): the batch goes through the bijector in the density
     direction, x → z, and each such layer sets itself so that what leaves it has mean 0 and standard deviation 1 by
@@ -178,10 +181,14 @@ def initialize(model: M, batch: Array, context: Array | None = None) -> M:
     last biases of its network: it starts near the histogram of every number (of every channel, or of all numbers,
     where its places share weights), in place of learning it first.
 
-    Args: `model`: a `Transformed`, an `Autoregressive` with a Bernoulli or categorical head on one of our networks, or
-    a `ConditionalModel` of one; `batch` [N, *event]: data, enough for means and standard deviations, or frequencies;
-    `context` [N, *context]: of each row, for conditionals. Raises ValueError where the model or the shapes are others,
-    or where the batch is not finite or lies outside the support.
+    Args:
+        model: a `Transformed`, an `Autoregressive` with a Bernoulli or categorical head on one of our networks, or a
+            `ConditionalModel` of one.
+        batch: data, [N, *event], enough for means and standard deviations, or frequencies.
+        context: [N, *context], of each row, for conditionals.
+
+    Raises ValueError where the model or the shapes are others, or where the batch is not finite or lies outside the
+    support.
 
     References: Glow: Generative Flow with Invertible 1×1 Convolutions (Kingma, Dhariwal 2018), arXiv:1807.03039; biases
     of the last layer: Neural Networks for Pattern Recognition (Bishop 1995).

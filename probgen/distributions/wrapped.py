@@ -18,19 +18,22 @@ from probgen.core import DensityKind
 
 
 def kind_of(d: dist.Distribution) -> DensityKind:
-    """Of what kind the density of a distribution is, ours or numpyro's, which are exact."""
+    """Return of what kind the density of a distribution is, ours or numpyro's, which are exact."""
     return getattr(d, "kind", "exact")
 
 
 def log_density(d: Any, key: Array, value: Array) -> Array:
-    """log p(value), or where it is not exact one log weight (one term of the bound) for each element."""
+    """Return log p(value), or where it is not exact one log weight (one term of the bound) for each element."""
     if kind_of(d) == "exact":
         return d.log_prob(value)
     return d.log_prob_estimate(key, value) if d.kind == "estimate" else d.log_prob_bound(key, value)
 
 
 def unmasked(fn: dist.Distribution) -> dist.Distribution:
-    """The distribution that is drawn from, under every mask; expansions and reinterpreted axes stay.
+    """Return the distribution that is drawn from, under every mask; expansions and reinterpreted axes stay.
+
+    Args:
+        fn: any distribution.
 
     >>> unmasked(dist.Normal(0.0, 1.0).expand((3,)).mask(False).to_event(1)).log_prob(jnp.zeros(3)).round(2)
     Array(-2.76, dtype=float32)
@@ -45,14 +48,17 @@ def unmasked(fn: dist.Distribution) -> dist.Distribution:
 
 
 def is_masked(fn: dist.Distribution) -> bool:
-    """Whether a mask covers any part of the distribution."""
+    """Return whether a mask covers any part of the distribution."""
     if isinstance(fn, dist.MaskedDistribution):
         return True
     return isinstance(fn, dist.ExpandedDistribution | dist.Independent) and is_masked(fn.base_dist)
 
 
 def family(fn: dist.Distribution) -> dist.Distribution:
-    """The distribution under masks, expansions and reinterpreted axes, by whose class one knows what it is.
+    """Return the distribution under masks, expansions and reinterpreted axes, by whose class one knows what it is.
+
+    Args:
+        fn: any distribution.
 
     >>> type(family(dist.Bernoulli(0.5).expand((3,)).mask(False).to_event(1))).__name__
     'BernoulliProbs'
@@ -63,7 +69,10 @@ def family(fn: dist.Distribution) -> dist.Distribution:
 
 
 def elementwise(fn: dist.Distribution) -> dist.Distribution:
-    """An unmasked distribution with its reinterpreted axes back among those of the batch.
+    """Return an unmasked distribution with its reinterpreted axes back among those of the batch.
+
+    Args:
+        fn: a distribution that no mask covers.
 
     >>> elementwise(dist.Normal(0.0, 1.0).expand((2, 3)).to_event(1)).batch_shape
     (2, 3)
@@ -77,19 +86,19 @@ def elementwise(fn: dist.Distribution) -> dist.Distribution:
 
 
 class Wrapping(dist.Distribution):
-    """What makes the wrappers below of a distribution, and of them again."""
+    """The base of distributions whose `expand`, `to_event` and `mask` make the wrappers below."""
 
     def expand(self, batch_shape: Sequence[int]) -> dist.Distribution:
-        """The same distribution with its batch axes broadcast to `batch_shape`."""
+        """Return the same distribution with its batch axes broadcast to `batch_shape`."""
         return self if tuple(batch_shape) == self.batch_shape else Expanded(self, tuple(batch_shape))
 
     def to_event(self, reinterpreted_batch_ndims: int | None = None) -> dist.Distribution:
-        """The last batch axes (all by default) as the first of the event."""
+        """Return the distribution with its last batch axes (all by default) as the first of the event."""
         ndims = len(self.batch_shape) if reinterpreted_batch_ndims is None else reinterpreted_batch_ndims
         return Independent(self, ndims) if ndims else self
 
     def mask(self, mask: Any) -> dist.Distribution:
-        """The distribution whose log-density is 0 where `mask` is False."""
+        """Return the distribution whose log-density is 0 where `mask` is False."""
         return self if mask is True else Masked(self, mask)
 
 
@@ -98,33 +107,33 @@ class _Wrapper(Wrapping):
 
     @property
     def kind(self) -> DensityKind:
-        """As the wrapped distribution's."""
+        """The wrapped distribution's kind of density."""
         return kind_of(self.base_dist)
 
     @property
     def tolerance(self) -> float:
-        """As the wrapped distribution's."""
+        """The wrapped distribution's tolerance."""
         return getattr(self.base_dist, "tolerance", 0.0)
 
     @property
     def exact(self) -> bool:
-        """As the wrapped distribution's."""
+        """Whether the wrapped distribution's density is exact."""
         return self.kind == "exact"
 
     def log_prob_bound(self, key: Array, value: Array, num_particles: int = 1) -> Array:
-        """As the wrapped distribution's, with a key of its own for each element."""
+        """Return the wrapped distribution's bound, with a key of its own for each element."""
         return self._of_base(self.base_dist.log_prob_bound(key, self._rows(value), num_particles))
 
     def log_weights(self, key: Array, value: Array, num_particles: int) -> Array:
-        """As the wrapped distribution's, with a key of its own for each element."""
+        """Return the wrapped distribution's weights, with a key of its own for each element."""
         return self._of_base(self.base_dist.log_weights(key, self._rows(value), num_particles))
 
     def log_prob_estimate(self, key: Array, value: Array) -> Array:
-        """As the wrapped distribution's."""
+        """Return the wrapped distribution's estimate."""
         return self._of_base(self.base_dist.log_prob_estimate(key, self._rows(value)))
 
     def training_loss(self, key: Array, value: Array, num_particles: int = 1) -> Array:
-        """As the wrapped distribution's."""
+        """Return the wrapped distribution's loss."""
         return self._of_base(self.base_dist.training_loss(key, self._rows(value), num_particles))
 
     def _rows(self, value: Array) -> Array:
@@ -139,15 +148,15 @@ class _Wrapper(Wrapping):
 
     @property
     def mode(self) -> Array:
-        """As the wrapped distribution's."""
+        """The wrapped distribution's mode."""
         return jnp.broadcast_to(self.base_dist.mode, self.batch_shape + self.event_shape)
 
     def cdf(self, value: Array) -> Array:
-        """As the wrapped distribution's."""
+        """Return the wrapped distribution's."""
         return self.base_dist.cdf(value)
 
     def icdf(self, q: Array) -> Array:
-        """As the wrapped distribution's."""
+        """Return the wrapped distribution's."""
         return self.base_dist.icdf(q)
 
 
@@ -155,7 +164,7 @@ class Expanded(_Wrapper, dist.ExpandedDistribution):
     """One of our distributions after `expand`."""
 
     def enumerate_support(self, expand: bool = True) -> Array:
-        """All values of an event, [n, *batch, *event]; with `expand=False` the batch axes are of size one."""
+        """Return all values of an event, [n, *batch, *event]; with `expand=False` the batch axes are of size one."""
         values = self.base_dist.enumerate_support(expand=False)
         lead = (1,) * len(self.batch_shape)
         values = values.reshape(len(values), *lead, *self.event_shape)
@@ -166,7 +175,7 @@ class Independent(_Wrapper, dist.Independent):
     """One of our distributions after `to_event`."""
 
     def log_prob(self, value: Array, intermediates: list[Any] | None = None) -> Array:
-        """The sum over the axes that were the batch's."""
+        """Return the sum over the axes that were the batch's."""
         log_prob = self.base_dist.log_prob(value, *([] if intermediates is None else [intermediates]))
         return self._of_base(log_prob)
 
@@ -174,19 +183,19 @@ class Independent(_Wrapper, dist.Independent):
         return jnp.sum(log_prob, tuple(range(-self.reinterpreted_batch_ndims, 0)))
 
     def expand(self, batch_shape: Sequence[int]) -> dist.Distribution:
-        """The same distribution with its batch axes broadcast to `batch_shape`."""
+        """Return the same distribution with its batch axes broadcast to `batch_shape`."""
         return dist.Independent.expand(self, batch_shape)
 
     def cdf(self, value: Array) -> Array:
-        """Not defined for more than one number."""
+        """Refuse: more than one number has no distribution function."""
         self._refuse("cdf")
 
     def icdf(self, q: Array) -> Array:
-        """Not defined for more than one number."""
+        """Refuse: more than one number has no quantile."""
         self._refuse("icdf")
 
     def enumerate_support(self, expand: bool = True) -> Array:
-        """Not defined: elements of the batch are enumerated in lock-step."""
+        """Refuse: elements of the batch are enumerated in lock-step."""
         self._refuse("enumerate_support")
 
 
@@ -197,7 +206,7 @@ class Masked(_Wrapper, dist.MaskedDistribution):
         return jnp.where(self._mask, log_prob, 0.0)
 
     def entropy(self) -> Array:
-        """Not defined: masked densities integrate to no 1."""
+        """Refuse: a masked density does not integrate to 1."""
         self._refuse("entropy")
 
 

@@ -8,15 +8,19 @@ from probgen.flows.on_levels import on_levels
 from probgen.flows.spline import cdf_flow, nsf
 
 __all__ = [
-    "affine_flow",
-    "bayes_net_flow",
-    "cdf_flow",
-    "histogram_flow",
-    "iaf",
-    "maf",
-    "mixture_flow",
+    # couplings
+    "real_nvp",
     "nice",
     "nsf",
+    # autoregressive
+    "maf",
+    "iaf",
+    "mixture_flow",
+    "bayes_net_flow",
+    # baselines, and flows of one number
+    "affine_flow",
+    "histogram_flow",
+    "cdf_flow",
+    # any flow, over integers
     "on_levels",
-    "real_nvp",
 ]

@@ -19,7 +19,12 @@ def affine_flow(
 
         x = L z + b,   x ~ Normal(b, L Lᵀ)
 
-    Args: `dim` D; with `context_dim` a `ConditionalModel`, whose mean and covariance an MLP (`hidden` widths) moves.
+    Args:
+        dim: D, the size of an event.
+        context_dim: the size of a context; with it the model is a `ConditionalModel`, whose mean and covariance an MLP
+            of the context moves.
+        hidden: widths of that MLP's hidden layers.
+        key: draws the weights of that MLP.
 
     >>> import jax, jax.numpy as jnp
     >>> round(float(affine_flow(2, key=jax.random.key(0)).log_prob(jnp.zeros(2))), 4)

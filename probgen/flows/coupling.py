@@ -27,7 +27,17 @@ def nice(
 
         z = (f_L ∘ … ∘ f₁)((x − b) / a),   f_l: (x_A, x_B) ↦ (x_A, x_B + t_l(x_A)) and a permutation
 
-    Args: as `real_nvp`'s.
+    Args:
+        dim: D ≥ 2, the size of an event.
+        layers: L, run as one scan, so that compilation does not grow with L.
+        hidden: widths of the conditioners' hidden layers.
+        dropout: the rate in the conditioners, in training.
+        activation: of the conditioners' hidden layers.
+        permute: whether the order is shuffled between layers, and not turned by half of D.
+        context_dim: the size of a context; with it the model is a `ConditionalModel`, a function of the context.
+        key: draws the first weights.
+
+    Raises ValueError where D < 2 (there is nothing to couple).
 
     References: NICE: Non-linear Independent Components Estimation (Dinh, Krueger, Bengio 2015), arXiv:1410.8516 (its
     base is logistic).
@@ -58,10 +68,19 @@ def real_nvp(
 
         z = (f_L ∘ … ∘ f₁)((x − b) / a),   f_l: (x_A, x_B) ↦ (x_A, exp(s_l(x_A)) x_B + t_l(x_A)) and a permutation
 
-    Args: `dim` D ≥ 2; `layers` L, run as one scan, so that compilation does not grow with L; `hidden` widths of the
-    conditioners, their `dropout` and `activation`; `inverse`: the maps f_l lead from data to noise, as in the paper;
-    with False they lead from noise to data, which is better in a guide (`inference.AutoFlow`), as that learns by its
-    draws; with `context_dim` a `ConditionalModel`. Raises ValueError where D < 2 (there is nothing to couple).
+    Args:
+        dim: D ≥ 2, the size of an event.
+        layers: L, run as one scan, so that compilation does not grow with L.
+        hidden: widths of the conditioners' hidden layers.
+        dropout: the rate in the conditioners, in training.
+        activation: of the conditioners' hidden layers.
+        inverse: whether the maps f_l lead from data to noise, as in the paper; with False they lead from noise to data,
+            which is better in a guide (`inference.AutoFlow`), as that learns by its draws.
+        permute: whether the order is shuffled between layers, and not turned by half of D.
+        context_dim: the size of a context; with it the model is a `ConditionalModel`, a function of the context.
+        key: draws the first weights.
+
+    Raises ValueError where D < 2 (there is nothing to couple).
 
     References: Density estimation using Real NVP (Dinh, Sohl-Dickstein, Bengio 2017), arXiv:1605.08803.
 

@@ -29,12 +29,21 @@ def histogram_flow(
 
         p(x) = Π_d m_d[j(x_d)] / w_d,   w = (high − low) / bins,   j the bin
 
-    What depends between coordinates it cannot tell; that of integers is `probgen.mixtures.histogram`.
+    It cannot tell how coordinates depend on one another. That of integers is `probgen.mixtures.histogram`.
 
-    Args: `dim` D; `low`, `high`: numbers, or tuples of D, outside of which the density is 0; `bins` of
-    each coordinate; `data`, [N, D]: counted, with `smoothing` more in every bin (so m is the exact maximum of the
-    likelihood, or at ½ the estimate of Krichevsky and Trofimov); without it all bins are alike, to be learned by
-    gradients. With `context_dim` a `ConditionalModel`: an MLP (`hidden` widths; it needs `key`) moves the logits.
+    Args:
+        dim: D, the size of an event.
+        low: a number, or a sequence of D, below which the density is 0.
+        high: the same, above which it is 0.
+        bins: how many for each coordinate.
+        data: [N, D], counted into m, the exact maximum of the likelihood; without it all bins are alike, to be learned
+            by gradients.
+        smoothing: counts that every bin has beside the data's; at ½ m is the estimate of Krichevsky and Trofimov.
+        context_dim: the size of a context; with it the model is a `ConditionalModel`, whose network, an MLP of the
+            context, moves the logits.
+        hidden: widths of that MLP's hidden layers.
+        key: draws the weights of that MLP, which alone needs it.
+
     Raises ValueError for ends that do not fit, data outside of them, and a context without a key.
 
     References: The Performance of Universal Encoding (Krichevsky, Trofimov 1981); On the histogram as a density

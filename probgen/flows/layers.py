@@ -38,12 +38,12 @@ class Nets(NamedTuple):
     context_dim: int | None
 
     def bound(self, net: Callable) -> Callable:
-        """The network of a bijector, which takes a context where there is one."""
+        """Return the network of a bijector, which takes a context where there is one."""
         return Contextual(net) if self.context_dim else net
 
 
 def standard_normal(dim: int) -> dist.Distribution:
-    """Normal(0, I) of vectors."""
+    """Return Normal(0, I) of vectors."""
     check_sizes(dim=dim)
     return dist.Normal(jnp.zeros(dim), 1.0).to_event(1)
 
@@ -51,7 +51,7 @@ def standard_normal(dim: int) -> dist.Distribution:
 def flow_of_layers(
     dim: int, layer: Layer, *, layers: int, context_dim: int | None, key: Array
 ) -> Transformed | ConditionalModel:
-    """`layers` of a kind on a normal base, run as one scan, and an `ActNorm` at the data's end."""
+    """Return a flow of `layers` of a kind on a normal base, run as one scan, with an `ActNorm` at the data's end."""
     check_sizes(layers=layers)
     stacked = Stacked(jax.vmap(layer)(jax.random.split(key, layers)))
     flow = Transformed(standard_normal(dim), Chain([ActNorm(dim), stacked]))
@@ -59,7 +59,7 @@ def flow_of_layers(
 
 
 def reorder(dim: int, fixed: Bijector, *, permute: bool, linear: bool = False, key: Array) -> Bijector:
-    """What stands between two layers: a fixed order, a shuffled one, or a learned matrix, cheap in density."""
+    """Return what stands between two layers: a fixed order, a shuffled one, or a learned matrix, cheap in density."""
     if linear:
         return Inverse(LU(dim, key=key))
     return Permute(jax.random.permutation(key, dim)) if permute else fixed
@@ -74,7 +74,8 @@ def coupling_layer(
     permute: bool = False,
     linear: bool = False,
 ) -> Layer:
-    """A coupling of two halves by an MLP, and what reorders them. Raises ValueError where D < 2.
+    """Return a function of a key to a coupling of two halves by an MLP, and what reorders them. Raises ValueError where
+    D < 2.
 
     With `inverse` the density applies τ itself and draws τ⁻¹: z = exp(s) x + t as in RealNVP's paper, and in no density
     a spline's τ⁻¹, which costs more. By default the order is turned by half of D: reversed, an odd D's middle would
@@ -99,7 +100,7 @@ def coupling_layer(
 def masked_layer(
     dependence: Dependence, transformer: Transformer, nets: Nets, *, out_scale: float = 0.01
 ) -> Callable[[Array], MaskedAutoregressive]:
-    """A masked autoregressive bijector by a `MADE`, fast in `forward`."""
+    """Return a function of a key to a masked autoregressive bijector by a `MADE`, fast in `forward`."""
 
     def layer(key: Array) -> MaskedAutoregressive:
         sizes = dependence.dim, transformer.num_params
@@ -119,7 +120,8 @@ def autoregressive_layer(
     permute: bool = False,
     linear: bool = False,
 ) -> Layer:
-    """A `masked_layer` in D steps (or `passes`), and what reorders them; `inverse`: fast in density, as in a MAF."""
+    """Return a function of a key to a `masked_layer` in D steps (or `passes`), and what reorders them; with `inverse`
+    it is fast in density, as in a MAF."""
     check_sizes(dim=dim)
     masked = masked_layer(Dependence.in_order(range(dim), passes=passes), transformer, nets)
 

@@ -46,9 +46,17 @@ def maf(
 
     Draws take D steps in the work of about one pass (`bijectors.step_by_step`).
 
-    Args: `dim` D; `layers`; `hidden` widths of the masked networks, their `dropout` and `activation`; `passes`:
-    sequential steps of a layer, from 2 (a coupling) to D (the default); `permute` shuffles the order between layers,
-    `linear` puts an LU matrix there; with `context_dim` a `ConditionalModel`.
+    Args:
+        dim: D, the size of an event.
+        layers: L, run as one scan, so that compilation does not grow with L.
+        hidden: widths of the conditioners' hidden layers.
+        passes: sequential steps of a layer, from 2 (a coupling) to D (the default).
+        dropout: the rate in the conditioners, in training.
+        activation: of the conditioners' hidden layers.
+        permute: whether the order is shuffled between layers, and not reversed.
+        linear: whether a learned LU matrix stands between layers, in place of an order.
+        context_dim: the size of a context; with it the model is a `ConditionalModel`, a function of the context.
+        key: draws the first weights.
 
     References: Masked Autoregressive Flow for Density Estimation (Papamakarios, Pavlakou, Murray 2017),
     arXiv:1705.07057.
@@ -79,9 +87,18 @@ def iaf(
 
         x_i = exp(s_i(z_<i)) z_i + t_i(z_<i)   in each layer,   z ~ Normal(0, I)
 
-    For guides, which only score what they drew; the density of other points takes D steps.
+    It is for guides, which only score what they drew; the density of other points takes D steps.
 
-    Args: as `maf`'s; the default `activation` is smooth, as posteriors are.
+    Args:
+        dim: D, the size of an event.
+        layers: L, run as one scan, so that compilation does not grow with L.
+        hidden: widths of the conditioners' hidden layers.
+        passes: sequential steps of a layer, from 2 (a coupling) to D (the default).
+        dropout: the rate in the conditioners, in training.
+        activation: of the conditioners' hidden layers; smooth by default, as posteriors are.
+        permute: whether the order is shuffled between layers, and not reversed.
+        context_dim: the size of a context; with it the model is a `ConditionalModel`, a function of the context.
+        key: draws the first weights.
 
     References: Improved Variational Inference with Inverse Autoregressive Flow (Kingma, Salimans, Jozefowicz, Chen,
     Sutskever, Welling 2016), arXiv:1606.04934.
@@ -115,7 +132,16 @@ def mixture_flow(
 
     Draws solve each conditional's quantile (`bijectors.MixtureCDF`).
 
-    Args: `components` K of every conditional; the rest as `maf`'s.
+    Args:
+        dim: D, the size of an event.
+        layers: L, run as one scan, so that compilation does not grow with L.
+        components: K, of every conditional.
+        hidden: widths of the conditioners' hidden layers.
+        passes: sequential steps of a layer, from 2 (a coupling) to D (the default).
+        dropout: the rate in the conditioners, in training.
+        activation: of the conditioners' hidden layers.
+        context_dim: the size of a context; with it the model is a `ConditionalModel`, a function of the context.
+        key: draws the first weights.
 
     References: Flow++ (Ho, Chen, Srinivas, Duan, Abbeel 2019), arXiv:1902.00275; MADE with mixtures of Gaussians:
     Papamakarios et al. 2017, arXiv:1705.07057.
@@ -148,9 +174,17 @@ def bayes_net_flow(
     One layer, since the parents of two would be the ancestors; its transformers are a spline between affine maps. The
     longest path of the graph is the number of steps that a draw takes.
 
-    Args: `adjacency` [D, D]: true at (i, j) where j is a parent of i (of a networkx graph `to_numpy_array(G).T`);
-    `bins` and `interval` of the splines; the rest as `maf`'s. Raises ValueError where the graph has a cycle, which is
-    named, or `hidden` fewer units than it has sets of parents.
+    Args:
+        adjacency: [D, D], true at (i, j) where j is a parent of i (of a networkx graph `to_numpy_array(G).T`).
+        bins: how many a spline has.
+        interval: (low, high) of the splines, which are the identity outside.
+        hidden: widths of the conditioner's hidden layers.
+        dropout: the rate in the conditioner, in training.
+        activation: of the conditioner's hidden layers.
+        context_dim: the size of a context; with it the model is a `ConditionalModel`, a function of the context.
+        key: draws the first weights.
+
+    Raises ValueError where the graph has a cycle, which is named, or `hidden` fewer units than it has sets of parents.
 
     References: Graphical Normalizing Flows (Wehenkel, Louppe 2021), arXiv:2006.02548; Probabilistic Graphical Models
     (Koller, Friedman 2009).

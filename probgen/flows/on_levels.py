@@ -20,13 +20,17 @@ Flow = TypeVar("Flow", Transformed, ConditionalModel)
 def on_levels(
     flow: Flow, shape: Sequence[int], levels: int, *, noise: Callable[[Array], NumpyroDistribution] | None = None
 ) -> Dequantized | ConditionalModel:
-    """The flow as a model of integers 0..levels−1: a sigmoid maps it into [0, levels), and draws are cut.
+    """A flow as a model of integers 0..levels−1: a sigmoid maps it into [0, levels), and draws are cut.
 
         x = ⌊levels · sigmoid(y)⌋,   y ~ flow
 
-    Args: `flow` over vectors ℝᴰ, or a conditional of one; `shape` of an event, of D numbers in all; `levels`; `noise`
-    q(u | x), by which events are dequantized: uniform by default (`distributions.Dequantized`). Raises ValueError where
-    the sizes do not fit.
+    Args:
+        flow: over vectors ℝᴰ, or a conditional of one.
+        shape: of one event, of D numbers in all, such as (28, 28).
+        levels: how many integers, at least 2.
+        noise: q(u | x), by which events are dequantized; uniform by default (`distributions.Dequantized`).
+
+    Raises ValueError where the sizes do not fit.
 
     References: Density estimation using Real NVP (Dinh, Sohl-Dickstein, Bengio 2017), arXiv:1605.08803, section 4.1.
 

@@ -40,10 +40,21 @@ def nsf(
 
         z_i = Spline(x_i; h_i(x_<i))   in each layer,   z ~ Normal(0, I)
 
-    Args: `dim` D; `layers`; `bins` and `interval` of the splines, which are the identity outside; `passes`: 2 are
-    couplings (fast both ways), D, or None, fully autoregressive (fast in density); `hidden` widths, `dropout`
-    and `activation` of the networks; `permute` shuffles the order between layers, `linear` puts an LU matrix there;
-    with `context_dim` a `ConditionalModel`. Raises ValueError where D < 2 in couplings.
+    Args:
+        dim: D, the size of an event.
+        layers: L, run as one scan, so that compilation does not grow with L.
+        bins: how many a spline has.
+        interval: (low, high) of the splines, which are the identity outside.
+        hidden: widths of the conditioners' hidden layers.
+        passes: 2 are couplings (fast both ways); D, or None, fully autoregressive (fast in density).
+        dropout: the rate in the conditioners, in training.
+        activation: of the conditioners' hidden layers.
+        permute: whether the order is shuffled between layers.
+        linear: whether a learned LU matrix stands between layers, in place of an order.
+        context_dim: the size of a context; with it the model is a `ConditionalModel`, a function of the context.
+        key: draws the first weights.
+
+    Raises ValueError where D < 2 in couplings.
 
     References: Neural Spline Flows (Durkan, Bekasov, Murray, Papamakarios 2019), arXiv:1906.04032.
 
@@ -79,8 +90,15 @@ def cdf_flow(
     Drawing is noise → data by F⁻¹, and the likelihood data → noise by F. With `uniform`, (F(x) − low) / (high − low)
     is the distribution function of x itself: `(flow.bijector.inverse(x) − low) / (high − low)`.
 
-    Args: `dim` D; `bins` and `interval` (low, high) of the spline; `uniform`: the density lives on the interval alone;
-    with `context_dim` a `ConditionalModel`: an MLP of the context (`hidden` widths) moves what is learned.
+    Args:
+        dim: D, the size of an event.
+        bins: how many the spline has.
+        interval: (low, high) of the spline.
+        uniform: whether the density lives on the interval alone.
+        context_dim: the size of a context; with it the model is a `ConditionalModel`, whose network, an MLP of the
+            context, moves what is learned.
+        hidden: widths of that MLP's hidden layers.
+        key: draws the weights of that MLP.
 
     References: Neural Spline Flows (Durkan et al. 2019), arXiv:1906.04032; inverse transform sampling (von Neumann
     1947).

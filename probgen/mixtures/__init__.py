@@ -6,13 +6,16 @@ from probgen.mixtures.kmeans import kmeans, kmeans_plus_plus
 from probgen.mixtures.mixture import EM, Mixture
 
 __all__ = [
-    "EM",
-    "CategoricalMixture",
-    "GaussianMixture",
     "Mixture",
-    "categorical_mixture",
+    "EM",
+    # reals
+    "GaussianMixture",
     "gaussian_mixture",
+    # integers
+    "CategoricalMixture",
+    "categorical_mixture",
     "histogram",
+    # where to start
     "kmeans",
     "kmeans_plus_plus",
 ]

@@ -18,7 +18,9 @@ class CategoricalMixture(Mixture):
 
         P(x) = Σ_k π_k Π_d θ_k[d, x_d]
 
-    Args: `logits` of π, [K]; `position_logits` of θ, [K, *event_shape, levels]; both are learned.
+    Args:
+        logits: of the weights π, [K], learned.
+        position_logits: of θ, [K, *event_shape, levels], learned.
 
     References: Latent class analysis (Lazarsfeld, Henry 1968); its EM: Dempster, Laird, Rubin (1977).
 
@@ -47,17 +49,17 @@ class CategoricalMixture(Mixture):
         return constraints.independent(constraints.integer_interval(0, self.levels - 1), self.event_dim)
 
     def log_components(self, x: Array) -> Array:
-        """log P(x | k) of one event, [K]."""
+        """Return log P(x | k) of one event, [K]."""
         log_theta = jax.nn.log_softmax(self.position_logits)
         chosen = jnp.take_along_axis(log_theta, x[None, ..., None].astype(jnp.int32), axis=-1)
         return chosen.reshape(len(self.logits), -1).sum(-1)
 
     def sample_component(self, key: Array, k: Array) -> Array:
-        """All positions, of component k."""
+        """Draw all positions, of component k."""
         return jax.random.categorical(key, self.position_logits[k]).astype(jnp.int32)
 
     def _moments(self) -> tuple[Array, Array]:
-        """The mean and the variance."""
+        """Return the mean and the variance."""
         values = jnp.arange(self.levels, dtype=self.position_logits.dtype)
         mass = jnp.einsum("k,k...->...", jax.nn.softmax(self.logits), jax.nn.softmax(self.position_logits))
         mean = mass @ values
@@ -70,7 +72,7 @@ class CategoricalMixture(Mixture):
         return self._moments()[1]
 
     def _kl_to(self, other: Any) -> Array | None:
-        """The sum of the positions', of histograms."""
+        """Return the sum of the positions' divergences, of histograms; None for others."""
         if not isinstance(other, CategoricalMixture) or len(self.logits) > 1 or len(other.logits) > 1:
             return None
         if self.levels != other.levels:
@@ -85,9 +87,10 @@ class CategoricalMixture(Mixture):
         return -jnp.sum(jnp.exp(log_theta) * log_theta)
 
     def em_step(self, x: Array, smoothing: float = 0.1, shrinkage: float = 0.0) -> "CategoricalMixture":
-        """One step of expectation–maximization on rows [N, *event_shape], with the pseudo-rows that `EM` explains.
+        """Return the mixture after one step of expectation–maximization on rows [N, *event_shape], with the pseudo-rows
+        that `EM` explains.
 
-        Block by block, so that memory does not grow with the rows.
+        It runs block by block, so that memory does not grow with the rows.
         """
 
         def count(rows: Array) -> tuple[Array, Array, Array]:
@@ -109,7 +112,13 @@ def categorical_mixture(
 ) -> CategoricalMixture:
     """A mixture of independent categoricals with random, well separated components, for EM or gradients.
 
-    For integers; that of normals, for real vectors, is `gaussian_mixture`.
+    It is for integers; that of normals, for real vectors, is `gaussian_mixture`.
+
+    Args:
+        event_shape: the shape of one event, such as (28, 28).
+        levels: how many integers one position takes, at least 2.
+        components: K, how many.
+        key: draws the first components.
 
     >>> import jax
     >>> categorical_mixture((8, 8), 17, components=10, key=jax.random.key(0)).position_logits.shape
@@ -125,7 +134,12 @@ def categorical_mixture(
 def histogram(event_shape: tuple[int, ...], levels: int, *, key: Array | None = None) -> CategoricalMixture:
     """Independent positions, each with a histogram over its levels: one component; one EM step counts it.
 
-    For integers; that of real numbers in bins is `probgen.flows.histogram_flow`.
+    It is for integers; that of real numbers in bins is `probgen.flows.histogram_flow`.
+
+    Args:
+        event_shape: the shape of one event, such as (28, 28).
+        levels: how many integers one position takes, at least 2.
+        key: not needed, since it starts uniform; taken as every recipe takes it.
 
     >>> histogram((8, 8), 17).event_shape
     (8, 8)

@@ -15,7 +15,7 @@ M = TypeVar("M", bound=Distribution)
 def moved_by_context(
     flow: M, *, hidden: Sequence[int], context_dim: int | None, key: Array | None
 ) -> M | ConditionalModel:
-    """The model, or with a context one whose learned numbers an MLP of the context moves."""
+    """Return the model, or with a context one whose learned numbers an MLP of the context moves."""
     if not context_dim:
         return flow
     if key is None:

@@ -31,8 +31,12 @@ class GaussianMixture(Mixture):
     triangular) and residual scales σ_k; all numbers are unconstrained, and the density takes products only, so that
     its gradients are finite whatever they are.
 
-    Args: `logits` of π, [K]; `loc` μ, [K, D]; `raw_scale`, with log σ = 20 tanh(raw / 20): [K, D] is raw, for diagonal
-    covariances; [K, D, D] has raw on the diagonals and B below them (what lies above is not used). All are learned.
+    Args:
+        logits: of the weights π, [K], learned.
+        loc: μ, [K, D], learned.
+        raw_scale: learned, with log σ = 20 tanh(raw / 20): [K, D] is raw, for diagonal covariances; [K, D, D] has raw
+            on the diagonals and B below them (what lies above is not used).
+
     Raises ValueError where the shapes differ from these.
 
     References: A View of the EM Algorithm (Neal, Hinton 1998); Joint mean-covariance models: unconstrained
@@ -63,7 +67,14 @@ class GaussianMixture(Mixture):
 
     @classmethod
     def from_covariances(cls, logits: Array, loc: Array, covariance: Array) -> "GaussianMixture":
-        """The mixture with these covariances: positive definite [K, D, D] (else ValueError), or variances [K, D].
+        """Return the mixture with these covariances.
+
+        Args:
+            logits: of the weights π, [K].
+            loc: μ, [K, D].
+            covariance: Σ, positive definite [K, D, D], or variances [K, D].
+
+        Raises ValueError where a covariance is not positive definite.
 
         >>> import jax.numpy as jnp
         >>> full = jnp.array([[[2.0, 1.0], [1.0, 3.0]]])
@@ -85,9 +96,16 @@ class GaussianMixture(Mixture):
     def from_labels(
         cls, x: Array, labels: Array, components: int, *, diagonal: bool = False, smoothing: float = 0.1
     ) -> "GaussianMixture":
-        """The mixture of rows [N, D] whose components are known, [N] of 0..components−1: `em_step` without its E-step.
+        """Return the mixture of rows whose components are known: `em_step` without its E-step.
 
         A component without rows stands at their mean, as wide as all of them.
+
+        Args:
+            x: rows, [N, D].
+            labels: their components, [N] of 0..components−1.
+            components: K, how many.
+            diagonal: whether covariances have no correlations.
+            smoothing: pseudo-rows, as `EM` explains.
 
         >>> import jax.numpy as jnp
         >>> x = jnp.array([[0.0], [2.0], [7.0], [9.0]])
@@ -127,7 +145,7 @@ class GaussianMixture(Mixture):
         return _inverse(jnp.eye(self.loc.shape[-1]) - jnp.tril(self.raw_scale, -1)) * scale[..., None, :]
 
     def log_components(self, x: Array) -> Array:
-        """log Normal(x; μ_k, Σ_k) of one event, [K]."""
+        """Return log Normal(x; μ_k, Σ_k) of one event, [K]."""
         residual, log_scale = x - self.loc, self._log_scale
         if not self.diagonal:
             regression = jnp.tril(self.raw_scale, -1)
@@ -136,7 +154,7 @@ class GaussianMixture(Mixture):
         return -0.5 * jnp.sum(z**2 + math.log(2 * math.pi), -1) - jnp.sum(log_scale, -1)
 
     def sample_component(self, key: Array, k: Array) -> Array:
-        """One draw of component k."""
+        """Draw from component k."""
         noise = jax.random.normal(key, self.event_shape, self.loc.dtype)
         return self.loc[k] + jnp.einsum("ij,j->i", self._scale_tril[k], noise, precision="highest")
 
@@ -149,7 +167,7 @@ class GaussianMixture(Mixture):
         return jax.nn.softmax(self.logits) @ self.loc
 
     def _covariance(self) -> Array:
-        """That of an event as a whole, [D, D]: within the components and between them."""
+        """Return the covariance of an event as a whole, [D, D]: within the components and between them."""
         away = self.loc - self._mean()
         between = jnp.einsum("ki,kj->kij", away, away, precision="highest")
         return jnp.einsum("k,kij->ij", jax.nn.softmax(self.logits), self.covariance + between, precision="highest")
@@ -169,7 +187,7 @@ class GaussianMixture(Mixture):
         return jax.scipy.special.ndtr(scaled) @ jax.nn.softmax(self.logits)
 
     def em_step(self, x: Array, smoothing: float = 0.1, shrinkage: float = 0.0) -> "GaussianMixture":
-        """One step of expectation–maximization on rows [N, D], block by block.
+        """Return the mixture after one step of expectation–maximization on rows [N, D], block by block.
 
             r_nk = p(k | x_n),   n_k = Σ_n r_nk,   μ_k ← Σ_n r_nk x_n / n_k,
             Σ_k ← (Σ_n r_nk (x_n − μ_k)(x_n − μ_k)ᵀ + s diag v) / (n_k + s),   π_k ∝ n_k + 1
@@ -195,7 +213,8 @@ def _maximize(
     smoothing: float,
     shrinkage: float,
 ) -> tuple[Array, Array, Array]:
-    """The M-step: logits, means, covariances; from moments about `centers`, where float32 rounds little away."""
+    """Return the M-step's logits, means and covariances, from moments about `centers`, where float32 rounds little
+    away."""
     x, eye = rows[0], jnp.ones(()) if diagonal else jnp.eye(centers.shape[1])
     product, square = (
         ("nkd,nkd->kd", lambda a: a * a) if diagonal else ("nkd,nke->kde", lambda a: a[..., :, None] * a[..., None, :])
@@ -223,7 +242,7 @@ def _maximize(
 
 
 def _raw(scale: Array) -> Array:
-    """What gives this σ."""
+    """Return the raw number that gives this σ."""
     return _BOUND * jnp.arctanh(jnp.clip(jnp.log(scale) / _BOUND, -1 + 1e-6, 1 - 1e-6))
 
 
@@ -251,11 +270,19 @@ def gaussian_mixture(
 
         p(x) = Σ_k π_k Normal(x; μ_k, Σ_k)
 
-    Args: `dim` D; `components` K; `data`, [N, D]: its clusters, by k-means++ and Lloyd's iterations on coordinates of
-    equal variance, are the start, each with its own covariance; without it the components start as narrow normals
-    about draws of the standard normal. `diagonal`: covariances without correlations. With `context_dim` a
-    `ConditionalModel`: an MLP (`hidden` widths) of the context moves all the mixture's numbers. Raises ValueError for
-    sizes below 1, and for data of another width, not finite, or with fewer than K different rows.
+    Args:
+        dim: D, the size of an event.
+        components: K, how many.
+        data: [N, D], whose clusters, by k-means++ and Lloyd's iterations on coordinates of equal variance, are the
+            start, each with its own covariance; without it the components start as narrow normals about draws of the
+            standard normal.
+        diagonal: whether covariances have no correlations.
+        context_dim: the size of a context; with it the model is a `ConditionalModel`, whose network, an MLP of the
+            context, moves all the mixture's numbers.
+        hidden: widths of that MLP's hidden layers.
+        key: draws the start.
+
+    Raises ValueError for sizes below 1, and for data of another width, not finite, or with fewer than K different rows.
 
     References: k-means++ (Arthur, Vassilvitskii 2007); Mixture Density Networks (Bishop 1994), NCRG/94/004.
 

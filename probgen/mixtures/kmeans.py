@@ -11,16 +11,21 @@ from probgen.distributions.in_blocks import block_size, sum_over_rows
 
 
 def kmeans_plus_plus(x: Array, k: int, *, key: Array) -> Array:
-    """k rows that lie far apart, the start of k-means: each is drawn by its squared distance to those before it.
+    """Return k rows that lie far apart, [k, D], the start of k-means: each is drawn by its squared distance to those
+    before it.
 
         P(c_j = x_n) ∝ min_{i<j} |x_n − c_i|²
 
     The expected sum of squares of these centers is within a factor 8 (2 + log k) of the best. One pass over the rows
     for each center, in memory for N numbers.
 
-    Args: `x`: rows [N, D]; `k`: how many, 1 ≤ k ≤ N. Returns centers [k, D]. Raises ValueError where x has no such
-    shape, holds NaN or infinity, or has fewer than k different rows (inside `jit`, where that cannot be known, centers
-    then repeat).
+    Args:
+        x: rows, [N, D].
+        k: how many, 1 ≤ k ≤ N.
+        key: draws them.
+
+    Raises ValueError where x has no such shape, holds NaN or infinity, or has fewer than k different rows (inside
+    `jit`, where that cannot be known, centers then repeat).
 
     References: k-means++: The Advantages of Careful Seeding (Arthur, Vassilvitskii 2007), SODA.
 
@@ -36,12 +41,20 @@ def kmeans_plus_plus(x: Array, k: int, *, key: Array) -> Array:
 
 
 def kmeans(x: Array, k: int, *, steps: int = 10, key: Array) -> tuple[Array, Array]:
-    """Centers [k, D] and the nearest of them for each row, [N], by k-means++ and `steps` iterations of Lloyd's.
+    """Return centers [k, D] and the nearest of them for each row, [N], by k-means++ and Lloyd's iterations.
 
         c_j ← mean of {x_n : j = argmin_i |x_n − c_i|},   which never raises Σ_n min_j |x_n − c_j|²
 
     A center that is nearest to no row stays where it is. Distances are computed block by block. Scale columns of
-    different units first. Raises ValueError as `kmeans_plus_plus`.
+    different units first.
+
+    Args:
+        x: rows, [N, D].
+        k: how many, 1 ≤ k ≤ N.
+        steps: how many of Lloyd's iterations.
+        key: draws the start.
+
+    Raises ValueError as `kmeans_plus_plus`.
 
     References: Least squares quantization in PCM (Lloyd 1982); the start as `kmeans_plus_plus`.
 
@@ -67,7 +80,7 @@ def _checked(x: Array, k: int) -> Array:
 
 @partial(jax.jit, static_argnums=1)
 def _plus_plus(x: Array, k: int, key: Array) -> tuple[Array, Array]:
-    """The centers, and how many of them are different rows."""
+    """Return the centers, and how many of them are different rows."""
     first, *_ = keys = jax.random.split(key, k)
 
     def choose(nearest: Array, key: Array) -> tuple[Array, tuple[Array, Array]]:

@@ -17,32 +17,36 @@ class Mixture(Model):
 
     A subclass has a field `logits` [K] and writes, for one event, `log_components(x)`, all log p(x | k), [K], and
     `sample_component(key, k)`; and for EM `em_step(x, smoothing, shrinkage)`.
+
+    Args:
+        event_shape: the shape of one event.
     """
 
     logits: Array
 
     def log_components(self, x: Array) -> Array:
-        """log p(x | k) of one event, [K]."""
+        """Return log p(x | k) of one event, [K]."""
         raise NotImplementedError(f"{type(self).__name__} has no components: write log_components(x)")
 
     def sample_component(self, key: Array, k: Array) -> Array:
-        """One draw of component k."""
+        """Return one draw of component k."""
         raise NotImplementedError(f"{type(self).__name__} has no sampler: write sample_component(key, k)")
 
     def em_step(self, x: Array, smoothing: float = 0.1, shrinkage: float = 0.0) -> Self:
-        """One step of expectation–maximization on rows [N, *event_shape], with the pseudo-rows that `EM` explains."""
+        """Return the mixture after one step of expectation–maximization on rows [N, *event_shape], with the pseudo-rows
+        that `EM` explains."""
         raise NotImplementedError(f"{type(self).__name__} has no EM step: write em_step(x), or train by gradients")
 
     def log_joint(self, x: Array) -> Array:
-        """log π_k + log p(x | k) of one event, [K]; its softmax is p(k | x)."""
+        """Return log π_k + log p(x | k) of one event, [K]; its softmax is p(k | x)."""
         return jax.nn.log_softmax(self.logits) + self.log_components(x)
 
     def log_prob_event(self, x: Array) -> Array:
-        """log p(x) of one event."""
+        """Return log p(x) of one event."""
         return jax.nn.logsumexp(self.log_joint(x))
 
     def sample_event(self, key: Array) -> Array:
-        """A component, then an event of it."""
+        """Draw a component, then an event of it."""
         which, where = jax.random.split(key)
         return self.sample_component(where, jax.random.categorical(which, self.logits))
 
@@ -52,11 +56,15 @@ class EM(Guise):
 
     With all rows in one batch every step raises the posterior density. The trained mixture is `em.model`.
 
-    Args: `model`: a `Mixture`, of categoricals or of normals; `smoothing`: pseudo-counts that know nothing of the
-    data: of categoricals for each level (Laplace's rule is 1); of normals so many rows about the component's own mean,
-    with the data's variances and no correlations; `shrinkage`: pseudo-rows that every component gets of the data as a
-    whole, so that a component with few rows of its own falls back on it. Together, and with one pseudo-row for each
-    weight, they are a conjugate prior (Dirichlet; normal–inverse-Wishart), and the steps climb to a mode.
+    The two kinds of pseudo-rows together, and one more for each weight, are a conjugate prior (Dirichlet;
+    normal–inverse-Wishart), and the steps climb to a mode.
+
+    Args:
+        model: a `Mixture`, of categoricals or of normals.
+        smoothing: pseudo-counts that know nothing of the data: of categoricals for each level (Laplace's rule is 1); of
+            normals so many rows about the component's own mean, with the data's variances and no correlations.
+        shrinkage: pseudo-rows that every component gets of the data as a whole, so that a component with few rows of
+            its own falls back on it.
 
     References: Maximum Likelihood from Incomplete Data via the EM Algorithm (Dempster, Laird, Rubin 1977).
 
@@ -92,5 +100,5 @@ class EM(Guise):
         return self.model
 
     def update(self, batch: Array, key: Array) -> "EM":
-        """One EM step on a batch of rows."""
+        """Return the mixture after one EM step on a batch of rows."""
         return self.replace(model=self.model.em_step(batch, self.smoothing, self.shrinkage))

@@ -16,23 +16,29 @@ from probgen.networks.wavenet import WaveNet
 from probgen.networks.with_params import WithParams
 
 __all__ = [
-    "CausalConvolution",
-    "Dropout",
-    "Embedding",
-    "GRU",
-    "GatedPixelCNN",
-    "LevelFeatures",
-    "Linear",
-    "MADE",
+    # of vectors
     "MLP",
-    "NoiseEmbedding",
-    "PixelCNN",
-    "Pixels",
-    "Reshaped",
+    "MADE",
     "ResidualMLP",
-    "Transformer",
+    # of images
+    "PixelCNN",
+    "GatedPixelCNN",
+    # of sequences
+    "GRU",
     "WaveNet",
-    "WithParams",
+    "Transformer",
+    # of integers
+    "Pixels",
+    "LevelFeatures",
     "place",
+    # what they are built of
+    "Linear",
+    "CausalConvolution",
+    "Embedding",
+    "NoiseEmbedding",
+    "Dropout",
+    # other libraries' networks, and networks in use
+    "WithParams",
+    "Reshaped",
     "with_output_bias",
 ]

@@ -35,7 +35,7 @@ class LayerNorm(eqx.Module):
 
 
 def rotate(x: Array, places: Array) -> Array:
-    """Rotary positions: pairs of numbers of x [T, heads, size] turned by angles that grow with the place.
+    """Turn pairs of numbers of x [T, heads, size] by angles that grow with the place: rotary positions.
 
     The product of a query and a key then depends on the distance of their places.
 
@@ -69,13 +69,13 @@ class _Block(eqx.Module):
         self.heads, self.rotary = heads, rotary
 
     def project(self, x: Array, places: Array) -> tuple[Array, Array, Array]:
-        """Queries, keys and values [T, heads, size] of the numbers at these places, [T, width]."""
+        """Return queries, keys and values [T, heads, size] of the numbers at these places, [T, width]."""
         parts = jnp.split(each(self.inwards, self.norms[0](x)), 3, -1)
         q, k, v = (part.reshape(len(x), self.heads, -1) for part in parts)
         return (rotate(q, places), rotate(k, places), v) if self.rotary else (q, k, v)
 
     def finish(self, x: Array, q: Array, k: Array, v: Array, sees: Array, dropout: Dropout) -> Array:
-        """The block's output [T, width] for queries [T, …] over keys [S, …]; `sees` [T, S]."""
+        """Return the block's output [T, width] for queries [T, …] over keys [S, …]; `sees` [T, S]."""
         scores = jnp.einsum("thc,shc->hts", q, k) / math.sqrt(q.shape[-1])
         weights = dropout(jax.nn.softmax(jnp.where(sees, scores, -jnp.inf), -1))
         x = x + dropout(each(self.outwards, jnp.einsum("hts,shc->thc", weights, v).reshape(x.shape)))
@@ -90,10 +90,19 @@ class Transformer(eqx.Module):
     e_i is the vector of x_{i−1}. The receptive field is unlimited after one layer, and the parameters do not grow with
     the length, but for learned positions. A step keeps the keys and values of all places before (a KV cache).
 
-    Args: `embed`: one value → [width], or an integer: so many symbols; `num_params` for a place; `length` of the
-    longest sequence; `width`; `heads`; `layers`; `rotary`: positions are turned into the queries and keys (RoPE),
-    else learned; `dropout`; `context_dim`. Raises ValueError where `heads` do not divide the width, or a sequence is
-    longer.
+    Args:
+        embed: one value → [width], or an integer: so many symbols.
+        num_params: how many raw numbers a place has.
+        length: of the longest sequence.
+        width: of the vector that a place has.
+        heads: of attention, a divisor of the width; with `rotary` their size is even.
+        layers: how many blocks.
+        rotary: whether positions are turned into the queries and keys (RoPE), and not learned.
+        dropout: the rate in the blocks, in training.
+        context_dim: the size of a context, if it takes one.
+        key: draws the first weights.
+
+    Raises ValueError where `heads` do not divide the width, or a sequence is longer.
 
     References: Attention Is All You Need (Vaswani et al. 2017), arXiv:1706.03762; norms first: On Layer Normalization
     in the Transformer Architecture (Xiong et al. 2020), arXiv:2002.04745.
@@ -149,19 +158,19 @@ class Transformer(eqx.Module):
         return each(self.out, self.norm(h))
 
     def sequential(self) -> Self:
-        """Itself: a step attends to what earlier ones kept."""
+        """Return the network itself: a step attends to what earlier ones kept."""
         refuse_dropout(self.dropout)
         return self
 
     def init(self, context: Array | None = None) -> Any:
-        """The cache before the first step: keys and values of every layer, and what the context adds."""
+        """Return the cache before the first step: keys and values of every layer, and what the context adds."""
         width, dtype = self.previous.start.shape[-1], self.previous.start.dtype
         layers, heads = len(self.blocks.up.bias), self.blocks.heads
         empty = tuple(jnp.zeros((self.length, heads, width // heads), dtype) for _ in range(layers))
         return empty, empty, self.previous.bind(context)
 
     def step(self, cache: Any, value: Array, i: Array) -> tuple[Any, Array]:
-        """Raw numbers [num_params] of place i, told the value before."""
+        """Return the next cache and raw numbers [num_params] of place i, told the value before."""
         (keys, values, bound), new = cache, []
         h = self.previous.step(value, i, bound)[None]
         h = h if self.places is None else h + self.places[i]

@@ -17,7 +17,7 @@ Offsets = tuple[tuple[int, int], ...]
 
 
 def box(rows: Sequence[int], columns: Sequence[int]) -> Offsets:
-    """All offsets of these rows above and columns to the left.
+    """Return all offsets of these rows above and columns to the left.
 
     >>> box((0, 1), (-1, 0))
     ((0, -1), (0, 0), (1, -1), (1, 0))
@@ -26,8 +26,8 @@ def box(rows: Sequence[int], columns: Sequence[int]) -> Offsets:
 
 
 def before(reach: int, *, itself: bool) -> Offsets:
-    """The offsets within reach that come before a pixel in raster order, as a masked kernel has them: type A, or with
-    `itself`, type B.
+    """Return the offsets within reach that come before a pixel in raster order, as a masked kernel has them: type A, or
+    with `itself`, type B.
 
     >>> before(1, itself=False)
     ((0, 1), (1, -1), (1, 0), (1, 1))
@@ -36,7 +36,7 @@ def before(reach: int, *, itself: bool) -> Offsets:
 
 
 def neighbours(x: Array, offsets: Offsets) -> Array:
-    """What lies `r` rows above and `c` columns to the left, zero outside: [H, W, C] → [H, W, offsets · C].
+    """Return what lies `r` rows above and `c` columns to the left, zero outside: [H, W, C] → [H, W, offsets · C].
 
     A convolution is this and a matrix product.
 
@@ -55,7 +55,7 @@ def neighbours(x: Array, offsets: Offsets) -> Array:
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
 def convolve(x: Array, kernel: Array, right: int) -> Array:
-    """y_{i,j} = Σ_{r,c} x_{i−r, j−c} K_{r,c}, zero outside: [H, W, C] and [h, w, C, F] → [H, W, F].
+    """Return y_{i,j} = Σ_{r,c} x_{i−r, j−c} K_{r,c}, zero outside: [H, W, C] and [h, w, C, F] → [H, W, F].
 
     r runs over h − 1..0 (rows above), c over w − 1 − right..−right (columns to the left).
 
@@ -90,8 +90,12 @@ def _(right: int, primals: tuple[Array, Array], tangents: tuple[Array, Array]) -
 class CausalConvolution(eqx.Module):
     """A convolution over the given offsets: y = W · neighbours(x) + b, [H, W, C] → [H, W, out_channels].
 
-    Args: `offsets`: (rows above, columns to the left) of what it sees, such as `box((0, 1), (-1, 0, 1))`; (0, 0) is the
-    place itself.
+    Args:
+        in_channels: C.
+        out_channels: of the output.
+        offsets: (rows above, columns to the left) of what it sees, such as `box((0, 1), (-1, 0, 1))`; (0, 0) is the
+            place itself.
+        key: draws the first weights.
 
     >>> import jax, jax.numpy as jnp
     >>> CausalConvolution(3, 4, box((0, 1), (-1, 0, 1)), key=jax.random.key(0))(jnp.ones((8, 8, 3))).shape
@@ -116,29 +120,35 @@ class CausalConvolution(eqx.Module):
 
     @property
     def margins(self) -> tuple[int, int, int]:
-        """How many rows above, columns to the left and columns to the right it sees."""
+        """The rows above, the columns to the left and the columns to the right that it sees, how many of each."""
         rows, columns = zip(*self.offsets, strict=True)
         return max(rows), max(*columns, 0), max(-min(columns), 0)
 
     def at(self, padded: Array, row: Array | int, column: Array) -> Array:
-        """Its output [out_channels] at one place of an image that has the `margins` around it."""
+        """Return its output [out_channels] at one place of an image that has the `margins` around it."""
         above, left, right = self.margins
         window = lax.dynamic_slice(padded, (row, column, 0), (above + 1, left + right + 1, padded.shape[-1]))
         return self.linear(jnp.concatenate([window[above - r, left - c] for r, c in self.offsets]))
 
     def last_row(self, rows: Array) -> Array:
-        """Its output [W, out_channels] in the last of these rows, which are the `margins` above it and itself."""
+        """Return its output [W, out_channels] in the last of these rows, which are the `margins` above it and
+        itself."""
         above, left, right = self.margins
         padded, width = jnp.pad(rows, ((0, 0), (left, right), (0, 0))), rows.shape[1]
         return each(self.linear, jnp.concatenate([padded[above - r, left - c :][:width] for r, c in self.offsets], -1))
 
 
 class Channels(eqx.Module):
-    """From features of a pixel, which see the pixels before it, to the raw numbers of its channels, one after another.
+    """Raw numbers of the channels of a pixel, one after another, from features of it, which see the pixels before it.
 
         y_c = W_c silu(V silu(f) + Σ_{c'<c} U_{c,c'} x_{c'}) + b_c
 
-    Args: `features`; `channels` C; `num_params` of each; `width` of the hidden layer.
+    Args:
+        features: how many.
+        channels: C.
+        num_params: of each channel.
+        width: of the hidden layer.
+        key: draws the first weights.
     """
 
     hidden: Linear
@@ -153,7 +163,7 @@ class Channels(eqx.Module):
         self.out = jax.vmap(lambda k: Linear(width, num_params, scale=0.1, key=k))(jax.random.split(keys[2], channels))
 
     def __call__(self, features: Array, pixel: Array) -> Array:
-        """[..., F] and [..., C] → [..., C, num_params]."""
+        """Return raw numbers [..., C, num_params] of [..., F] and [..., C]."""
         hidden = each(self.hidden, jax.nn.silu(features))
         outputs = [jax.nn.silu(hidden)]
         if self.from_channels is not None:

@@ -20,6 +20,10 @@ class Dropout(eqx.Module):
     every density, draw, bijector and conditional, and in `core.vectorize(net, ndims)`. A plain `jax.vmap(net)` does
     not tell it, and rows of equal numbers then share a mask.
 
+    Args:
+        rate: the probability, below 1, that a number is dropped.
+        key: the randomness of one training step; `core.with_key` sets it.
+
     References: Dropout (Srivastava, Hinton, Krizhevsky, Sutskever, Salakhutdinov 2014), JMLR 15.
 
     >>> import jax, jax.numpy as jnp
@@ -43,7 +47,7 @@ class Dropout(eqx.Module):
         return self.rate > 0.0
 
     def bind_key(self, key: Array) -> "Dropout":
-        """The same layer with the randomness of one training step."""
+        """Return the same layer with the randomness of one training step."""
         return Dropout(self.rate, key)
 
     def __call__(self, x: Array) -> Array:
@@ -57,23 +61,25 @@ class Dropout(eqx.Module):
 
 
 def _random_bits(seed: Array, shape: tuple[int, ...]) -> Array:
-    """32 random bits for each place: its number, hashed with two words of the seed.
+    """Return 32 random bits for each place: its number, hashed with two words of the seed.
 
-    An eighth of the operations of `jax.random.bits`, and they fuse with what reads them, so that nothing is stored.
+    It takes an eighth of the operations of `jax.random.bits`, and they fuse with what reads them, so that nothing is
+    stored.
     """
     number = lax.iota(jnp.uint32, math.prod(shape)).reshape(shape)
     return _mix(_mix(number * jnp.uint32(0x9E3779B1) + seed[0]) ^ seed[1])
 
 
 def _mix(bits: Array) -> Array:
-    """A permutation of 32 bits in which every bit of the input moves every bit of the output (Wellons 2018)."""
+    """Permute 32 bits such that every bit of the input moves every bit of the output (Wellons 2018)."""
     bits = (bits ^ (bits >> 16)) * jnp.uint32(0x7FEB352D)
     bits = (bits ^ (bits >> 15)) * jnp.uint32(0x846CA68B)
     return bits ^ (bits >> 16)
 
 
 def _hash(x: Array) -> Array:
-    """32 bits that differ between rows: a multiplicative hash, summed over positions with odd weights of their own."""
+    """Return 32 bits that differ between rows: a multiplicative hash, summed over positions with odd weights of their
+    own."""
     bits = _mix(lax.bitcast_convert_type(lax.stop_gradient(x).astype(jnp.float32), jnp.uint32).ravel())
     weights = 2 * jnp.arange(bits.size, dtype=jnp.uint32) * jnp.uint32(0x9E3779B1) + 1
     return jnp.sum(bits * weights, dtype=jnp.uint32)

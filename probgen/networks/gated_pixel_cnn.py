@@ -36,18 +36,18 @@ class _Block(eqx.Module):
         self.context = Linear(context_dim, 4 * channels, key=keys[5]) if context_dim else None
 
     def bind(self, context: Array | None) -> tuple[Array, Array] | tuple[float, float]:
-        """What the context adds to the gates of each stack."""
+        """Return what the context adds to the gates of each stack."""
         if context is None or self.context is None:
             return 0.0, 0.0
         for_v, for_h = jnp.split(self.context(context), 2)
         return for_v, for_h
 
     def rise(self, v: Array, above: Array, dropout: Dropout) -> Array:
-        """The vertical stack's next layer, from this one and its gates."""
+        """Return the vertical stack's next layer, from this one and its gates."""
         return v + each(self.vertical_out, dropout(_gate(above)))
 
     def move(self, h: Array, left: Array, dropout: Dropout) -> Array:
-        """The horizontal stack's next layer, from this one and its gates."""
+        """Return the horizontal stack's next layer, from this one and its gates."""
         return h + each(self.horizontal_out, dropout(_gate(left)))
 
     def __call__(self, v: Array, h: Array, dropout: Dropout, context: Array | None) -> tuple[Array, Array]:
@@ -99,10 +99,19 @@ class GatedPixelCNN(eqx.Module):
     starts from a learned vector of its own. The blocks are stacked and run as one scan. A step computes one place of h,
     and the first of a row the whole row of v.
 
-    Args: `image_shape` (H, W, C); `num_params` for a channel; `channels` F of each stack; `blocks`; `reach` of a kernel
-    in pixels: it is reach + 1 high and 2 · reach + 1 wide; `shortcuts` hand layer l of the first half of the blocks on
-    to layer L − l of the second, as in PixelCNN++; `dropout` in the blocks; `context_dim`. With blocks · reach + 1 <
-    max(H, W) far pixels are out of sight. Raises ValueError where shortcuts are asked of an odd number of blocks.
+    Args:
+        image_shape: (H, W, C).
+        num_params: how many raw numbers a channel has.
+        channels: F, the width of each stack.
+        blocks: L; with blocks · reach + 1 < max(H, W) far pixels are out of sight.
+        reach: of a kernel in pixels: it is reach + 1 high and 2 · reach + 1 wide.
+        shortcuts: whether layer l of the first half of the blocks is handed on to layer L − l of the second, as in
+            PixelCNN++.
+        dropout: the rate in the blocks, in training.
+        context_dim: the size of a context, if it takes one.
+        key: draws the first weights.
+
+    Raises ValueError where shortcuts are asked of an odd number of blocks.
 
     References: Conditional Image Generation with PixelCNN Decoders (van den Oord et al. 2016), arXiv:1606.05328;
     PixelCNN++ (Salimans, Karpathy, Chen, Kingma 2017), arXiv:1701.05517.
@@ -177,12 +186,12 @@ class GatedPixelCNN(eqx.Module):
     # -- step by step
 
     def sequential(self) -> Self:
-        """Itself: a step computes one place."""
+        """Return the network itself: a step computes one place."""
         refuse_dropout(self.dropout)
         return self
 
     def init(self, context: Array | None = None) -> Rows:
-        """The cache before the first step."""
+        """Return the cache before the first step."""
         (_, width, depth), channels, dtype = self.image_shape, len(self.above.linear.bias), self.place.dtype
         reach, layers = self.above.margins[0], len(self.blocks.across.bias)
         row = jnp.zeros((width, channels), dtype)
@@ -197,7 +206,8 @@ class GatedPixelCNN(eqx.Module):
         )
 
     def step(self, cache: Rows, value: Array, i: Array) -> tuple[Rows, Array]:
-        """Raw numbers [num_params] of the i-th number in raster order, told the one before."""
+        """Return the next cache and raw numbers [num_params] of the i-th number in raster order, told the one
+        before."""
         (_, width, depth), reach = self.image_shape, self.above.margins[0]
         row, column, channel = at_pixel(i, width, depth)
         _, last, of = at_pixel(jnp.maximum(i - 1, 0), width, depth)
@@ -219,7 +229,7 @@ class GatedPixelCNN(eqx.Module):
         return [(at(self.blocks, n), short) for n, short in enumerate(shorts)]
 
     def _next_row(self, cache: Rows, row: Array) -> Rows:
-        """The vertical stack of a row, all of its columns at once, from the rows above."""
+        """Return the cache with the vertical stack of a row, all of its columns at once, from the rows above."""
         reach = self.above.margins[0]
         image = jnp.where(row > 0, _push(cache.image, jnp.zeros_like(cache.image[0])), cache.image)
         v = self.above.last_row(image[:, reach:]) + self.place[row, :, : cache.v_out.shape[-1]]
@@ -238,7 +248,7 @@ class GatedPixelCNN(eqx.Module):
         return cache._replace(image=image, v=tuple(stacks), across=tuple(across), v_out=v)
 
     def _next_pixel(self, cache: Rows, row: Array, column: Array) -> Rows:
-        """The horizontal stack of one place."""
+        """Return the cache with the horizontal stack of one place."""
         h = self.left.at(cache.image[-1:], 0, column) + self.place[row, column, cache.v_out.shape[-1] :]
         rows: list[Array] = []
         inputs: list[Array] = []
@@ -258,5 +268,5 @@ def _halves(depth: int) -> tuple[slice, slice]:
 
 
 def _push(rows: Array, row: Array) -> Array:
-    """The rows moved up by one, and a new last one."""
+    """Return the rows moved up by one, and a new last one."""
     return jnp.concatenate([rows[1:], row[None]])

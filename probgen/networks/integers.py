@@ -23,9 +23,13 @@ def place(x: Array, levels: int) -> Array:
 class Pixels(eqx.Module):
     """A network of reals that takes integer events 0..levels−1: reshaped, and the levels spread over [−1, 1].
 
-    With a key bound (`core.with_key`) numbers are dropped at the rate `dropout`.
+    Args:
+        network: reals of `shape` (and a context, if any) → anything.
+        levels: how many integers, at least 2.
+        shape: of the reals that the network takes.
+        dropout: the rate at which numbers are dropped once a key is bound.
 
-    Args: `network`: reals of `shape` (and a context, if any) → anything; `levels`; `shape` that the network takes.
+    Raises ValueError where there are fewer levels.
 
     >>> import jax.numpy as jnp
     >>> Pixels(lambda x: x, levels=3, shape=(4,))(jnp.array([[0, 1], [2, 2]])).tolist()
@@ -47,17 +51,18 @@ class Pixels(eqx.Module):
         return self.network(self.dropout(place(x, self.levels).reshape(self.shape)), *context)
 
     def sequential(self) -> "Pixels | None":
-        """The network's steps, told integers; None where it has none. Raises ValueError where dropout is bound."""
+        """Return the network's steps, told integers; None where it has none. Raises ValueError where dropout is
+        bound."""
         refuse_dropout(self.dropout)
         steps = sequential(self.network)
         return None if steps is None else Pixels(steps, self.levels, self.shape)
 
     def init(self, *context: Array) -> Any:
-        """The cache before the first step."""
+        """Return the cache before the first step."""
         return self.network.init(*context)
 
     def step(self, cache: Any, value: Array, i: Array) -> tuple[Any, Array]:
-        """One step of the network's."""
+        """Take one step of the network's."""
         return self.network.step(cache, place(value, self.levels), i)
 
 
@@ -69,7 +74,11 @@ class LevelFeatures(eqx.Module):
     A layer from a width W to all D·L logits has W·D·L weights; here it is W·D·R, and (R + D) L more. All of G, B and b
     are learned.
 
-    Args: `network`: anything → D·R numbers G; `size` D; `levels` L; `rank` R.
+    Args:
+        network: anything → D·R numbers G.
+        size: D.
+        levels: L.
+        rank: R.
 
     References: that of low rank as in Breaking the Softmax Bottleneck (Yang et al. 2018), arXiv:1711.03953, section 2.
 
@@ -87,7 +96,7 @@ class LevelFeatures(eqx.Module):
         self.basis = jnp.cos(jnp.pi / levels * jnp.arange(1, rank + 1)[:, None] * (jnp.arange(levels) + 0.5))
 
     def __call__(self, *args: Array) -> Array:
-        """The logits of one event, [D·L]."""
+        """Return the logits of one event, [D·L]."""
         features = self.network(*args).reshape(len(self.bias), -1)
         return (features @ self.basis + self.bias).ravel()
 

@@ -11,12 +11,13 @@ _KEPT = "product"
 
 
 def keep(y: Array) -> Array:
-    """The same array, which `scan_layers` keeps for the gradient; products that JAX knows are kept anyway."""
+    """Return the same array, which `scan_layers` keeps for the gradient; products that JAX knows are kept anyway."""
     return checkpoint_name(y, _KEPT)
 
 
 def scan_layers(one: Callable[[Any, Any], tuple[Any, Any]], h: Any, layers: Any) -> tuple[Any, Any]:
-    """`lax.scan(one, h, layers)` whose gradient keeps the products of each layer and computes again what lies between.
+    """Return `lax.scan(one, h, layers)`, whose gradient keeps the products of each layer and computes again what lies
+    between.
 
     On a CPU that takes 0.55 (attention) to 0.85 (gated convolutions) of the time that it takes to keep everything.
 

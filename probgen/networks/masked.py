@@ -21,7 +21,7 @@ BLOCK = 256  # rows of a masked matrix that are multiplied at once, by the colum
 
 
 class Units(NamedTuple):
-    """Of each layer's units the variables that they belong to, sorted by level, and its mask.
+    """The variables to which each layer's units belong, sorted by level, and the layers' masks.
 
     A hidden unit may see the parents of its variable; the inputs and outputs are the variables themselves. `direct`
     is the mask from the inputs to the outputs.
@@ -40,10 +40,20 @@ class MADE(eqx.Module):
     block-triangular and the blocks of zeros are never multiplied. Masks are made at trace time from static facts: one
     that is an array among the leaves could be trained.
 
-    Args: `dim` D; `num_params` for each output; `hidden` widths; `order`: a permutation of 0..D−1, the first to be
-    generated first (0..D−1 by default), or any `Dependence`: groups, a graph; `context_dim`: every unit of the first
-    layer sees the context; `direct`: weights from the inputs to the outputs too, for few units see the inputs just
-    before an output; `activation`; `dropout` after each hidden layer; `out_scale` of the last weights.
+    Args:
+        dim: D.
+        num_params: how many raw numbers an output has.
+        hidden: widths of the hidden layers.
+        order: a permutation of 0..D−1, the first to be generated first (0..D−1 by default), or any `Dependence`:
+            groups, a graph.
+        context_dim: the size of a context, if it takes one; every unit of the first layer sees it.
+        direct: whether there are weights from the inputs to the outputs too, for few units see the inputs just before
+            an output.
+        activation: of the hidden layers.
+        dropout: the rate after each hidden layer, in training.
+        out_scale: of the last weights.
+        key: draws the first weights.
+
     Raises ValueError where `order` is no permutation, or a layer has fewer units than there are sets of parents in a
     graph.
 
@@ -95,7 +105,7 @@ class MADE(eqx.Module):
         self.units  # noqa: B018 (or the widths are refused)
 
     def in_order(self, order: Sequence[int] | Dependence) -> "MADE":
-        """The same weights with the masks of another order."""
+        """Return the same weights with the masks of another order."""
         new = copy.copy(self)
         object.__setattr__(new, "dependence", order if isinstance(order, Dependence) else Dependence.in_order(order))
         new.units  # noqa: B018 (or the order is refused)
@@ -103,12 +113,12 @@ class MADE(eqx.Module):
 
     @property
     def units(self) -> Units:
-        """Who sees what."""
+        """The variables to which units belong, and the masks that say who sees what."""
         hidden = tuple(layer.bias.shape[-1] for layer in self.layers[:-1])
         return _units(self.dependence, hidden, self.num_params, self.context is not None)
 
     def sequential(self) -> MaskedSteps:
-        """The network as steps, group by group, each unit computed once: what an inverse or a draw asks for."""
+        """Return the network as steps, group by group, each unit computed once: what an inverse or a draw asks for."""
         refuse_dropout(self.dropout)
         levels = [self.dependence.levels[list(units)] for units in self.units.variables]
         layers = list(zip(self.layers, self.units.masks, strict=True))
@@ -133,7 +143,7 @@ def _reordered(x: Array, order: Sequence[int] | np.ndarray) -> Array:
 
 
 def _product(weight: Array, mask: np.ndarray, x: Array) -> Array:
-    """(W ⊙ M) x, block by block of rows, without the columns that no row of a block sees."""
+    """Return (W ⊙ M) x, block by block of rows, without the columns that no row of a block sees."""
     rows, products = len(mask), []
     ends = np.linspace(0, rows, max(1, min(4, rows // BLOCK)) + 1).astype(int)
     for start, end in itertools.pairwise(ends):
@@ -157,7 +167,7 @@ def _units(dependence: Dependence, hidden: tuple[int, ...], num_params: int, has
 
 
 def _owners(sorted_rows: np.ndarray, order: list[int], size: int, has_context: bool, nested: bool) -> tuple[int, ...]:
-    """One variable for each set of parents, in order of level, spread over the units of a layer."""
+    """Return one variable for each set of parents, in order of level, spread over the units of a layer."""
     first: dict[bytes, int] = {}
     for row, variable in zip(sorted_rows, order, strict=True):
         if row.any() or has_context:

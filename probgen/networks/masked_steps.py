@@ -15,7 +15,7 @@ CHUNK = 8  # groups whose earlier inputs are summed by one large product; only i
 
 
 class Cache(NamedTuple):
-    """What a step has seen: the numbers that enter each layer, and the sums of those of earlier chunks.
+    """The numbers that steps have seen: those that enter each layer, and the sums of those of earlier chunks.
 
     `entering[l]`: [steps · width_l]; `sums[l]`: [CHUNK, width_{l+1}], and last those of the direct weights, if any.
     """
@@ -60,7 +60,7 @@ class MaskedSteps(eqx.Module):
         activation: Callable[[Array], Array],
         num_params: int,
     ) -> "MaskedSteps":
-        """From the layers of a `MADE` with their masks, and the steps of the units of the input and of each layer."""
+        """Arrange the layers of a `MADE` with their masks by the steps of the units of the input and of each layer."""
         groups = int(levels[-1].max()) + 1
         chunk = min(CHUNK, groups)
         slots = [_slots(level, -(-groups // chunk) * chunk) for level in levels]
@@ -75,14 +75,15 @@ class MaskedSteps(eqx.Module):
         return cls(arranged, shift, straight, activation, num_params, chunk)
 
     def init(self, context: Array | None = None) -> Cache:
-        """The cache before the first step."""
+        """Return the cache before the first step."""
         entering = tuple(jnp.zeros(layer.weight.shape[-1], layer.weight.dtype) for layer in self.layers)
         sums = tuple(jnp.zeros((self.chunk, weight.shape[1]), weight.dtype) for weight in self._weights)
         shift = None if self.context is None or context is None else self.context.weight @ context + self.context.bias
         return Cache(entering, sums, shift)
 
     def step(self, cache: Cache, value: Array, i: Array) -> tuple[Cache, Array]:
-        """Raw numbers [width, num_params] of group i, told the values [width] of group i − 1 (any for i = 0)."""
+        """Return the next cache and raw numbers [width, num_params] of group i, told the values [width] of group i − 1
+        (any for i = 0)."""
         within = i % self.chunk
         value = jnp.where(i > 0, value, 0.0).astype(cache.entering[0].dtype)
         entering = [_put(cache.entering[0], value, i - 1), *cache.entering[1:]]
@@ -118,7 +119,7 @@ def _put(x: Array, value: Array, i: Array) -> Array:
 
 
 def _slots(levels: np.ndarray, steps: int) -> np.ndarray:
-    """[steps, width]: the numbers of the units of each level, padded by -1."""
+    """Return the numbers of the units of each level, padded by -1, [steps, width]."""
     groups = [np.flatnonzero(levels == level) for level in range(steps)]
     slots = np.full((steps, max(map(len, groups))), -1)
     for level, group in enumerate(groups):
@@ -131,5 +132,5 @@ def _arranged(weight: Array, mask: np.ndarray, before: np.ndarray, after: np.nda
 
 
 def _placed(rows: Array, slots: np.ndarray) -> Array:
-    """Rows [units, …] in the places of their steps, [steps, width, …]; zero where a place is empty."""
+    """Return rows [units, …] in the places of their steps, [steps, width, …]; zero where a place is empty."""
     return jnp.pad(rows, ((0, 1), *[(0, 0)] * (rows.ndim - 1)))[slots]

@@ -18,10 +18,15 @@ from probgen.networks.wavenet import WaveNet
 
 
 def with_output_bias(network: Any, raw: Callable[[int], Array]) -> Any:
-    """The causal network whose last biases are `raw(places)`, [places, num_params]: row d % places for place d.
+    """Return the causal network with the last biases `raw(places)`, [places, num_params]: row d % places for place d.
 
-    A `MADE` has biases for each place, PixelCNNs for each channel, networks of sequences one row for all places. Raises
-    ValueError where the network is none of them.
+    A `MADE` has biases for each place, PixelCNNs for each channel, networks of sequences one row for all places.
+
+    Args:
+        network: one of those.
+        raw: the number of places → their biases.
+
+    Raises ValueError where the network is none of them.
 
     >>> import jax, jax.numpy as jnp
     >>> net = MADE(2, 1, out_scale=0.0, key=jax.random.key(0))

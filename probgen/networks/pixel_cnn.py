@@ -14,8 +14,8 @@ from probgen.networks.mlp import Linear, each
 
 
 class Maps(NamedTuple):
-    """What steps have computed: the image and the inputs of each convolution, with margins; the features of the pixel
-    at hand, and what the context adds."""
+    """The numbers that steps have computed: the image and the inputs of each convolution, with margins; the features of
+    the pixel at hand, and what the context adds."""
 
     image: Array
     layers: tuple[Array, ...]
@@ -51,9 +51,18 @@ class PixelCNN(eqx.Module):
     A kernel of type A leaves out the pixel itself, one of type B does not. Stacked, they never see some pixels to the
     right in the rows above, however deep the stack is: the blind spot, which `GatedPixelCNN` has not.
 
-    Args: `image_shape` (H, W, C); `num_params` for a channel; `channels` F of the stack; `blocks`; `first_reach` and
-    `reach` of the kernels, which are 2 · reach + 1 wide; `dropout`; `context_dim`. The channels of a pixel come one
-    after another.
+    The channels of a pixel come one after another.
+
+    Args:
+        image_shape: (H, W, C).
+        num_params: how many raw numbers a channel has.
+        channels: F, the width of the stack.
+        blocks: how many residual blocks the stack has.
+        first_reach: of the first kernel in pixels: it is 2 · first_reach + 1 wide.
+        reach: of the other kernels.
+        dropout: the rate in the blocks, in training.
+        context_dim: the size of a context, if it takes one.
+        key: draws the first weights.
 
     References: Pixel Recurrent Neural Networks (van den Oord, Kalchbrenner, Kavukcuoglu 2016), arXiv:1601.06759.
 
@@ -103,19 +112,20 @@ class PixelCNN(eqx.Module):
         return None if context is None or self.context is None else self.context(context)
 
     def sequential(self) -> Self:
-        """Itself: a step computes the features of one pixel."""
+        """Return the network itself: a step computes the features of one pixel."""
         refuse_dropout(self.dropout)
         return self
 
     def init(self, context: Array | None = None) -> Maps:
-        """The cache before the first step."""
+        """Return the cache before the first step."""
         bias = self.first.linear.bias
         empty = lambda conv, depth: _with_margins(conv, self.image_shape[:2], depth, bias.dtype)
         layers = tuple(empty(block.around, len(block.inwards.bias)) for block in self.blocks)
         return Maps(empty(self.first, self.image_shape[2]), layers, jnp.zeros_like(bias), self._bound(context))
 
     def step(self, cache: Maps, value: Array, i: Array) -> tuple[Maps, Array]:
-        """Raw numbers [num_params] of the i-th number in raster order, told the one before."""
+        """Return the next cache and raw numbers [num_params] of the i-th number in raster order, told the one
+        before."""
         (_, width, depth), image = self.image_shape, cache.image
         row, column, channel = at_pixel(i, width, depth)
         image = put_before(image, self.first, value, i, width, depth)
@@ -139,12 +149,12 @@ class PixelCNN(eqx.Module):
 
 
 def at_pixel(i: Array, width: int, depth: int) -> tuple[Array, Array, Array]:
-    """(row, column, channel) of the i-th number of an image in raster order."""
+    """Return (row, column, channel) of the i-th number of an image in raster order."""
     return i // depth // width, i // depth % width, i % depth
 
 
 def put_before(image: Array, conv: CausalConvolution, value: Array, i: Array, width: int, depth: int) -> Array:
-    """The image, with the margins of a convolution, once the value before the i-th is known."""
+    """Return the image, with the margins of a convolution, once the value before the i-th is known."""
     above, left, _ = conv.margins
     row, column, channel = at_pixel(jnp.maximum(i - 1, 0), width, depth)
     value = jnp.where(i > 0, value.reshape(()).astype(image.dtype), 0.0)

@@ -36,8 +36,14 @@ class GRU(eqx.Module):
 
     e_i is the vector of x_{i−1}. A density takes as many sequential steps as a draw; the receptive field is unlimited.
 
-    Args: `embed`: one value → [width], or an integer: so many symbols; `num_params` for a place; `width` of the states;
-    `layers`; `dropout` between them; `context_dim`.
+    Args:
+        embed: one value → [width], or an integer: so many symbols.
+        num_params: how many raw numbers a place has.
+        width: of the states.
+        layers: how many.
+        dropout: the rate between the layers, in training.
+        context_dim: the size of a context, if it takes one.
+        key: draws the first weights.
 
     References: Learning Phrase Representations using RNN Encoder–Decoder (Cho et al. 2014), arXiv:1406.1078.
 
@@ -79,17 +85,17 @@ class GRU(eqx.Module):
         return each(self.out, self.dropout(h))
 
     def sequential(self) -> Self:
-        """Itself: a step takes the state to the next."""
+        """Return the network itself: a step takes the state to the next."""
         refuse_dropout(self.dropout)
         return self
 
     def init(self, context: Array | None = None) -> Any:
-        """The cache before the first step: the states, and what the context adds."""
+        """Return the cache before the first step: the states, and what the context adds."""
         state = jnp.zeros((len(self.cells), self.previous.start.shape[-1]), self.previous.start.dtype)
         return state, self.previous.bind(context)
 
     def step(self, cache: Any, value: Array, i: Array) -> tuple[Any, Array]:
-        """Raw numbers [num_params] of place i, told the value before."""
+        """Return the next cache and raw numbers [num_params] of place i, told the value before."""
         states, bound = cache
         h, new = self.previous.step(value, i, bound), []
         for cell, state in zip(self.cells, states, strict=True):

@@ -18,8 +18,14 @@ class NoiseEmbedding(eqx.Module):
 
         (s / r, sin(ω_i s), cos(ω_i s))_i,   ω_i geometric from π / (2 r) to ω_max
 
-    Args: `dim` odd, the length of the output; `reach` r, the largest |s| of interest; `fastest` ω_max. There is nothing
-    to learn. Raises ValueError where `dim` is even or below 5.
+    There is nothing to learn.
+
+    Args:
+        dim: the length of the output, odd.
+        reach: r, the largest |s| of interest.
+        fastest: ω_max.
+
+    Raises ValueError where `dim` is even or below 5.
 
     References: Attention Is All You Need (Vaswani et al. 2017), arXiv:1706.03762; Denoising Diffusion Probabilistic
     Models (Ho, Jain, Abbeel 2020), arXiv:2006.11239.
@@ -37,7 +43,7 @@ class NoiseEmbedding(eqx.Module):
             raise ValueError(f"dim: expected an odd number of at least 5, got {self.dim}")
 
     def __call__(self, s: Array) -> Array:
-        """The features of one number."""
+        """Return the features of one number."""
         s = jnp.asarray(s, float)
         frequencies = jnp.geomspace(math.pi / (2 * self.reach), self.fastest, self.dim // 2)
         angles = frequencies * s
@@ -69,8 +75,16 @@ class ResidualMLP(eqx.Module):
 
     The output starts at zero.
 
-    Args: `in_dim`, `out_dim`, `context_dim`; `width` of h; `hidden` width of a block (`width` by default); `depth` L;
-    `activation` φ; `dropout` rate in the blocks.
+    Args:
+        in_dim: the size of x.
+        out_dim: the size of y.
+        context_dim: the size of the context.
+        width: of h.
+        hidden: width within a block; `width` by default.
+        depth: L, how many blocks.
+        activation: φ.
+        dropout: the rate in the blocks, in training.
+        key: draws the first weights.
 
     References: Deep Residual Learning for Image Recognition (He, Zhang, Ren, Sun 2016), arXiv:1512.03385.
 

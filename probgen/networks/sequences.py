@@ -15,6 +15,12 @@ Embed = Callable[[Array], Array]
 class Embedding(eqx.Module):
     """A learned vector for each of the symbols 0..levels−1.
 
+    Args:
+        levels: how many symbols.
+        width: of a vector.
+        scale: standard deviation of the first vectors' numbers.
+        key: draws the first vectors.
+
     >>> import jax
     >>> Embedding(5, 3, key=jax.random.key(0))(jax.numpy.array(4)).shape
     (3,)
@@ -26,7 +32,7 @@ class Embedding(eqx.Module):
         self.table = scale * jax.random.normal(key, (levels, width))
 
     def __call__(self, symbol: Array) -> Array:
-        """The vector of one symbol, of shape () or (1,)."""
+        """Return the vector of one symbol, of shape () or (1,)."""
         return self.table[symbol.reshape(())]
 
 
@@ -35,8 +41,13 @@ class Previous(eqx.Module):
 
         e_0 = s + C c,   e_i = embed(x_{i−1}) + C c
 
-    Args: `embed`: any callable pytree, one value → [width] (`Embedding` of symbols, `Linear(1, width)` of reals), or an
-    integer: so many symbols; `width`; `context_dim`.
+    Args:
+        embed: any callable pytree, one value → [width] (`Embedding` of symbols, `Linear(1, width)` of reals), or an
+            integer: so many symbols.
+        width: of a vector.
+        context_dim: the size of a context, if it takes one.
+        scale: of the first vectors.
+        key: draws the first weights.
     """
 
     embed: Embed
@@ -52,17 +63,17 @@ class Previous(eqx.Module):
         self.context = Linear(context_dim, width, scale=scale, key=context_key) if context_dim else None
 
     def __call__(self, x: Array, context: Array | None = None) -> Array:
-        """[T, …] → [T, width]."""
+        """Return the vectors [T, width] of a sequence [T, …]."""
         values = x.reshape(x.size, 1) if x.ndim == 1 else x
         inputs = jnp.concatenate([self.start[None], jax.vmap(self.embed)(values[:-1])])
         bound = self.bind(context)
         return inputs if bound is None else inputs + bound
 
     def bind(self, context: Array | None) -> Array | None:
-        """What the context adds to every place."""
+        """Return what the context adds to every place."""
         return None if context is None or self.context is None else self.context(context)
 
     def step(self, value: Array, i: Array, bound: Array | None) -> Array:
-        """The input of place i, told the value before."""
+        """Return the input of place i, told the value before."""
         first = jnp.where(i == 0, self.start, self.embed(value))
         return first if bound is None else first + bound

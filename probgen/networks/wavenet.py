@@ -41,8 +41,15 @@ class WaveNet(eqx.Module):
     The sequence is padded on the left by d_l zeros, so that no kernel has to be masked. The receptive field is
     1 + Σ_l d_l values, `receptive_field`. A step keeps for each layer a queue of the last d_l numbers.
 
-    Args: `embed`: one value → [channels], or an integer: so many symbols; `num_params` for a place; `channels`;
-    `layers`; `cycle`: dilations start again at 1 after so many layers; `dropout`; `context_dim`.
+    Args:
+        embed: one value → [channels], or an integer: so many symbols.
+        num_params: how many raw numbers a place has.
+        channels: the width of the layers.
+        layers: how many.
+        cycle: dilations start again at 1 after so many layers.
+        dropout: the rate in the layers, in training.
+        context_dim: the size of a context, if it takes one.
+        key: draws the first weights.
 
     References: WaveNet (van den Oord et al. 2016), arXiv:1609.03499; the queues: Fast WaveNet Generation Algorithm (Le
     Paine et al. 2016), arXiv:1611.09482.
@@ -83,7 +90,7 @@ class WaveNet(eqx.Module):
 
     @property
     def receptive_field(self) -> int:
-        """How many of the values before a place it sees."""
+        """The number of values before a place that it sees."""
         return 1 + sum(self.dilations)
 
     def __call__(self, x: Array, context: Array | None = None) -> Array:
@@ -98,18 +105,18 @@ class WaveNet(eqx.Module):
         return each(self.out, jax.nn.silu(each(self.hidden, jax.nn.silu(skips))))
 
     def sequential(self) -> Self:
-        """Itself: a step computes one number of each channel."""
+        """Return the network itself: a step computes one number of each channel."""
         refuse_dropout(self.dropout)
         return self
 
     def init(self, context: Array | None = None) -> Any:
-        """The cache before the first step: a queue for each layer, and what the context adds."""
+        """Return the cache before the first step: a queue for each layer, and what the context adds."""
         start = self.previous.start
         queues = tuple(jnp.zeros((dilation, len(start)), start.dtype) for dilation in self.dilations)
         return queues, self.previous.bind(context)
 
     def step(self, cache: Any, value: Array, i: Array) -> tuple[Any, Array]:
-        """Raw numbers [num_params] of place i, told the value before."""
+        """Return the next cache and raw numbers [num_params] of place i, told the value before."""
         (queues, bound), new, skips = cache, [], jnp.zeros(())
         h = self.previous.step(value, i, bound)
         for layer, queue in zip(self.layers, queues, strict=True):

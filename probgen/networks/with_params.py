@@ -18,7 +18,9 @@ class WithParams(eqx.Module):
     - Haiku: `WithParams(lambda params, x: network.apply(params, None, x), network.init(key, x))`, of what
       `haiku.transform` returns.
 
-    Args: `function(params, *inputs)` of one event, without randomness and state; `params`: a tree of arrays.
+    Args:
+        function: `function(params, *inputs)` of one event, without randomness and state.
+        params: a tree of arrays.
 
     >>> import jax, jax.numpy as jnp
     >>> from probgen.distributions import Conditional, NormalHead
@@ -31,5 +33,5 @@ class WithParams(eqx.Module):
     params: Any
 
     def __call__(self, *inputs: Array) -> Array:
-        """function(params, *inputs)."""
+        """Return function(params, *inputs)."""
         return self.function(self.params, *inputs)
