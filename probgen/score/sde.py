@@ -19,8 +19,9 @@ class SDE(eqx.Module):
         f = c'/c + ½ λ' sigmoid(−λ),   g² = −λ' σ²
 
     so that λ = log α²/σ² and c² = α² + σ². The bound of a score model depends on λ alone, and a denoiser sees x_t / c:
-    schedules can be swapped after training. A subclass writes `log_snr(t)`, and `scale(t)` where the variance is not
-    preserved (c = 1); both differentiable in t.
+    schedules can be swapped after training, by `model.replace(sde=…)`. A subclass writes `log_snr(t)`, and `scale(t)`
+    where the variance is not preserved (c = 1); both differentiable in t, λ finite and falling on all of [0, 1], its
+    ends included. Its numbers are static fields: an array in a field would learn.
 
     References: Score-Based Generative Modeling through SDEs (Song, Sohl-Dickstein, Kingma, Kumar, Ermon, Poole 2021),
     arXiv:2011.13456; Variational Diffusion Models (Kingma, Salimans, Poole, Ho 2021), arXiv:2107.00630, section 5.1.

@@ -19,8 +19,9 @@ class Signal(NamedTuple):
     `log_q`: log q(z) of the site, unscaled and unmasked; gradients flow through it. `cost`: the part of the objective
     that z has an influence on, scaled and masked, summed to the site's plates, without gradient. `scale`: of the site.
     `others`: for each particle, the cost that the other particles alone expect of it (None for a single one).
-    `weight`: the probabilities of values that were enumerated upstream, 1 without. `state`: the estimator's own, as
-    `init_state` began it; `extra`: what `observe` or `predict` returned; `value_axes`: how many axes of values there
+    `weight`: the probabilities of values that were enumerated upstream, times 1/S for each site of S coupled draws,
+    this one too; 1 without. `state`: the estimator's own, as `init_state` began it; `extra`: what `observe` or
+    `predict` returned, through which gradients flow; `value_axes`: how many axes of values there
     are, along which the weights sum to one; `axis`: the one of the site's own coupled draws, None without.
     """
 
@@ -133,7 +134,8 @@ class Estimator(Seams):
         return None
 
     def draw(self, key: Array, fn: dist.Distribution, sample_shape: tuple[int, ...]) -> Array | None:
-        """A value with its gradient path; None leaves the draw to the distribution. Without a path if `scored`."""
+        """A value with its gradient path; None leaves the draw to the distribution. Without a path if `scored`; with
+        `copies = S`, S values [S, *shape]."""
         return draw_cut(key, fn, sample_shape) if self.scored else None
 
     def support(self, fn: dist.Distribution, plates: tuple[int, ...]) -> np.ndarray | None:
