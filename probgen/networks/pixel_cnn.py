@@ -148,19 +148,19 @@ class PixelCNN(eqx.Module):
         return cache._replace(layers=tuple(layers), features=h)
 
 
-def at_pixel(i: Array, width: int, depth: int) -> tuple[Array, Array, Array]:
+def at_pixel(i: Array, width: int, colours: int) -> tuple[Array, Array, Array]:
     """Return (row, column, channel) of the i-th number of an image in raster order."""
-    return i // depth // width, i // depth % width, i % depth
+    return i // colours // width, i // colours % width, i % colours
 
 
-def put_before(image: Array, conv: CausalConvolution, value: Array, i: Array, width: int, depth: int) -> Array:
+def put_before(image: Array, conv: CausalConvolution, value: Array, i: Array, width: int, colours: int) -> Array:
     """Return the image, with the margins of a convolution, once the value before the i-th is known."""
     above, left, _ = conv.margins
-    row, column, channel = at_pixel(jnp.maximum(i - 1, 0), width, depth)
+    row, column, channel = at_pixel(jnp.maximum(i - 1, 0), width, colours)
     value = jnp.where(i > 0, value.reshape(()).astype(image.dtype), 0.0)
     return image.at[row + above, column + left, channel].set(value)
 
 
-def _with_margins(conv: CausalConvolution, shape: tuple[int, int], depth: int, dtype: Any) -> Array:
+def _with_margins(conv: CausalConvolution, shape: tuple[int, int], colours: int, dtype: Any) -> Array:
     above, left, right = conv.margins
-    return jnp.zeros((shape[0] + above, shape[1] + left + right, depth), dtype)
+    return jnp.zeros((shape[0] + above, shape[1] + left + right, colours), dtype)
