@@ -10,18 +10,21 @@ from probgen.inference.training.fit import fit
 from probgen.inference.training.result import Best, FitResult
 
 __all__ = [
-    "AutoFlow",
-    "Best",
-    "Explanation",
-    "FitResult",
-    "Posterior",
-    "estimators",
-    "expectation",
-    "explain",
+    # training
     "fit",
-    "gradient_report",
-    "laboratory",
+    "FitResult",
+    "Best",
+    "AutoFlow",
     "npe",
-    "objectives",
     "simulate",
+    "Posterior",
+    # which gradient, of what
+    "estimators",
+    "objectives",
+    "expectation",
+    # what a gradient is worth
+    "gradient_report",
+    "explain",
+    "Explanation",
+    "laboratory",
 ]

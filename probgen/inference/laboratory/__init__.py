@@ -6,14 +6,16 @@ from probgen.inference.laboratory.table import table
 from probgen.inference.laboratory.trajectory import shared_trajectory
 
 __all__ = [
-    "PROBLEMS",
+    # measuring
+    "gradient_report",
     "Point",
+    "shared_trajectory",
+    "table",
+    # built-in problems
+    "PROBLEMS",
     "Problem",
     "bernoulli_toy",
     "bits",
     "gaussian_square",
-    "gradient_report",
-    "shared_trajectory",
-    "table",
     "three_sites",
 ]
