@@ -7,4 +7,4 @@
 from probgen.data import toys
 from probgen.data.datasets import DATASETS, Data, holdout, load
 
-__all__ = ["DATASETS", "Data", "holdout", "load", "toys"]
+__all__ = ["load", "Data", "DATASETS", "holdout", "toys"]

@@ -8,14 +8,18 @@ from probgen.plotting.graphs import graph, jacobian_zeros
 from probgen.plotting.images import image_grid
 
 __all__ = [
+    # densities, draws and training
     "density",
-    "graph",
-    "image_grid",
-    "jacobian_zeros",
-    "learning_bands",
-    "learning_curve",
-    "rank_histogram",
     "samples",
+    "image_grid",
+    "learning_curve",
+    # what depends on what
+    "graph",
+    "jacobian_zeros",
+    # calibration
+    "rank_histogram",
+    # the laboratory's figures
     "variance_against_cost",
     "variance_along",
+    "learning_bands",
 ]
