@@ -4,4 +4,4 @@ from probgen.latent.latent_variable import LatentVariableModel
 from probgen.latent.parts import BoundedNormalHead
 from probgen.latent.vae import vae
 
-__all__ = ["BoundedNormalHead", "LatentVariableModel", "vae"]
+__all__ = ["LatentVariableModel", "vae", "BoundedNormalHead"]
