@@ -3,34 +3,34 @@
 import importlib
 from typing import Any
 
-from probgen import (
-    autoregressive,
-    bijectors,
-    core,
-    data,
-    distributions,
-    evaluation,
-    flows,
-    inference,
-    latent,
-    mixtures,
-    networks,
-    score,
-)
+from probgen.inference import fit, FitResult, explain, gradient_report
 from probgen.core import (
-    combine,
-    evaluating,
-    from_params,
+    save,
     load,
     module,
-    partition,
     random_module,
+    evaluating,
+    partition,
+    combine,
+    from_params,
     recipe,
-    save,
     with_key,
 )
-from probgen.distributions import as_transform, from_distrax, observe, on_support
-from probgen.inference import FitResult, explain, fit, gradient_report
+from probgen.distributions import observe, as_transform, from_distrax, on_support
+from probgen import (
+    core,
+    networks,
+    bijectors,
+    distributions,
+    mixtures,
+    flows,
+    autoregressive,
+    latent,
+    score,
+    inference,
+    evaluation,
+    data,
+)
 
 __version__ = "0.1.0"
 

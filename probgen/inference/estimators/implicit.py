@@ -185,7 +185,7 @@ def _mixture_of_vectors(fn: dist.Distribution, mixture: Any) -> Rosenblatt | Non
         return None
 
     def parts(mixture: Any, z: Array) -> tuple[Array, Array]:
-        """F_k(z_d) and log q_k(z_d), [..., K, D]."""
+        """Return F_k(z_d) and log q_k(z_d), [..., K, D]."""
         if isinstance(mixture, dist.MixtureSameFamily):
             element = elementwise(mixture.component_distribution)
             return _cdf(element)(z[..., None, :]), element.log_prob(z[..., None, :])

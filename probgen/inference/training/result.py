@@ -22,8 +22,8 @@ class FitResult(SVIRunResult):
     """The result of `fit`: numpyro's `SVIRunResult` and what else there is to know.
 
     Attributes:
-        params: of every `param` site, `{name: value}`.
-        state: numpyro's `SVIState`, the last.
+        params: of the `param` sites, `{name: value}`, as they are in `model`.
+        state: numpyro's `SVIState` after the last step.
         losses: of each step, in nats per datum.
         model: the trained distribution, or the program with its params substituted; the best on validation data where
             there were any.
