@@ -19,7 +19,7 @@ from own_bijectors import Falling, Roll, Sinh
 from probgen import autoregressive, bijectors, distributions, flows, latent, mixtures, score
 from probgen.core import Dependence
 from probgen.inference import estimators
-from probgen.networks import MADE, MLP
+from probgen.networks import MADE, MLP, Reshaped
 
 KEY = jax.random.key(7)
 
@@ -157,6 +157,13 @@ BIJECTORS = [
     BijectorRow("reshape", lambda: bijectors.Reshape((4,), (2, 2)), _vector(1.0, 2.0, 3.0, 4.0)),
     BijectorRow("coupling split", lambda: _coupling(split=2), _vector(0.3, -0.4, 1.0, 2.0)),
     BijectorRow("coupling mask", lambda: _coupling(mask=(True, False, True, False)), _vector(0.3, -0.4, 1.0, 2.0)),
+    BijectorRow(
+        "coupling of a checkerboard",
+        lambda: bijectors.Coupling(
+            Reshaped(_net(4, 8), (4,)), bijectors.AffineTransformer(), mask=[[[True], [False]], [[False], [True]]]
+        ),
+        _vector(0.3, -0.4, 1.0, 2.0).reshape(2, 2, 1),
+    ),
     BijectorRow(
         "coupling shift",
         lambda: bijectors.Coupling(_net(2, 2), bijectors.ShiftTransformer(), split=2),
@@ -592,6 +599,7 @@ ESTIMATORS = {
     "leave-one-out": estimators.LeaveOneOut(),
     "optimal coefficient": estimators.ScoreFunction(estimators.OptimalCoefficient()),
     "enumerate": estimators.Enumerate(),
+    "disarm": estimators.DisARM(),
     "straight-through": estimators.StraightThrough(),
     "default": None,
 }

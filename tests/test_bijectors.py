@@ -226,6 +226,21 @@ def test_elementwise_bijectors_of_distrax_are_constants_anywhere(bijector):
     assert set(partition(chain)[0]) == {"bijectors.1.shift", "bijectors.1.log_scale"}
 
 
+def test_a_coupling_of_channels_is_that_of_the_flat_image():
+    """The network of an image [2, 2, 3] sees one channel as [2, 2, 1], and says [2, 2, 2 · 2]: the same here."""
+    shapes, raw = [], jax.random.normal(KEY, (2, 2, 4))
+    image = Coupling(lambda x: (shapes.append(x.shape), raw * x)[1], AffineTransformer(), split=1, event_ndims=3)
+    mask = np.broadcast_to(np.arange(3) < 1, (2, 2, 3))
+    vector = Coupling(lambda x: raw * x.reshape(2, 2, 1), AffineTransformer(), mask=mask.ravel())
+    x = jax.random.normal(jax.random.key(1), (5, 2, 2, 3))
+    y, log_det = image.forward_and_log_det(x)
+    expected, log_det_of_vector = vector.forward_and_log_det(x.reshape(5, 12))
+    np.testing.assert_allclose(y.reshape(5, 12), expected, rtol=1e-6)
+    np.testing.assert_allclose(log_det, log_det_of_vector, rtol=1e-6)
+    np.testing.assert_allclose(image.inverse(y), x, rtol=1e-5, atol=1e-6)
+    assert set(shapes) == {(2, 2, 1)} and image.event_ndims_in == 3
+
+
 def test_support_that_is_not_known_is_refused():
     flow = Transformed(
         dist.Exponential(jnp.ones(2)).to_event(1),
@@ -240,6 +255,8 @@ def test_support_that_is_not_known_is_refused():
     [
         (lambda: Coupling(lambda x: x, AffineTransformer()), "split or mask"),
         (lambda: Coupling(lambda x: x, AffineTransformer(), mask=(True, True)), "some True and some False"),
+        (lambda: Coupling(lambda x: x, AffineTransformer(), mask=(True, False), event_ndims=2), "rank of the mask"),
+        (lambda: Coupling(lambda x: x, AffineTransformer(), split=1, event_ndims=0), "event_ndims"),
         (lambda: Coupling(lambda x: x, AffineTransformer(), split=1).forward(jnp.ones(1)), "leaves nothing"),
         (lambda: Coupling(lambda x: x, AffineTransformer(), split=1).forward(jnp.ones(2)), "conditioner"),
         (lambda: Permute((0, 2)), "permutation"),

@@ -11,7 +11,7 @@ from jax import lax
 from numpyro.infer import SVI
 
 import probgen
-from probgen.inference import estimators, expectation, objectives
+from probgen.inference import estimators, expectation, explain, objectives
 from probgen.inference.engine.provenance import mark, provenance
 from probgen.inference.laboratory import bernoulli_toy, bits, gradient_report, shared_trajectory
 from tests.registry import ESTIMATORS, FAMILIES
@@ -54,7 +54,7 @@ def test_which_estimator_serves_what():
     assert served["pathwise"] == {"normal", "gamma", "truncated normal"}
     mixtures = {"mixture", "mixture of vectors", "mixture of families"}
     assert served["implicit"] == {"normal", "gamma", "truncated normal", "von mises"} | mixtures
-    assert served["straight-through"] == {"bernoulli", "bits"}
+    assert served["straight-through"] == served["disarm"] == {"bernoulli", "bits"}
 
 
 def test_straight_through_shows_its_bias_and_the_sign_of_it():
@@ -120,6 +120,54 @@ def test_variances_on_the_bernoulli_toy_are_the_closed_forms(t, p):
         two, error = found(other, 2)
         assert abs(two - p * (1 - p) * d**2 * (0.5 - p * (1 - p))) < 3 * error + 1e-12
     assert found(estimators.Enumerate(), 1)[0] < 1e-12
+
+
+@pytest.mark.parametrize("logit", [0.0, -1.3, 2.0])
+def test_the_variance_of_disarm_is_the_closed_form(logit):
+    """For one bit: ½ (f₁ − f₀) σ(|α|), where the twins differ, which has probability 2 σ(−|α|)."""
+    loss = lambda x, key: expectation(
+        key, dist.Bernoulli(logits=x), lambda b: (b - 0.2) ** 2, estimators.DisARM(), num_samples=1
+    )
+    keys = jax.random.split(jax.random.key(4), 100_000)
+    variance, error = variance_and_error(np.asarray(jax.jit(jax.vmap(jax.grad(loss), (None, 0)))(logit, keys), float))
+    cost, p = (1 - 0.2) ** 2 - 0.2**2, 1 / (1 + np.exp(-abs(logit)))
+    assert abs(variance - (0.5 * cost * p) ** 2 * 2 * (1 - p) + (cost * p * (1 - p)) ** 2) < 4 * error + 1e-6
+
+
+def test_coupled_draws_in_a_program():
+    """Bits in a plate, then one that depends on them all: the mean is the score function's; coupled sites multiply."""
+    x, logits = jnp.array([0.3, 1.2]), jnp.array([0.4, -1.0, 0.6])
+
+    def model():
+        with numpyro.plate("rows", 2):
+            b = numpyro.sample("b", dist.Bernoulli(0.3))
+        c = numpyro.sample("c", dist.Bernoulli(logits=b.sum() - 1.0))
+        with numpyro.plate("rows", 2):
+            numpyro.sample("x", dist.Normal(b + 0.5 * c, 0.7), obs=x)
+
+    def guide(estimator):
+        theta = numpyro.param("theta", logits)
+        with numpyro.plate("rows", 2):
+            b = numpyro.sample("b", dist.Bernoulli(logits=theta[:2]), infer={"estimator": estimator})
+        numpyro.sample("c", dist.Bernoulli(logits=theta[2] + b.sum()), infer={"estimator": estimator})
+
+    def found(estimator, particles, count):
+        loss = lambda theta, key: objectives.ELBO(particles, analytic_kl=False).loss(
+            key, {"theta": theta}, model, lambda: guide(estimator)
+        )
+        return np.asarray(
+            jax.jit(jax.vmap(jax.grad(loss), (None, 0)))(logits, jax.random.split(jax.random.key(0), count)), float
+        )
+
+    twins, four = found(estimators.DisARM(), 1, 40_000), found(estimators.LeaveOneOut(), 4, 40_000)
+    error = np.sqrt((twins.var(0) + four.var(0)) / 40_000)
+    np.testing.assert_array_less(abs(twins.mean(0) - four.mean(0)), 4.5 * error)
+    explained = explain(model, lambda: guide(estimators.DisARM()))
+    assert explained.evaluations == 4 and not explained.mixed_plates
+    with pytest.raises(ValueError, match="wrong under importance weights"):
+        objectives.ImportanceWeighted(2).loss(
+            jax.random.key(0), {"theta": logits}, model, lambda: guide(estimators.DisARM())
+        )
 
 
 def test_the_optimal_coefficient_comes_near_the_optimal_baseline():

@@ -13,11 +13,16 @@ import probgen
 from probgen.networks import NoiseEmbedding
 from probgen.score import (
     DDIM,
+    SDE,
     Ancestral,
+    Decoder,
+    Denoiser,
     DPMSolver,
     EulerMaruyama,
     GaussianDenoiser,
+    GeometricSigma,
     Heun,
+    LevelDecoder,
     LevelDenoiser,
     LinearBeta,
     LinearLogSNR,
@@ -31,7 +36,23 @@ from probgen.score import (
 
 bound_of = jax.jit(lambda model, key, x, n=1: model.log_prob_bound(key, x, n), static_argnums=3)
 sample_of = jax.jit(lambda model, key, shape: model.sample(key, shape), static_argnums=2)
-SDES = [LinearLogSNR(), LinearLogSNR(12.0, -5.0), LinearBeta(), LinearBeta(1.0, 5.0, 0.01)]
+
+
+class Straight(SDE):
+    """α = 1 − u, σ = u: the path of flow matching."""
+
+    def log_snr(self, t):
+        return 2.0 * jnp.log(1.0 / self.noise(t) - 1.0)
+
+    def scale(self, t):
+        return jnp.sqrt((1.0 - self.noise(t)) ** 2 + self.noise(t) ** 2)
+
+    def noise(self, t):
+        return 0.01 + 0.98 * jnp.asarray(t, float)
+
+
+PRESERVING = [LinearLogSNR(), LinearLogSNR(12.0, -5.0), LinearBeta(), LinearBeta(1.0, 5.0, 0.01)]
+SDES = [*PRESERVING, GeometricSigma(), Straight()]
 
 
 @pytest.mark.parametrize("sde", SDES, ids=str)
@@ -60,10 +81,10 @@ def test_marginals_satisfy_their_moment_odes(sde):
 
 
 @pytest.mark.parametrize("sde", SDES, ids=str)
-def test_preserves_variance_and_falls(sde):
+def test_falls_and_preserves_variance_where_it_says_so(sde):
     t = jnp.linspace(0.0, 1.0, 101)
     alpha, sigma = sde.marginal(t)
-    np.testing.assert_allclose(alpha**2 + sigma**2, 1.0, rtol=1e-6)
+    np.testing.assert_allclose(alpha**2 + sigma**2, 1.0 if sde in PRESERVING else sde.scale(t) ** 2, rtol=1e-5)
     np.testing.assert_allclose(2 * jnp.log(alpha / sigma), sde.log_snr(t), atol=2e-4)
     assert (jax.vmap(sde.log_snr_rate)(t) < 0).all()
 
@@ -115,6 +136,19 @@ def test_level_denoiser_is_exact_where_the_levels_are_independent():
     np.testing.assert_allclose(denoiser(z, jnp.array(30.0)), [0.0, -1.0], atol=1e-6)
 
 
+@pytest.mark.parametrize(("levels", "log_snr"), [(2, -1.0), (2, 2.0), (5, 5.0)])
+def test_the_decoder_of_levels_is_the_posterior_where_two_of_them_matter(levels, log_snr):
+    theta = jax.random.normal(jax.random.key(0), (50, levels))
+    denoiser = LevelDenoiser(lambda z, c: theta, NoiseEmbedding(), levels=levels)
+    alpha, sigma = coefficients(log_snr)
+    x = jax.random.uniform(jax.random.key(1), (50,), minval=-1.0, maxval=1.0)
+    z = alpha * x + sigma * jax.random.normal(jax.random.key(2), (50,))
+    posterior = jnp.exp(denoiser.log_posterior(z, log_snr))
+    decoded = LevelDecoder(levels)(z, denoiser(z, log_snr), jnp.array(log_snr)).probs
+    np.testing.assert_allclose(decoded, posterior, atol=5e-6)
+    assert (posterior.max(-1) < 0.99).any()
+
+
 # -- Gaussian data with the exact denoiser: everything has a closed form
 
 LOC, SCALE = jnp.array([0.5, -1.0]), jnp.array([0.3, 1.2])
@@ -124,7 +158,7 @@ def gaussian(sampler=None, sde=None):
     return ScoreModel(GaussianDenoiser(LOC, SCALE), sde or LinearLogSNR(9.0, -9.0), (2,), sampler=sampler)
 
 
-@pytest.mark.parametrize("sde", [LinearLogSNR(9.0, -9.0), LinearBeta(u_min=1e-2)], ids=str)
+@pytest.mark.parametrize("sde", [LinearLogSNR(9.0, -9.0), LinearBeta(u_min=1e-2), GeometricSigma()], ids=str)
 def test_bound_of_gaussian_data_is_below_the_density_and_close(sde):
     truth = dist.Normal(LOC, SCALE).to_event(1)
     x = truth.sample(jax.random.key(0), (512,))
@@ -157,6 +191,16 @@ def test_samplers_reproduce_mean_and_sd(sampler):
     np.testing.assert_array_less(abs(x.std(0) / SCALE - 1), 4.5 / np.sqrt(2 * n) + 0.02)
 
 
+@pytest.mark.parametrize("sde", [GeometricSigma(0.01, 100.0), Straight()], ids=str)
+@pytest.mark.parametrize("sampler", [Ancestral(100), EulerMaruyama(800), Heun(40), DPMSolver(60)], ids=str)
+def test_samplers_run_along_sdes_of_any_scale(sampler, sde):
+    """The draws of those that only see λ are the same whatever the scale, and all have the data's moments."""
+    n = 2000
+    x = sample_of(gaussian(sampler, sde), jax.random.key(3), (n,))
+    np.testing.assert_array_less(abs(x.mean(0) - LOC), 4.5 * SCALE / np.sqrt(n) + 0.05 * SCALE)
+    np.testing.assert_array_less(abs(x.std(0) / SCALE - 1), 4.5 / np.sqrt(2 * n) + 0.05)
+
+
 def test_orders_of_the_ode_samplers():
     """From one z the ODE has a closed end point; twice the steps: half the error of DDIM, a quarter of the others'."""
     with jax.enable_x64(True):
@@ -167,7 +211,7 @@ def test_orders_of_the_ode_samplers():
         exact = mean(0.0) + sd(0.0) / sd(1.0) * (z - mean(1.0))
 
         def error(sampler):
-            return abs(sampler(jax.random.key(0), denoiser, sde, z) - exact)
+            return abs(sampler(jax.random.key(0), denoiser.under(sde), sde, z) - exact)
 
         assert 1.8 < error(DDIM(200)) / error(DDIM(400)) < 2.2
         assert 3.5 < error(Heun(200)) / error(Heun(400)) < 4.5
@@ -212,7 +256,7 @@ def test_bound_is_below_the_mass_of_the_sampled_model():
 def test_bound_is_exact_where_the_levels_are_independent():
     theta = jnp.array([[0.5, 0.2, 0.3], [0.1, 0.8, 0.1]])
     denoiser = LevelDenoiser(lambda z, c: jnp.log(theta).ravel(), NoiseEmbedding(), levels=3)
-    model = ScoreModel(denoiser, LinearLogSNR(6.0, -9.0), (2,))
+    model = ScoreModel(denoiser, LinearLogSNR(6.0, -9.0), (2,), decoder=LevelDecoder(3))
     grid = jnp.array(list(itertools.product(range(3), repeat=2)))
     bounds = jax.jit(jax.vmap(lambda k: model.log_prob_bound(k, grid, 1000)))(jax.random.split(jax.random.key(0), 50))
     bound, error = bounds.mean(0), bounds.std(0) / np.sqrt(50)
@@ -220,6 +264,54 @@ def test_bound_is_exact_where_the_levels_are_independent():
     # 5 standard errors of 9 numbers: 1 false alarm in 200,000; the ends cost less than 0.01
     np.testing.assert_array_less(abs(bound - log_mass), 5 * error + 0.01)
     assert error.max() < 0.05
+
+
+class Doubled(Denoiser):
+    """A wrapper, as guidance is one: of any denoiser, whatever the data."""
+
+    inner: Denoiser
+
+    def __call__(self, z, log_snr):
+        return self.inner(z, log_snr)
+
+
+def test_a_wrapped_denoiser_is_one_of_the_same_data():
+    model, x = tiny(), jnp.zeros((4, 2), int)
+    wrapped = model.replace(denoiser=Doubled(model.denoiser))
+    assert wrapped.support == model.support
+    np.testing.assert_array_equal(bound_of(wrapped, jax.random.key(0), x, 5), bound_of(model, jax.random.key(0), x, 5))
+    np.testing.assert_array_equal(
+        sample_of(wrapped, jax.random.key(0), (5,)), sample_of(model, jax.random.key(0), (5,))
+    )
+
+
+def test_decoders_make_other_data():
+    """log x of positive data is placed among the reals: the density has the Jacobian of it."""
+
+    class Positive(Decoder):
+        support = dist.constraints.positive
+
+        def place(self, x):
+            return jnp.log(x)
+
+        def __call__(self, z, x, log_snr):
+            return dist.LogNormal(x, jnp.exp(-0.5 * log_snr))
+
+    model = gaussian().replace(decoder=Positive())
+    x = jnp.exp(sample_of(gaussian(), jax.random.key(0), (200,)))
+    bound = bound_of(model, jax.random.key(1), x, 64)
+    np.testing.assert_allclose(
+        bound, bound_of(gaussian(), jax.random.key(1), jnp.log(x), 64) - jnp.log(x).sum(-1), rtol=1e-3, atol=1e-3
+    )
+    assert (sample_of(model, jax.random.key(2), (50,)) > 0).all()
+
+
+def test_networks_see_images_as_they_are():
+    seen = []
+    network = lambda z, context: (seen.append(z.shape), jnp.zeros(z.shape))[1]
+    model = ScoreModel(RealDenoiser(network, NoiseEmbedding()), LinearLogSNR(), (4, 4, 3), sampler=DDIM(2))
+    assert sample_of(model, jax.random.key(0), (2,)).shape == (2, 4, 4, 3)
+    assert set(seen) == {(4, 4, 3)}
 
 
 def test_shapes_dtypes_and_support():

@@ -22,7 +22,7 @@ class ActNorm(Affine):
     standard deviation 1; a constant coordinate is only shifted. Until then it is the identity; afterwards both learn.
 
     Args:
-        dim: D, the size of an event.
+        dim: D, the size of an event's last axis: of images, the channels.
 
     References: Glow: Generative Flow with Invertible 1×1 Convolutions (Kingma, Dhariwal 2018), arXiv:1807.03039.
 

@@ -45,8 +45,9 @@ def on_levels(
         return cast(ConditionalModel, dataclasses.replace(flow, model=inner, recipe=None))
     check_sizes(2, levels=levels)
     shape = as_shape(shape, fewest=0)
-    if flow.event_shape != (math.prod(shape),):
-        raise ValueError(f"flow: expected vectors of {math.prod(shape)} numbers, got event shape {flow.event_shape}")
+    if flow.event_shape not in ((math.prod(shape),), shape):
+        expected = f"vectors of {math.prod(shape)} numbers or events of shape {shape}"
+        raise ValueError(f"flow: expected {expected}, got event shape {flow.event_shape}")
     scale: Any = distrax.ScalarAffine(shift=0.0, scale=float(levels))
     return Dequantized(
         Transformed(flow, Chain([Reshape(flow.event_shape, shape), scale, Sigmoid()])), levels, noise=noise

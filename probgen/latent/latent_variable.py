@@ -26,7 +26,8 @@ class LatentVariableModel(Model):
     The parts may be anything: a flow or a mixture as the prior, an autoregressive likelihood, a flow posterior.
 
     Args:
-        prior: the distribution of one z, of batch shape (), ours or numpyro's.
+        prior: the distribution of one z, of batch shape (), ours or numpyro's. One that has weights or a bound only
+            will do, such as another latent-variable model, if draws of its posterior carry gradients.
         likelihood: z [..., *latent_shape] → distribution of x (a `Conditional`, a `ConditionalModel`, any callable
             pytree).
         posterior: x [..., *event_shape] → distribution of z. Its draws are never inverted. Where they carry no
@@ -189,7 +190,8 @@ def _without_gradient(log_q: Array) -> Array:
 def _(primals: Any, tangents: Any) -> NoReturn:
     raise NotImplementedError(
         "the posterior's draws carry no gradient, so that that of this bound would be biased: train by the model's "
-        "program and guide, as fit does, with an estimator of inference.estimators"
+        "program and guide, as fit does, with an estimator of inference.estimators (in a prior, let draws of the posterior "
+        "carry gradients)"
     )
 
 

@@ -1,5 +1,6 @@
 """The variational autoencoder."""
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -55,11 +56,10 @@ def vae(
     size = math.prod(event_shape)
     head = integer_head(levels, components=components)
     encoder_key, decoder_key = jax.random.split(key)
-    encoder = MLP(size, 2 * latent_dim, hidden=hidden, context_dim=context_dim, dropout=dropout, key=encoder_key)
-    out = size * head.num_params
-    decoder: Any = MLP(
-        latent_dim, out, hidden=tuple(hidden)[::-1], context_dim=context_dim, dropout=dropout, key=decoder_key
-    )
+    # He's gain: with the smaller weights of flows, 100 epochs of digits end 0.03 bits/dim worse
+    mlp = functools.partial(MLP, context_dim=context_dim, dropout=dropout, gain=2**0.5)
+    encoder = mlp(size, 2 * latent_dim, hidden=hidden, key=encoder_key)
+    decoder: Any = mlp(latent_dim, size * head.num_params, hidden=tuple(hidden)[::-1], key=decoder_key)
     seen: Any = Pixels(encoder, levels, (size,), dropout=input_dropout)
     if context_dim:
         seen, decoder = Contextual(seen), Contextual(decoder)

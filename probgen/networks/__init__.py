@@ -8,7 +8,7 @@ from probgen.networks.gated_pixel_cnn import GatedPixelCNN
 from probgen.networks.recurrent import GRU
 from probgen.networks.wavenet import WaveNet
 from probgen.networks.attention import Transformer
-from probgen.networks.integers import Pixels, LevelFeatures
+from probgen.networks.integers import Pixels, LevelFeatures, place, Reshaped
 from probgen.networks.convolution import CausalConvolution
 from probgen.networks.sequences import Embedding
 from probgen.networks.dropout import Dropout
@@ -30,6 +30,7 @@ __all__ = [
     # of integers
     "Pixels",
     "LevelFeatures",
+    "place",
     # what they are built of
     "Linear",
     "CausalConvolution",
@@ -38,5 +39,6 @@ __all__ = [
     "Dropout",
     # other libraries' networks, and networks in use
     "WithParams",
+    "Reshaped",
     "with_output_bias",
 ]

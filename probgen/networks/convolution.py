@@ -106,6 +106,8 @@ class CausalConvolution(eqx.Module):
     offsets: Offsets = eqx.field(static=True)
 
     def __init__(self, in_channels: int, out_channels: int, offsets: Offsets, *, key: Array):
+        if not offsets or min(row for row, _ in offsets) < 0:
+            raise ValueError(f"offsets: expected rows of 0 and more, above the place, got {offsets}")
         self.offsets = offsets
         self.linear = Linear(len(offsets) * in_channels, out_channels, key=key)
 

@@ -10,6 +10,16 @@ from probgen.core import check_sizes, sequential, static_functions
 from probgen.networks.dropout import Dropout, refuse_dropout
 
 
+def place(x: Array, levels: int) -> Array:
+    """2 x / (levels − 1) − 1: the integers 0..levels−1 evenly in [−1, 1].
+
+    >>> import jax.numpy as jnp
+    >>> place(jnp.arange(3), 3).tolist()
+    [-1.0, 0.0, 1.0]
+    """
+    return 2.0 / (levels - 1) * x - 1.0
+
+
 class Pixels(eqx.Module):
     """A network of reals that takes integer events 0..levels−1: reshaped, and the levels spread over [−1, 1].
 
@@ -38,10 +48,7 @@ class Pixels(eqx.Module):
 
     def __call__(self, x: Array, *context: Array) -> Array:
         """Apply the network to one event."""
-        return self.network(self.dropout(self._spread(x).reshape(self.shape)), *context)
-
-    def _spread(self, x: Array) -> Array:
-        return 2.0 / (self.levels - 1) * x - 1.0
+        return self.network(self.dropout(place(x, self.levels).reshape(self.shape)), *context)
 
     def sequential(self) -> "Pixels | None":
         """Return the network's steps, told integers; None where it has none. Raises ValueError where dropout is
@@ -56,7 +63,7 @@ class Pixels(eqx.Module):
 
     def step(self, cache: Any, value: Array, i: Array) -> tuple[Any, Array]:
         """Take one step of the network's."""
-        return self.network.step(cache, self._spread(value), i)
+        return self.network.step(cache, place(value, self.levels), i)
 
 
 class LevelFeatures(eqx.Module):
@@ -92,3 +99,21 @@ class LevelFeatures(eqx.Module):
         """Return the logits of one event, [D·L]."""
         features = self.network(*args).reshape(len(self.bias), -1)
         return (features @ self.basis + self.bias).ravel()
+
+
+class Reshaped(eqx.Module):
+    """A network that takes events of another shape: vectors of images, for a dense one.
+
+    Args: `network`: `shape` (and a context, if any) → anything; `shape` that the network takes.
+
+    >>> import jax.numpy as jnp
+    >>> Reshaped(lambda x: x, (4,))(jnp.ones((2, 2, 1))).shape
+    (4,)
+    """
+
+    network: Any = eqx.field(converter=static_functions)
+    shape: tuple[int, ...] = eqx.field(static=True)
+
+    def __call__(self, x: Array, *context: Array) -> Array:
+        """Apply the network to one event."""
+        return self.network(x.reshape(self.shape), *context)

@@ -1,5 +1,6 @@
 """Dense networks of one event."""
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from probgen.core import check_sizes
+from probgen.core import check_positive, check_sizes
 from probgen.networks.dropout import Dropout
 
 
@@ -55,10 +56,13 @@ def spread(in_dim: int, out_dim: int, *, key: Array) -> Linear:
     return eqx.tree_at(lambda layer: (layer.weight, layer.bias), layer, (numbers[:, :-1], numbers[:, -1]))
 
 
-def dense_layers(sizes: Sequence[int], *, out_scale: float, key: Array) -> tuple[Linear, ...]:
-    """The layers between these widths at the start: hidden ones `spread`, the last of `out_scale`, its biases 0."""
+def dense_layers(
+    sizes: Sequence[int], *, gain: float | None = None, out_scale: float, key: Array
+) -> tuple[Linear, ...]:
+    """The layers between these widths at the start: hidden ones `spread` or of a gain, the last of `out_scale`."""
     *hidden, last = jax.random.split(key, len(sizes) - 1)
-    layers = [spread(i, o, key=k) for i, o, k in zip(sizes[:-2], sizes[1:-1], hidden, strict=True)]
+    make = spread if gain is None else functools.partial(Linear, scale=gain)
+    layers = [make(i, o, key=k) for i, o, k in zip(sizes[:-2], sizes[1:-1], hidden, strict=True)]
     return (*layers, Linear(sizes[-2], sizes[-1], scale=out_scale, key=last))
 
 
@@ -86,11 +90,21 @@ def check_hidden(hidden: Sequence[int], activation: Callable[[Array], Array]) ->
 class MLP(eqx.Module):
     """Linear layers with an activation between them; a context is appended to the input.
 
-    The hidden layers start as `spread` says, the last small (`out_scale`), so that a flow starts near the identity.
+    The last layer starts small, so that a flow starts near the identity. A flow's conditioner fits better with small
+    hidden weights, which `spread` says; a VAE with larger ones, those of He et al. 2015, `gain=2**0.5`.
 
-    Args: `in_dim`, `out_dim`; `hidden` widths; `activation`; `context_dim` of a context vector, if it takes one;
-    `dropout` rate after each hidden layer; `out_scale` of the last layer's weights. Raises ValueError where `hidden` or
-    `activation` is something else.
+    Args:
+        in_dim: length of the input.
+        out_dim: length of the output.
+        hidden: widths of the hidden layers.
+        activation: function between the layers.
+        context_dim: length of a context vector, if it takes one.
+        dropout: rate of dropout after each hidden layer.
+        gain: g, for hidden W ~ Normal(0, g² / in) and b = 0 at the start; None for `spread`.
+        out_scale: s, for the last layer's W ~ Normal(0, s² / in) and b = 0.
+        key: draws the weights.
+
+    Raises ValueError where one is out of its range.
 
     >>> import jax, jax.numpy as jnp
     >>> MLP(3, 2, hidden=(16,), context_dim=4, key=jax.random.key(0))(jnp.ones(3), jnp.ones(4)).shape
@@ -110,14 +124,16 @@ class MLP(eqx.Module):
         activation: Callable[[Array], Array] = jax.nn.silu,
         context_dim: int | None = None,
         dropout: float = 0.0,
+        gain: float | None = None,
         out_scale: float = 0.01,
         key: Array,
     ):
         check_hidden(hidden, activation)
+        check_positive(gain=1.0 if gain is None else gain)
         check_sizes(0, in_dim=in_dim, context_dim=context_dim or 0)
         check_sizes(out_dim=out_dim)
         sizes = (in_dim + (context_dim or 0), *hidden, out_dim)
-        self.layers = dense_layers(sizes, out_scale=out_scale, key=key)
+        self.layers = dense_layers(sizes, gain=gain, out_scale=out_scale, key=key)
         self.dropout = Dropout(dropout)
         self.activation = activation
 

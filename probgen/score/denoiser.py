@@ -1,4 +1,4 @@
-"""Denoisers: z = α x + σ ε ↦ E[x | z]. The noise level is λ = log α²/σ² to them, so that schedules can be swapped."""
+"""Denoisers: z = α x + σ ε ↦ E[x | z], with α² + σ² = 1. The noise level is λ = log α²/σ² to them, not a time."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from probgen.core import as_integer, check_positive, check_sizes, given, static_functions
-from probgen.score.sde import coefficients
+from probgen.networks import place
+from probgen.score.sde import SDE, coefficients
+
+Denoise = Callable[[Array, Array], Array]  # x_t, t ↦ E[x | x_t]
 
 
 def to_noise(x: Array, z: Array, log_snr: Array) -> Array:
@@ -41,6 +44,9 @@ class Denoiser(eqx.Module):
 
         ε̂ = (z − α x̂) / σ,   ∇ log p(z) = −ε̂ / σ        (Tweedie's formula)
 
+    z is at unit scale, α² + σ² = 1, whatever the SDE; `under` makes it a function of an SDE's x_t and t. A wrapper of a
+    denoiser (guidance, say) is a denoiser: what data are is known to the score model's `Decoder`.
+
     References: Tweedie's Formula and Selection Bias (Efron 2011), JASA 106.
     """
 
@@ -55,6 +61,10 @@ class Denoiser(eqx.Module):
     def score(self, z: Array, log_snr: Array) -> Array:
         """∇ log p(z)."""
         return -self.noise(z, log_snr) / coefficients(log_snr)[1]
+
+    def under(self, sde: SDE) -> Denoise:
+        """x_t, t ↦ E[x | x_t] along an SDE."""
+        return lambda x, t: self(x / sde.scale(t), sde.log_snr(t))
 
 
 class GaussianDenoiser(Denoiser):
@@ -80,9 +90,10 @@ class GaussianDenoiser(Denoiser):
 
 
 class NetworkDenoiser(Denoiser):
-    """The base of denoisers that call a network of (vector, context) with the noise level's features as context.
+    """The base of denoisers that call a network of (event, context) with the noise level's features as context.
 
-    A condition, bound by `core.bind`, is appended to those features. Args: `network`; `embedding`: λ ↦ features;
+    A condition, bound by `core.bind`, is appended to those features. Args: `network`, which takes events as they are
+    (images have three axes; `networks.Reshaped` makes vectors of them for a dense one); `embedding`: λ ↦ features;
     `context_dim` of the condition, if there is one.
     """
 
@@ -98,13 +109,13 @@ class NetworkDenoiser(Denoiser):
         return eqx.tree_at(lambda d: d.context, self, context, is_leaf=lambda x: x is None)
 
     def features(self, z: Array, log_snr: Array) -> Array:
-        """The network's output, a vector."""
+        """The network's output."""
         context = self.embedding(log_snr)
         if self.context_dim is not None:
             if self.context is None:
                 raise ValueError("this model is conditional: call the ConditionalModel with a context first")
             context = jnp.concatenate([context, self.context])
-        return self.network(z.ravel(), context)
+        return self.network(z, context)
 
 
 class RealDenoiser(NetworkDenoiser):
@@ -142,9 +153,6 @@ class LevelDenoiser(NetworkDenoiser):
     position; with F = 0 this is the exact denoiser of uniform levels. At little noise x̂ is exact whatever F is.
 
     Args: `network`, `embedding`, `levels`.
-
-    References: for F = 0 the decoder of Variational Diffusion Models (Kingma, Salimans, Poole, Ho 2021),
-    arXiv:2107.00630.
     """
 
     levels: int = eqx.field(static=True, default=2, converter=as_integer)
@@ -156,14 +164,13 @@ class LevelDenoiser(NetworkDenoiser):
         """log P(x_d = k | z), [*event, levels]."""
         alpha, sigma = coefficients(log_snr)
         expected = self.features(z, log_snr).reshape(*z.shape, self.levels)
-        likelihood = -0.5 * ((z[..., None] - alpha * level_values(self.levels)) / sigma) ** 2
+        likelihood = -0.5 * ((z[..., None] - alpha * self._values) / sigma) ** 2
         return jax.nn.log_softmax(expected + likelihood)
 
     def __call__(self, z: Array, log_snr: Array) -> Array:
         """E[x | z], in [−1, 1]."""
-        return jnp.exp(self.log_posterior(z, log_snr)) @ level_values(self.levels)
+        return jnp.exp(self.log_posterior(z, log_snr)) @ self._values
 
-
-def level_values(levels: int) -> Array:
-    """Where the integers 0..levels−1 are put: evenly from −1 to 1."""
-    return jnp.linspace(-1.0, 1.0, levels)
+    @property
+    def _values(self) -> Array:
+        return place(jnp.arange(self.levels), self.levels)

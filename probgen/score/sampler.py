@@ -1,6 +1,5 @@
 """From noise at t = 1 to (almost) data at t = 0, in equal steps of t, as one `lax.scan`."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,19 +8,19 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from probgen.core import check_sizes
-from probgen.score.denoiser import to_noise
-from probgen.score.sde import VP, coefficients
+from probgen.score.denoiser import Denoise
+from probgen.score.sde import SDE
 
 State = Any  # what a sampler remembers from step to step
-Denoise = Callable[[Array, Array], Array]  # z, λ ↦ E[x | z]
 
 
 @dataclass(frozen=True)
 class Sampler:
-    """The base of samplers: z_1 ~ Normal(0, I), then `step` from t down to s, `steps` times.
+    """The base of samplers: z_1 ~ Normal(0, c(1)² I), then `step` from t down to s, `steps` times.
 
-    A subclass writes `step(key, denoise, sde, z, state, t, s) -> (z_s, state)` for one event, and `init(z) -> state`
-    where it remembers something from step to step. Raises ValueError where `steps` < 1.
+    `denoise` is z, t ↦ x̂ = E[x | x_t = z]: a denoiser `under` the SDE. A subclass writes
+    `step(key, denoise, sde, z, state, t, s) -> (z_s, state)` for one event, and `init(z) -> state` where it remembers
+    something from step to step. Raises ValueError where `steps` < 1.
     """
 
     steps: int = 100
@@ -34,12 +33,12 @@ class Sampler:
         return None
 
     def step(
-        self, key: Array, denoise: Denoise, sde: VP, z: Array, state: State, t: Array, s: Array
+        self, key: Array, denoise: Denoise, sde: SDE, z: Array, state: State, t: Array, s: Array
     ) -> tuple[Array, State]:
         """One step from t to s < t."""
         raise NotImplementedError(f"{type(self).__name__} has no step")
 
-    def __call__(self, key: Array, denoise: Denoise, sde: VP, z: Array) -> Array:
+    def __call__(self, key: Array, denoise: Denoise, sde: SDE, z: Array) -> Array:
         """All steps from z at t = 1; returns z at t = 0."""
         times = jnp.linspace(1.0, 0.0, self.steps + 1, dtype=z.dtype)
 
@@ -62,13 +61,12 @@ class Ancestral(Sampler):
     """
 
     def step(
-        self, key: Array, denoise: Denoise, sde: VP, z: Array, state: State, t: Array, s: Array
+        self, key: Array, denoise: Denoise, sde: SDE, z: Array, state: State, t: Array, s: Array
     ) -> tuple[Array, State]:
         """One step from t to s < t."""
-        now, then = sde.log_snr(t), sde.log_snr(s)
-        (alpha, _), (alpha_s, sigma_s) = coefficients(now), coefficients(then)
-        c = -jnp.expm1(now - then)
-        mean = alpha_s * (z * (1.0 - c) / alpha + c * denoise(z, now))
+        (alpha, _), (alpha_s, sigma_s) = sde.marginal(t), sde.marginal(s)
+        c = -jnp.expm1(sde.log_snr(t) - sde.log_snr(s))
+        mean = alpha_s * (z * (1.0 - c) / alpha + c * denoise(z, t))
         return mean + jnp.sqrt(c) * sigma_s * jax.random.normal(key, z.shape, z.dtype), state
 
 
@@ -83,12 +81,11 @@ class EulerMaruyama(Sampler):
     """
 
     def step(
-        self, key: Array, denoise: Denoise, sde: VP, z: Array, state: State, t: Array, s: Array
+        self, key: Array, denoise: Denoise, sde: SDE, z: Array, state: State, t: Array, s: Array
     ) -> tuple[Array, State]:
         """One step from t to s < t."""
-        log_snr, dt = sde.log_snr(t), t - s
-        score = -to_noise(denoise(z, log_snr), z, log_snr) / coefficients(log_snr)[1]
-        g = sde.diffusion(t)
+        (alpha, sigma), g, dt = sde.marginal(t), sde.diffusion(t), t - s
+        score = (alpha * denoise(z, t) - z) / sigma**2  # Tweedie's formula
         noise = jax.random.normal(key, z.shape, z.dtype)
         return z - dt * (sde.drift(t) * z - g**2 * score) + jnp.sqrt(dt) * g * noise, state
 
@@ -103,13 +100,11 @@ class DDIM(Sampler):
     """
 
     def step(
-        self, key: Array, denoise: Denoise, sde: VP, z: Array, state: State, t: Array, s: Array
+        self, key: Array, denoise: Denoise, sde: SDE, z: Array, state: State, t: Array, s: Array
     ) -> tuple[Array, State]:
         """One step from t to s < t."""
-        log_snr = sde.log_snr(t)
-        x = denoise(z, log_snr)
-        alpha_s, sigma_s = sde.marginal(s)
-        return alpha_s * x + sigma_s * to_noise(x, z, log_snr), state
+        x, (alpha_s, sigma_s) = denoise(z, t), sde.marginal(s)
+        return alpha_s * x + sigma_s * _noise(x, z, sde, t), state
 
 
 @dataclass(frozen=True)
@@ -123,15 +118,14 @@ class Heun(Sampler):
     """
 
     def step(
-        self, key: Array, denoise: Denoise, sde: VP, z: Array, state: State, t: Array, s: Array
+        self, key: Array, denoise: Denoise, sde: SDE, z: Array, state: State, t: Array, s: Array
     ) -> tuple[Array, State]:
         """One step from t to s < t."""
-        now, then = sde.log_snr(t), sde.log_snr(s)
-        alpha, alpha_s = coefficients(now)[0], coefficients(then)[0]
-        drho = jnp.exp(-0.5 * then) - jnp.exp(-0.5 * now)
-        eps = to_noise(denoise(z, now), z, now)
+        (alpha, sigma), (alpha_s, sigma_s) = sde.marginal(t), sde.marginal(s)
+        drho = sigma_s / alpha_s - sigma / alpha
+        eps = _noise(denoise(z, t), z, sde, t)
         euler = alpha_s * (z / alpha + drho * eps)
-        eps_s = to_noise(denoise(euler, then), euler, then)
+        eps_s = _noise(denoise(euler, s), euler, sde, s)
         return alpha_s * (z / alpha + drho * 0.5 * (eps + eps_s)), state
 
 
@@ -153,12 +147,16 @@ class DPMSolver(Sampler):
         return jnp.zeros_like(z), jnp.full((), jnp.inf, z.dtype)
 
     def step(
-        self, key: Array, denoise: Denoise, sde: VP, z: Array, state: State, t: Array, s: Array
+        self, key: Array, denoise: Denoise, sde: SDE, z: Array, state: State, t: Array, s: Array
     ) -> tuple[Array, State]:
         """One step from t to s < t."""
         before, last = state
-        now, then = sde.log_snr(t), sde.log_snr(s)
-        (_, sigma), (alpha_s, sigma_s) = coefficients(now), coefficients(then)
-        h, x = (then - now) / 2, denoise(z, now)
+        (_, sigma), (alpha_s, sigma_s) = sde.marginal(t), sde.marginal(s)
+        h, x = (sde.log_snr(s) - sde.log_snr(t)) / 2, denoise(z, t)
         forward = x + h / (2 * last) * (x - before)  # where there was no step before, h / ∞
         return sigma_s / sigma * z - alpha_s * jnp.expm1(-h) * forward, (x, h)
+
+
+def _noise(x: Array, z: Array, sde: SDE, t: Array) -> Array:
+    alpha, sigma = sde.marginal(t)
+    return (z - alpha * x) / sigma

@@ -10,22 +10,23 @@ from numpyro.distributions import constraints
 from probgen.core import check_instances, map_batch, split_key
 from probgen.distributions import Model
 from probgen.distributions.in_blocks import map_particles
-from probgen.score.denoiser import Denoiser, LevelDenoiser, level_values
+from probgen.score.decoder import Decoder, NormalDecoder
+from probgen.score.denoiser import Denoiser
 from probgen.score.sampler import Ancestral, Sampler
-from probgen.score.sde import VP, coefficients
+from probgen.score.sde import SDE, coefficients
 
 
 class ScoreModel(Model):
-    """A diffusion model of reals, or of integers 0..L−1 that are put evenly into [−1, 1].
+    """A diffusion model: of reals, or of what its decoder makes of them.
 
-        log p(x) ≥ E log p(x | z_0) − KL(q(z_1 | x) ‖ Normal(0, I)) − ½ E_{t,ε} [ −λ'(t) e^{λ(t)} ‖x − x̂(z_t)‖² ]
+        log p(x) ≥ E log p(x | z_0) − KL(q(z_1 | v) ‖ Normal(0, I)) − ½ E_{t,ε} [ −λ'(t) e^{λ(t)} ‖v − x̂(z_t)‖² ]
 
-    with z_t = α x + σ ε. The decoder is Π_d P(x_d | z_0) of a `LevelDenoiser` for integers, and
-    Normal(x̂(z_0), e^{−λ(0)} I) for reals. The bound is averaged over the particles, which lowers its variance and
-    leaves its mean; t is spread evenly over particles and rows, uniform for each. exp of it is no unbiased estimate of
-    p(x), so there are no `log_weights`.
+    with v the data as the decoder places them, and z_t = α v + σ ε, α² + σ² = 1: x_t without the SDE's scale, on which
+    the bound does not depend. It is averaged over the particles, which lowers its variance and leaves its mean; t is
+    spread evenly over particles and rows, uniform for each. exp of it is no unbiased estimate of p(x), so there are no
+    `log_weights`.
 
-    Args: `denoiser`: z, λ ↦ E[x | z], a `LevelDenoiser` for integers; `sde`; `event_shape`; `sampler`.
+    Args: `denoiser`: z, λ ↦ E[v | z]; `sde`; `event_shape`; `decoder` p(x | z_0), of reals by default; `sampler`.
 
     References: Variational Diffusion Models (Kingma, Salimans, Poole, Ho 2021), arXiv:2107.00630.
 
@@ -36,44 +37,38 @@ class ScoreModel(Model):
     (3,)
     """
 
-    pytree_data_fields = ("denoiser", "sde")
+    pytree_data_fields = ("denoiser", "sde", "decoder")
     pytree_aux_fields = ("sampler",)
     kind = "bound"
 
     def __init__(
         self,
         denoiser: Denoiser,
-        sde: VP,
+        sde: SDE,
         event_shape: tuple[int, ...],
         *,
+        decoder: Decoder | None = None,
         sampler: Sampler | None = None,
         validate_args: bool | None = None,
     ):
-        check_instances(denoiser=denoiser, sde=sde, sampler=sampler)
+        check_instances(denoiser=denoiser, sde=sde, decoder=decoder, sampler=sampler)
         self.denoiser, self.sde = denoiser, sde
+        self.decoder = NormalDecoder() if decoder is None else decoder
         self.sampler = Ancestral() if sampler is None else sampler
         super().__init__(event_shape, validate_args=validate_args)
 
     @property
-    def levels(self) -> int | None:
-        """The number of values of an integer; None for reals."""
-        return self.denoiser.levels if isinstance(self.denoiser, LevelDenoiser) else None
-
-    @property
     def support(self) -> constraints.Constraint:
-        """The integers 0..levels−1, or the reals."""
-        numbers = constraints.real if self.levels is None else constraints.integer_interval(0, self.levels - 1)
-        return constraints.independent(numbers, self.event_dim)
+        """That of the decoder's numbers."""
+        return constraints.independent(self.decoder.support, self.event_dim)
 
     def sample_event(self, key: Array) -> Array:
         """One draw: noise, the sampler's steps, the decoder."""
         noise_key, steps_key, decoder_key = jax.random.split(key, 3)
-        z = self.sampler(steps_key, self.denoiser, self.sde, jax.random.normal(noise_key, self.event_shape))
-        log_snr = self.sde.log_snr(0.0)
-        if isinstance(self.denoiser, LevelDenoiser):
-            return jax.random.categorical(decoder_key, self.denoiser.log_posterior(z, log_snr)).astype(jnp.int32)
-        noise = jax.random.normal(decoder_key, self.event_shape)
-        return self.denoiser(z, log_snr) + jnp.exp(-0.5 * log_snr) * noise
+        noise = self.sde.scale(1.0) * jax.random.normal(noise_key, self.event_shape)
+        x = self.sampler(steps_key, self.denoiser.under(self.sde), self.sde, noise)
+        z, log_snr = x / self.sde.scale(0.0), self.sde.log_snr(0.0)
+        return self.decoder(z, self.denoiser(z, log_snr), log_snr).sample(decoder_key)
 
     def _log_prob_bound(self, key: Array, value: Array, num_particles: int) -> Array:
         time_key, noise_key = jax.random.split(key)
@@ -88,7 +83,7 @@ class ScoreModel(Model):
     def bound_event(self, key: Array, t: Array, x: Array) -> Array:
         """The bound of one event with its diffusion term at the time t; uniform t makes it unbiased."""
         diffusion_key, decoder_key = jax.random.split(key)
-        placed = x if self.levels is None else level_values(self.levels)[x.astype(jnp.int32)]
+        placed = self.decoder.place(x)
         return (
             self._reconstruction(decoder_key, x, placed)
             - self._prior_kl(placed)
@@ -102,11 +97,7 @@ class ScoreModel(Model):
     def _reconstruction(self, key: Array, x: Array, placed: Array) -> Array:
         log_snr = self.sde.log_snr(0.0)
         z = self._noisy(key, placed, log_snr)
-        if isinstance(self.denoiser, LevelDenoiser):
-            log_p = self.denoiser.log_posterior(z, log_snr)
-            return jnp.sum(jnp.take_along_axis(log_p, x[..., None].astype(jnp.int32), -1))
-        squares = jnp.exp(log_snr) * (x - self.denoiser(z, log_snr)) ** 2
-        return 0.5 * jnp.sum(log_snr - math.log(2 * math.pi) - squares)
+        return jnp.sum(self.decoder(z, self.denoiser(z, log_snr), log_snr).log_prob(x))
 
     def _prior_kl(self, placed: Array) -> Array:
         log_snr = self.sde.log_snr(1.0)

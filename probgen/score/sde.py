@@ -1,4 +1,4 @@
-"""Variance-preserving diffusions, each named by the formula of its log-SNR λ(t), 0 ≤ t ≤ 1 (data at 0, noise at 1)."""
+"""Linear SDEs from data (t = 0) to noise (t = 1), each named by the formula of its log-SNR λ(t)."""
 
 import math
 from collections.abc import Sequence
@@ -12,21 +12,28 @@ from jax.typing import ArrayLike
 from probgen.core import check_positive
 
 
-class VP(eqx.Module):
-    """A variance-preserving SDE, given by its log signal-to-noise ratio λ(t), which falls from t = 0 to t = 1.
+class SDE(eqx.Module):
+    """A linear SDE, given by its log signal-to-noise ratio λ(t), which falls from t = 0 to t = 1, and its scale c(t).
 
-        dx = f(t) x dt + g(t) dw,   x_t | x ~ Normal(α x, σ² I),   α² = sigmoid(λ),  σ² = sigmoid(−λ)
-        f = ½ λ' σ²,   g² = −λ' σ²
+        dx = f(t) x dt + g(t) dw,   x_t | x ~ Normal(α x, σ² I),   α² = c² sigmoid(λ),  σ² = c² sigmoid(−λ)
+        f = c'/c + ½ λ' sigmoid(−λ),   g² = −λ' σ²
 
-    so that α² + σ² = 1 at every t. A subclass writes `log_snr(t)`, differentiable in t.
+    so that λ = log α²/σ² and c² = α² + σ². The bound of a score model depends on λ alone, and a denoiser sees x_t / c:
+    schedules can be swapped after training, by `model.replace(sde=…)`. A subclass writes `log_snr(t)`, and `scale(t)`
+    where the variance is not preserved (c = 1); both differentiable in t, λ finite and falling on all of [0, 1], its
+    ends included. Its numbers are static fields: an array in a field would learn.
 
     References: Score-Based Generative Modeling through SDEs (Song, Sohl-Dickstein, Kingma, Kumar, Ermon, Poole 2021),
-    arXiv:2011.13456; Variational Diffusion Models (Kingma, Salimans, Poole, Ho 2021), arXiv:2107.00630.
+    arXiv:2011.13456; Variational Diffusion Models (Kingma, Salimans, Poole, Ho 2021), arXiv:2107.00630, section 5.1.
     """
 
     def log_snr(self, t: ArrayLike) -> Array:
         """λ(t) = log α²/σ²."""
         raise NotImplementedError(f"{type(self).__name__} has no log_snr")
+
+    def scale(self, t: ArrayLike) -> Array:
+        """c(t) = √(α² + σ²)."""
+        return jnp.ones_like(jnp.asarray(t, float))
 
     def log_snr_rate(self, t: ArrayLike) -> Array:
         """λ'(t), negative."""
@@ -35,15 +42,18 @@ class VP(eqx.Module):
 
     def marginal(self, t: ArrayLike) -> tuple[Array, Array]:
         """(α, σ) of x_t | x ~ Normal(α x, σ² I)."""
-        return coefficients(self.log_snr(t))
+        alpha, sigma = coefficients(self.log_snr(t))
+        return self.scale(t) * alpha, self.scale(t) * sigma
 
     def drift(self, t: ArrayLike) -> Array:
         """f(t)."""
-        return 0.5 * self.log_snr_rate(t) * jax.nn.sigmoid(-self.log_snr(t))
+        t = jnp.asarray(t, float)
+        growth = jax.jvp(lambda t: jnp.log(self.scale(t)), (t,), (jnp.ones_like(t),))[1]
+        return growth + 0.5 * self.log_snr_rate(t) * jax.nn.sigmoid(-self.log_snr(t))
 
     def diffusion(self, t: ArrayLike) -> Array:
         """g(t)."""
-        return jnp.sqrt(-self.log_snr_rate(t) * jax.nn.sigmoid(-self.log_snr(t)))
+        return self.marginal(t)[1] * jnp.sqrt(-self.log_snr_rate(t))
 
 
 def coefficients(log_snr: ArrayLike) -> tuple[Array, Array]:
@@ -66,8 +76,8 @@ def falls(log_snr: Sequence[float]) -> bool:
     return len(log_snr) == 2 and all(map(math.isfinite, log_snr)) and log_snr[0] > log_snr[1]
 
 
-class LinearLogSNR(VP):
-    """λ(t) = λ_max + (λ_min − λ_max) t, with fixed ends (the interior does not change the bound, only its variance).
+class LinearLogSNR(SDE):
+    """λ(t) = λ_max + (λ_min − λ_max) t, c = 1 (the interior does not change the bound, only its variance).
 
     Args: `largest` λ_max, at the data; `smallest` λ_min, at the noise. Raises ValueError where they do not fall.
 
@@ -90,8 +100,39 @@ class LinearLogSNR(VP):
         return self.largest + (self.smallest - self.largest) * jnp.asarray(t, float)
 
 
-class LinearBeta(VP):
-    """λ(t) = −log(exp B(u) − 1), B(u) = β_min u + ½ (β_max − β_min) u²: the SDE with g² = β(u) linear in u.
+class GeometricSigma(SDE):
+    """σ(t) = σ_min (σ_max / σ_min)^t, α = 1: the "variance-exploding" SDE.
+
+    A score model starts its draws from Normal(0, (1 + σ_max²) I), the marginal of data of unit variance.
+
+    Args: `sigma_min`, `sigma_max`. Raises ValueError where 0 < `sigma_min` < `sigma_max` does not hold.
+
+    References: Score-Based Generative Modeling through SDEs (Song et al. 2021), arXiv:2011.13456, appendix C.
+
+    >>> alpha, sigma = GeometricSigma(0.01, 100.0).marginal(0.5)
+    >>> round(float(alpha), 4), round(float(sigma), 4)
+    (1.0, 1.0)
+    """
+
+    sigma_min: float = eqx.field(static=True, default=0.01)
+    sigma_max: float = eqx.field(static=True, default=50.0)
+
+    def __check_init__(self) -> None:
+        check_positive(sigma_min=self.sigma_min, sigma_max=self.sigma_max)
+        if self.sigma_min >= self.sigma_max:
+            raise ValueError(f"sigma_max: expected more than sigma_min={self.sigma_min}, got {self.sigma_max}")
+
+    def log_snr(self, t: ArrayLike) -> Array:
+        """λ(t) = −2 log σ(t)."""
+        return -2.0 * (math.log(self.sigma_min) + math.log(self.sigma_max / self.sigma_min) * jnp.asarray(t, float))
+
+    def scale(self, t: ArrayLike) -> Array:
+        """c(t) = √(1 + σ²)."""
+        return jnp.exp(-0.5 * jax.nn.log_sigmoid(self.log_snr(t)))
+
+
+class LinearBeta(SDE):
+    """λ(t) = −log(exp B(u) − 1), c = 1, B(u) = β_min u + ½ (β_max − β_min) u²: the SDE with g² = β(u) linear in u.
 
     Time runs over u = u_min + (1 − u_min) t, since λ is infinite at u = 0.
 

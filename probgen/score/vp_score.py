@@ -7,7 +7,8 @@ from jax import Array
 
 from probgen.core import as_shape, check_positive, check_sizes, recipe
 from probgen.distributions import ConditionalModel
-from probgen.networks import LevelFeatures, NoiseEmbedding, ResidualMLP
+from probgen.networks import LevelFeatures, NoiseEmbedding, Reshaped, ResidualMLP
+from probgen.score.decoder import LevelDecoder
 from probgen.score.denoiser import LevelDenoiser, RealDenoiser
 from probgen.score.sampler import Ancestral
 from probgen.score.score_model import ScoreModel
@@ -26,7 +27,7 @@ def vp_score(
     rank: int | None = None,
     dropout: float = 0.0,
     scale: float | None = None,
-    log_snr: tuple[float, float] = (7.0, -7.0),
+    log_snr: tuple[float, float] | None = None,
     steps: int = 100,
     context_dim: int | None = None,
     key: Array,
@@ -35,12 +36,23 @@ def vp_score(
 
         dx = f(t) x dt + g(t) dw,   λ(t) from λ_max to λ_min linearly;   x̂ of a `LevelDenoiser` or `RealDenoiser`
 
-    Args: `event_shape`; `levels` L of integers 0..L−1, None for reals; `width`, `depth` and `dropout` of the network;
-    `rank`: more levels than that (32 by default) are logits of so many features a position
-    (`networks.LevelFeatures`), so that the parameters do not grow with `width` · D · L; `scale`: the standard deviation
-    of (centred) real data (1 by default); `log_snr` (λ_max, λ_min); `steps` of the sampler; with `context_dim` a
-    `ConditionalModel`. Raises ValueError where one is out of its range, or would not act: a `rank` of no fewer features
-    than there are levels, a `scale` of integers.
+    Args:
+        event_shape: shape of one event; images have three axes.
+        levels: L of integers 0..L−1; None for reals.
+        width: the width of the network.
+        depth: its number of blocks.
+        rank: more levels than that (32 by default) are logits of so many features a position (`LevelFeatures`),
+            so that the parameters do not grow with `width` · D · L.
+        dropout: its rate of dropout.
+        scale: the standard deviation of (centred) real data, 1 by default.
+        log_snr: (λ_max, λ_min), by default (7, −7) of reals; of integers λ_max is where half a step between levels is
+            two standard deviations of the noise.
+        steps: those of the sampler.
+        context_dim: makes it a `ConditionalModel` of contexts [context_dim].
+        key: draws the weights.
+
+    Raises ValueError where one is out of its range, or would not act: a `rank` of no fewer features than there are
+    levels, a `scale` of integers.
 
     References: Score-Based Generative Modeling through SDEs (Song et al. 2021), arXiv:2011.13456; Variational Diffusion
     Models (Kingma, Salimans, Poole, Ho 2021), arXiv:2107.00630.
@@ -52,6 +64,7 @@ def vp_score(
     """
     event_shape = as_shape(event_shape, fewest=0)
     _check(levels, rank, scale)
+    log_snr = _ends(levels) if log_snr is None else log_snr
     if not falls(log_snr):
         raise ValueError(f"log_snr: expected two finite numbers, the first above the second, got {log_snr}")
     embedding = NoiseEmbedding(reach=max(abs(end) for end in log_snr))
@@ -67,13 +80,19 @@ def vp_score(
     )
     if levels is not None and levels > rank:
         network = LevelFeatures(network, size=size, levels=levels, rank=rank)
+    network = Reshaped(network, (size,))
     denoiser = (
         RealDenoiser(network, embedding, scale=1.0 if scale is None else scale, context_dim=context_dim)
         if levels is None
         else LevelDenoiser(network, embedding, levels=levels, context_dim=context_dim)
     )
-    model = ScoreModel(denoiser, LinearLogSNR(*log_snr), event_shape, sampler=Ancestral(steps))
+    decoder = None if levels is None else LevelDecoder(levels)
+    model = ScoreModel(denoiser, LinearLogSNR(*log_snr), event_shape, decoder=decoder, sampler=Ancestral(steps))
     return ConditionalModel(model, (context_dim,)) if context_dim else model
+
+
+def _ends(levels: int | None) -> tuple[float, float]:
+    return (7.0 if levels is None else 2.0 * math.log(2.0 * (levels - 1)), -7.0)
 
 
 def _check(levels: int | None, rank: int | None, scale: float | None) -> None:

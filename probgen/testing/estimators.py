@@ -68,7 +68,7 @@ def check_estimator(
     theta = jax.tree.map(lambda x: jnp.asarray(x, float), theta)
     key = jax.random.key(0) if key is None else key
     _check_shapes(estimator, make(theta), key)
-    if estimator.scored and not estimator.couples:
+    if estimator.scored and not estimator.couples and estimator.copies == 1:
         _check_uncoupled(estimator, make(theta), key)
     truth, gradient = jax.jit(jax.value_and_grad(exact or _expected(make, f, theta)))(theta)
     apart = lambda z: jax.vmap(f)(z)
@@ -122,7 +122,7 @@ def _check_shapes(estimator: Estimator, fn: dist.Distribution, key: Array) -> No
         for sample_shape in ((), (2,)):
             drawn = jax.eval_shape(lambda k: estimator.draw(k, d, sample_shape), key)  # noqa: B023
             if drawn is not None:
-                want = d.shape(sample_shape)
+                want = ((estimator.copies,) if estimator.copies > 1 else ()) + d.shape(sample_shape)
                 require(
                     "shape of a draw", drawn.shape == want, f"sample_shape {sample_shape}: {drawn.shape}, not {want}"
                 )

@@ -129,7 +129,8 @@ def estimate(
     scored = {("q", name) for name, choice in plan.choices.items() if choice.estimator.scored}
     held = lambda name: lax.stop_gradient(runs.terms[name]) if name in scored else runs.terms[name]  # E[∇ log q] = 0
     runs = runs._replace(terms={name: held(name) for name in chosen})
-    whole = Expectation(runs, plan.graph, list(plan.supports))
+    copies = {name: choice.estimator.copies for name, choice in plan.choices.items()}
+    whole = Expectation(runs, plan.graph, list(plan.supports), copies)
     axes = 1 + len(plan.supports)
     values = Values(
         {name: whole.value(name) for name in chosen},

@@ -41,8 +41,8 @@ class Site(NamedTuple):
 class Drawing(Differentiable):
     """The outermost handler of a guide: finds each site's estimator and draws what it asks for.
 
-    `decided` names estimators that overrule what the sites say; `values` holds values that replace draws. `sites`
-    collects what was drawn.
+    `decided` names estimators that overrule what the sites say; `values` holds values that replace draws, or says which
+    of several coupled draws is the value. `sites` collects what was drawn.
     """
 
     def __init__(self, decided: Mapping[str, Estimator], values: Mapping[str, Array]):
@@ -72,6 +72,9 @@ class Drawing(Differentiable):
             raise ValueError(f"site {name!r}: {estimator} does not serve {describe(fn)}: {problem}; {_instead(fn)}")
         if scanned:
             _check_scanned(self.sites[name], msg["value"])
+        elif estimator.copies > 1:  # of coupled draws the value says which: all have the site's key
+            drawn = estimator.draw(msg["kwargs"]["rng_key"], fn, msg["kwargs"]["sample_shape"])
+            msg["value"] = jnp.asarray(drawn)[self.values.get(name, 0)]
         elif name in self.values:
             shape = (*msg["kwargs"]["sample_shape"], *fn.batch_shape, *fn.event_shape)
             msg["value"] = jnp.broadcast_to(self.values[name], shape)

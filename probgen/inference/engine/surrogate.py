@@ -43,18 +43,19 @@ class Graph(NamedTuple):
     parents: dict[str, frozenset[str]]
 
     def enumerated(self, decided: Mapping[str, Estimator]) -> dict[str, np.ndarray]:
-        """Return the values of the sites that want to see several. Raises ValueError where a term leaves the plates of
-        one."""
+        """Return the values of the sites that want to see several, or which of their coupled draws. Raises ValueError
+        where a term leaves the plates of one."""
         supports = {}
         for name, site in self.sites.items():
+            copies = decided[name].copies
             try:
-                values = decided[name].support(site.fn, site.plates)
+                values = decided[name].support(site.fn, site.plates) if copies == 1 else np.arange(copies)
             except ValueError as error:
                 raise ValueError(f"site {name!r}: {decided[name]}: {error}; LeaveOneOut() would serve") from None
             if values is not None:
                 supports[name] = values
         for name in supports:
-            if leaving := self.leaving(name, supports):
+            if decided[name].copies == 1 and (leaving := self.leaving(name, supports)):
                 raise ValueError(
                     f"site {name!r}: {decided[name]} takes the elements of plate {leaving[1]!r} in lock-step, but "
                     f"{leaving[0][1]!r} depends on them and lies outside of it; LeaveOneOut() would serve"
@@ -104,10 +105,10 @@ def over_values(run: Callable[..., Run], supports: Mapping[str, np.ndarray]) -> 
 
 class Expectation:
     """Expected values over what was enumerated, and surrogates for what was drawn, given runs `[K, S_1, …, S_m,
-    *plates]`."""
+    *plates]`; `names` are the sites that have axes of values, `copies` how many draws of each are coupled."""
 
-    def __init__(self, run: Run, graph: Graph, names: list[str]):
-        self.run, self.graph, self.names = run, graph, names
+    def __init__(self, run: Run, graph: Graph, names: list[str], copies: Mapping[str, int]):
+        self.run, self.graph, self.names, self.copies = run, graph, names, copies
 
     def _axes(self, depends: frozenset[str], x: Array) -> Array:
         """Return one slice of every axis of values that x does not depend on."""
@@ -124,11 +125,11 @@ class Expectation:
         return jnp.sum(x, tuple(axis for axis, name in enumerate(self.names, 1) if name in over), keepdims=True)
 
     def _weight(self, names: frozenset[str]) -> Array | float:
-        """Return the joint probability of values."""
-        if not names:
-            return 1.0
-        logs = [self._axes(self._depends({name}), self.run.log_q[name]) for name in self.names if name in names]
-        return jnp.exp(sum(logs[1:], start=logs[0]))
+        """Return the joint probability of values; of coupled draws, a share for each."""
+        share = 1.0 / math.prod(self.copies[name] for name in names)
+        summed = [name for name in self.names if name in names and self.copies[name] == 1]
+        logs = [self._axes(self._depends({name}), self.run.log_q[name]) for name in summed]
+        return share * jnp.exp(sum(logs[1:], start=logs[0])) if logs else share
 
     def _depends(self, names: Iterable[str]) -> frozenset[str]:
         return self.graph.closure(names, self.names)
@@ -174,6 +175,7 @@ class Expectation:
             state=jax.tree.map(lambda x: x[(0,) * (1 + len(self.names))], self.run.states.get(name)),
             extra=jax.tree.map(lambda x: self._axes(own, x), self.run.extras.get(name)),
             value_axes=len(self.names),
+            axis=1 + self.names.index(name) if name in self.names else None,
         )
 
 

@@ -5,6 +5,7 @@ from probgen.inference.estimators.path import Pathwise, StickingTheLanding, Stra
 from probgen.inference.estimators.implicit import Implicit
 from probgen.inference.estimators.enumeration import Enumerate
 from probgen.inference.estimators.score import ScoreFunction, LeaveOneOut
+from probgen.inference.estimators.antithetic import DisARM
 from probgen.inference.estimators.baselines import (
     Constant,
     MovingAverage,
@@ -26,6 +27,7 @@ __all__ = [
     "Enumerate",
     "ScoreFunction",
     "LeaveOneOut",
+    "DisARM",
     # the baselines of the score function
     "Constant",
     "MovingAverage",

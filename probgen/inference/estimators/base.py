@@ -22,10 +22,12 @@ class Signal(NamedTuple):
             without gradient.
         scale: of the site.
         others: for each particle, the cost that the other particles alone expect of it (None for a single one).
-        weight: the probabilities of values that were enumerated upstream, 1 without.
+        weight: the probabilities of values that were enumerated upstream, times 1/S for each site of S coupled draws,
+            this one too; 1 without.
         state: the estimator's own, as `init_state` began it.
-        extra: what `observe` or `predict` returned.
+        extra: what `observe` or `predict` returned, through which gradients flow.
         value_axes: how many axes of values there are, along which the weights sum to one.
+        axis: the one of the site's own coupled draws, None without.
     """
 
     log_q: Array
@@ -36,6 +38,7 @@ class Signal(NamedTuple):
     state: State
     extra: Any
     value_axes: int
+    axis: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +89,8 @@ class Estimator(Seams):
     It may say more:
 
     - `problem(fn)`: why it cannot serve a distribution, or None;
+    - `copies = S`, where it draws S coupled values, each of the site's distribution, for one gradient: `draw` then
+      gives `[S, *shape]`, the program runs at each, and `surrogate` finds them along `signal.axis`;
     - `unbiased = False`, where the mean of its gradients is not the gradient of the mean;
     - `closed_form = False`, where log q must not be replaced by a KL in closed form;
     - `holds_params = True`, where log q is to be taken with the guide's params held;
@@ -110,6 +115,7 @@ class Estimator(Seams):
 
     unbiased: ClassVar[bool] = True
     scored: ClassVar[bool] = False
+    copies: ClassVar[int] = 1
     closed_form: ClassVar[bool] = True
     holds_params: ClassVar[bool] = False
     needs: ClassVar[str] = "any distribution"
@@ -134,7 +140,7 @@ class Estimator(Seams):
 
     def draw(self, key: Array, fn: dist.Distribution, sample_shape: tuple[int, ...]) -> Array | None:
         """Return a value with its gradient path; None leaves the draw to the distribution. It is without a path if
-        `scored`."""
+        `scored`; with `copies = S`, it is S values [S, *shape]."""
         return draw_cut(key, fn, sample_shape) if self.scored else None
 
     def support(self, fn: dist.Distribution, plates: tuple[int, ...]) -> np.ndarray | None:

@@ -13,6 +13,7 @@ from jax import Array
 from probgen.core import check_instances
 from probgen.distributions.wrapped import family, is_masked
 from probgen.inference.engine.sites import describe
+from probgen.inference.estimators import LeaveOneOut
 from probgen.inference.laboratory.independence import mixed_plates
 from probgen.inference.objectives import ELBO
 from probgen.inference.objectives.elbo import Pair
@@ -160,7 +161,9 @@ def explain(
                 tuple(sorted(costs)),
             )
         )
-    decided = {name: choice.estimator for name, choice in plan.choices.items()}
+    chosen = {name: choice.estimator for name, choice in plan.choices.items()}
+    # values are given to all sites here, and not which of several draws
+    decided = {name: LeaveOneOut() if estimator.copies > 1 else estimator for name, estimator in chosen.items()}
     pair = Pair(model, guide, args, kwargs, params, key)
     mixed = mixed_plates(plan, lambda k, given: pair(k, decided, given)[0], key, guide_trace)
     particles = max(objective.num_particles, plan.particles)

@@ -69,7 +69,7 @@ class ImportanceWeighted(ELBO):
         for name, choice in plan.choices.items():
             if choice.estimator.scored:
                 cost = jnp.broadcast_to(bound, log_w.shape)
-                signal = Expectation(runs, plan.graph, []).signal(name, cost, others)
+                signal = Expectation(runs, plan.graph, [], {}).signal(name, cost, others)
                 term, state = choice.estimator.surrogate(signal)
                 # each particle's score meets the bound itself, where a mean would give it a share
                 score = score + len(log_w) * (term - lax.stop_gradient(term))
