@@ -190,8 +190,8 @@ def _without_gradient(log_q: Array) -> Array:
 def _(primals: Any, tangents: Any) -> NoReturn:
     raise NotImplementedError(
         "the posterior's draws carry no gradient, so that that of this bound would be biased: train by the model's "
-        "program and guide, as fit does, with an estimator of inference.estimators (in a prior, let draws of the posterior "
-        "carry gradients)"
+        "program and guide, as fit does, with an estimator of inference.estimators (a prior's posterior has to have a "
+        "gradient)"
     )
 
 
