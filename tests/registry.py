@@ -443,7 +443,7 @@ DISTRIBUTIONS = [
     ),
     DistributionRow(
         "vp_score",
-        lambda: score.vp_score((2,), levels=3, width=8, depth=1, steps=8, key=KEY),
+        lambda: score.vp_score((2,), levels=3, width=8, blocks=1, steps=8, key=KEY),
         _integers((2,), 3),
         1.0,
         _BOUND,
@@ -483,8 +483,8 @@ CONDITIONALS = {
     "char_rnn": lambda: autoregressive.char_rnn(3, 3, width=4, context_dim=3, key=KEY),
     "transformer": lambda: autoregressive.transformer(3, 3, width=8, heads=2, layers=1, context_dim=3, key=KEY),
     "vae": lambda: latent.vae((2,), 3, latent_dim=2, hidden=(8,), context_dim=3, key=KEY),
-    "vp_score": lambda: score.vp_score((2,), levels=3, rank=2, width=8, depth=1, steps=8, context_dim=3, key=KEY),
-    "vp_score of reals": lambda: score.vp_score((2,), width=8, depth=1, steps=8, context_dim=3, key=KEY),
+    "vp_score": lambda: score.vp_score((2,), levels=3, rank=2, width=8, blocks=1, steps=8, context_dim=3, key=KEY),
+    "vp_score of reals": lambda: score.vp_score((2,), width=8, blocks=1, steps=8, context_dim=3, key=KEY),
 }
 
 

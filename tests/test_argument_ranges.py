@@ -28,7 +28,7 @@ _stacked = lambda: bijectors.stack([bijectors.Affine(jnp.zeros(2), jnp.zeros(2))
 
 
 def _vp(event_shape=(2,), **how):
-    return score.vp_score(event_shape, **{"width": 4, "depth": 1, "key": KEY} | how)
+    return score.vp_score(event_shape, **{"width": 4, "blocks": 1, "key": KEY} | how)
 
 
 def _vae(event_shape=(2,), levels=3, **how):
@@ -82,7 +82,7 @@ TABLE = [
     (_vp, "event_shape", SHAPES),
     (_vp, "levels", LEVELS),
     *((_vp, name, SIZES) for name in ("width", "steps", "context_dim")),
-    (_vp, "depth", (-1, 2.5)),
+    (_vp, "blocks", (-1, 2.5)),
     (_rank, "rank", (*SIZES, 40, 41)),
     (_vp, "rank", (1, 32)),  # of reals, where it would do nothing
     (_vp, "scale", POSITIVE),

@@ -155,6 +155,21 @@ def test_public_names_have_docstrings_with_examples_where_they_are_models():
             assert len(text) > 40, f"{module.__name__}.{name} has no docstring"
 
 
+def test_options_have_one_word_for_one_thing():
+    """The third column of the table in CONTRIBUTING.md names what no public function or constructor takes."""
+    table = (PACKAGE.parent / "CONTRIBUTING.md").read_text().split("## Words of options")[1].split("\n## ")[0]
+    rows = [line.split("|") for line in table.splitlines() if line.startswith("| `")]
+    refused = {word for row in rows for word in re.findall(r"`(\w+)`(?! of)", row[3])}
+    assert len(refused) > 20
+    numpyros = {"rng_key"}  # what overrides a method of numpyro's keeps its words
+    for file in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.FunctionDef) and (node.name == "__init__" or not node.name.startswith("_")):
+                takes = {argument.arg for argument in (*node.args.args, *node.args.kwonlyargs)}
+                objective = {"param_map"} <= takes
+                assert not takes & (refused - (numpyros if objective else set())), f"{file.name}: {node.name}"
+
+
 def test_ruff_before_a_commit_is_the_one_that_is_pinned():
     config = PACKAGE.parent / ".pre-commit-config.yaml"
     if config.exists():

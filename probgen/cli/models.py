@@ -149,8 +149,8 @@ def _vae(images: Images, *, key: Array, quick: bool) -> Trained:
 
 def _score(images: Images, *, key: Array, quick: bool) -> Trained:
     model_key, fit_key = jax.random.split(key)
-    width, depth, dropout = (128, 1, 0.0) if quick else (256, 3, 0.1)
-    model = vp_score(images.shape, levels=images.levels, width=width, depth=depth, dropout=dropout, key=model_key)
+    width, blocks, dropout = (128, 1, 0.0) if quick else (256, 3, 0.1)
+    model = vp_score(images.shape, levels=images.levels, width=width, blocks=blocks, dropout=dropout, key=model_key)
     return _by_gradients(images, model, "score", epochs=4 if quick else 100, batch_size=128, rate=1e-3, key=fit_key)
 
 
