@@ -3,68 +3,73 @@
 import importlib
 from typing import Any
 
-from probgen import (
-    autoregressive,
-    bijectors,
-    core,
-    data,
-    distributions,
-    evaluation,
-    flows,
-    inference,
-    latent,
-    mixtures,
-    networks,
-    score,
-)
+from probgen.inference import fit, FitResult, explain, gradient_report
 from probgen.core import (
-    combine,
-    evaluating,
-    from_params,
+    save,
     load,
     module,
-    partition,
     random_module,
+    evaluating,
+    partition,
+    combine,
+    from_params,
     recipe,
-    save,
     with_key,
 )
-from probgen.distributions import as_transform, from_distrax, observe, on_support
-from probgen.inference import FitResult, explain, fit, gradient_report
+from probgen.distributions import observe, as_transform, from_distrax, on_support
+from probgen import (
+    core,
+    networks,
+    bijectors,
+    distributions,
+    mixtures,
+    flows,
+    autoregressive,
+    latent,
+    score,
+    inference,
+    evaluation,
+    data,
+)
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "FitResult",
-    "as_transform",
-    "autoregressive",
-    "bijectors",
-    "combine",
-    "core",
-    "data",
-    "distributions",
-    "evaluating",
-    "evaluation",
-    "explain",
+    # training, files, and models in programs
     "fit",
-    "flows",
-    "from_distrax",
-    "from_params",
-    "gradient_report",
-    "inference",
-    "latent",
-    "load",
-    "mixtures",
-    "module",
-    "networks",
-    "observe",
-    "on_support",
-    "partition",
-    "random_module",
-    "recipe",
+    "FitResult",
     "save",
-    "score",
+    "load",
+    "observe",
+    "module",
+    "random_module",
+    "evaluating",
+    # what learns, and what is bound
+    "partition",
+    "combine",
+    "from_params",
+    "recipe",
     "with_key",
+    # to numpyro, and from distrax; other supports
+    "as_transform",
+    "from_distrax",
+    "on_support",
+    # gradients
+    "explain",
+    "gradient_report",
+    # the parts
+    "core",
+    "networks",
+    "bijectors",
+    "distributions",
+    "mixtures",
+    "flows",
+    "autoregressive",
+    "latent",
+    "score",
+    "inference",
+    "evaluation",
+    "data",
 ]
 
 

@@ -1,14 +1,14 @@
 """Autoregressive models: products of conditional distributions in an order; recipes."""
 
 from probgen.autoregressive.autoregressive import Autoregressive
-from probgen.autoregressive.ensemble import OrderEnsemble
-from probgen.autoregressive.generation import generate
 from probgen.autoregressive.made import made
+from probgen.autoregressive.pixel_cnn import pixel_cnn, gated_pixel_cnn, pixel_cnn_pp
+from probgen.autoregressive.sequences import char_rnn, wavenet, transformer
 from probgen.autoregressive.orders import Order
+from probgen.autoregressive.ensemble import OrderEnsemble
 from probgen.autoregressive.partial import Completion, Ragged
-from probgen.autoregressive.pixel_cnn import gated_pixel_cnn, pixel_cnn, pixel_cnn_pp
-from probgen.autoregressive.sampling import fixed_point, pass_by_pass, step_by_step
-from probgen.autoregressive.sequences import char_rnn, transformer, wavenet
+from probgen.autoregressive.sampling import step_by_step, pass_by_pass, fixed_point
+from probgen.autoregressive.generation import generate
 
 __all__ = [
     "Autoregressive",

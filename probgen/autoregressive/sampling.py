@@ -17,7 +17,7 @@ from probgen.core import Prefix, Steps, draw, draw_value, sequential
 
 
 class Ordered(Protocol):
-    """What drawing asks of a model (`Autoregressive`)."""
+    """The protocol of a model that is drawn from (`Autoregressive`)."""
 
     network: Any
     head: Any

@@ -1,28 +1,28 @@
 """One event in, one event and a log-determinant out. Directions and order are distrax's: forward is base → data."""
 
 from probgen.bijectors.base import Bijector
+from probgen.bijectors.traits import Scalar, Elementwise, Rearranging
+from probgen.bijectors.structure import Chain, Inverse, Stacked, stack, Logit
 from probgen.bijectors.blocks import Concatenate, Vmap
 from probgen.bijectors.constant import Constant, as_bijector
 from probgen.bijectors.coupling import Coupling
-from probgen.bijectors.elementwise import Affine, Exp, GaussianCDF, LeakyReLU, Power, Sigmoid, Softplus, Tanh
-from probgen.bijectors.inversion import invert_increasing
-from probgen.bijectors.linear import LU, ActNorm, LowRank, Triangular
-from probgen.bijectors.masked_autoregressive import MaskedAutoregressive, fixed_point, pass_by_pass, step_by_step
-from probgen.bijectors.mixture_cdf import GAUSSIAN, LOGISTIC, MixtureCDF
-from probgen.bijectors.orthogonal import Householder, Rotation
-from probgen.bijectors.piecewise_linear import PiecewiseLinear
-from probgen.bijectors.reorder import Permute, Reshape, Reverse
+from probgen.bijectors.masked_autoregressive import MaskedAutoregressive, step_by_step, pass_by_pass, fixed_point
+from probgen.bijectors.elementwise import Affine, Power, LeakyReLU, Exp, Softplus, Sigmoid, Tanh, GaussianCDF
 from probgen.bijectors.spline import Spline, Tails
-from probgen.bijectors.structure import Chain, Inverse, Logit, Stacked, stack
-from probgen.bijectors.traits import Elementwise, Rearranging, Scalar
+from probgen.bijectors.mixture_cdf import MixtureCDF, LOGISTIC, GAUSSIAN
+from probgen.bijectors.piecewise_linear import PiecewiseLinear
+from probgen.bijectors.inversion import invert_increasing
+from probgen.bijectors.linear import ActNorm, LU, Triangular, LowRank
+from probgen.bijectors.orthogonal import Householder, Rotation
+from probgen.bijectors.reorder import Permute, Reverse, Reshape
 from probgen.bijectors.transformers import (
     AffineTransformer,
-    Composed,
-    LeakyReLUTransformer,
-    MixtureCDFTransformer,
-    PowerTransformer,
     ShiftTransformer,
     SplineTransformer,
+    MixtureCDFTransformer,
+    LeakyReLUTransformer,
+    PowerTransformer,
+    Composed,
 )
 
 __all__ = [

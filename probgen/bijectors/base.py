@@ -67,22 +67,23 @@ class Bijector(eqx.Module, distrax.Bijector):
 
     @property
     def kind(self) -> DensityKind:
-        """ "exact", or "estimate" where the log-determinant is one within `tolerance`, as its parts' are."""
+        """The kind of its log-determinant: "exact", or "estimate" where it is one within `tolerance`, as its parts'
+        are."""
         return weakest(*(part.kind for part in self.parts))
 
     @property
     def tolerance(self) -> float:
-        """How far off the log-determinant of an estimate may be, in nats: the sum of the parts'."""
+        """The number of nats by which the log-determinant of an estimate may be off: the sum of the parts'."""
         return sum(part.tolerance for part in self.parts)
 
     @property
     def domain(self) -> constraints.Constraint:
-        """Where the bijector is defined: ℝᵈ, but for inverses and some of numpyro's transforms."""
+        """The set on which the bijector is defined: ℝᵈ, but for inverses and some of numpyro's transforms."""
         return constraints.real
 
     @property
     def codomain(self) -> constraints.Constraint:
-        """Where all of the domain is mapped to."""
+        """The set that all of the domain is mapped to."""
         return constraints.real
 
     def batch_shape(self, event_shape: tuple[int, ...]) -> tuple[int, ...]:

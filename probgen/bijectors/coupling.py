@@ -91,7 +91,7 @@ class Coupling(Bijector):
         return np.array(self.mask).reshape(self.shape or ())
 
     def _parts(self, x: Array) -> tuple[Array, Array]:
-        """(what h sees, x_B)."""
+        """Return (what h sees, x_B)."""
         if self.mask is None:
             if self.split is None or x.shape[-1] <= self.split:
                 raise ValueError(f"split={self.split} leaves nothing to transform in events of shape {x.shape}")
@@ -100,7 +100,7 @@ class Coupling(Bijector):
         return x[kept] if x.ndim == 1 else jnp.where(kept, x, 0.0), x[~kept]
 
     def _join(self, x: Array, moved: Array) -> Array:
-        """x with other numbers at B."""
+        """Return x with other numbers at B."""
         if self.mask is None:
             return jnp.concatenate([x[..., : self.split], moved], -1)
         return x.at[~self._kept()].set(moved)

@@ -99,7 +99,7 @@ class Triangular(_Linear):
 
     @property
     def _unpacked(self) -> tuple[Array, Array]:
-        """L, and log|det|."""
+        """The matrix L, and log|det|."""
         dim = self.shift.shape[0]
         full = jnp.zeros((dim, dim), self.packed.dtype).at[np.tril_indices(dim)].set(self.packed)
         logs = jnp.diagonal(full)
@@ -107,7 +107,7 @@ class Triangular(_Linear):
 
     @property
     def matrix(self) -> Array:
-        """L, [D, D]."""
+        """The matrix L, [D, D]."""
         return self._unpacked[0]
 
     def forward_event(self, x: Array) -> tuple[Array, Array]:

@@ -23,7 +23,7 @@ _RAW_OF_SLOPE_1 = math.log(math.expm1(1.0 - MIN_SLOPE))
 
 
 class Tails(enum.Enum):
-    """What a spline does at the ends of its interval."""
+    """The behaviour of a spline at the ends of its interval: the identity outside, no outside, or a circle."""
 
     LINEAR = "linear"
     """The identity outside, so that it maps ℝ to ℝ; the slopes at the ends are 1."""
@@ -161,7 +161,7 @@ class _Bin(NamedTuple):
 
     @property
     def shape(self) -> tuple[Array, ...]:
-        """What `_rational` needs."""
+        """The arguments of `_rational`."""
         return self.w, self.h, self.near, self.far
 
 

@@ -22,11 +22,11 @@ from probgen.core import check_interval, check_positive, check_sizes
 
 
 class Transformer(Protocol):
-    """What a coupling or an autoregressive bijector asks of a transformer."""
+    """The protocol of transformers, as a coupling or an autoregressive bijector asks for it."""
 
     @property
     def num_params(self) -> int:
-        """Raw numbers for one coordinate."""
+        """The raw numbers for one coordinate, how many there are."""
         ...
 
     def __call__(self, raw: Array) -> distrax.Bijector:
@@ -56,7 +56,7 @@ class AffineTransformer(eqx.Module):
 
     @property
     def num_params(self) -> int:
-        """Two: shift and log-scale."""
+        """Two numbers: shift and log-scale."""
         return 2
 
     def __call__(self, raw: Array) -> Bijector:
@@ -77,7 +77,7 @@ class ShiftTransformer(eqx.Module):
 
     @property
     def num_params(self) -> int:
-        """One: the shift."""
+        """One number: the shift."""
         return 1
 
     def __call__(self, raw: Array) -> Bijector:
@@ -95,7 +95,7 @@ class LeakyReLUTransformer(eqx.Module):
 
     @property
     def num_params(self) -> int:
-        """One: the log-slope."""
+        """One number: the log-slope."""
         return 1
 
     def __call__(self, raw: Array) -> Bijector:
@@ -113,7 +113,7 @@ class PowerTransformer(eqx.Module):
 
     @property
     def num_params(self) -> int:
-        """One: the logarithm of the power."""
+        """One number: the logarithm of the power."""
         return 1
 
     def __call__(self, raw: Array) -> Bijector:
@@ -146,7 +146,7 @@ class SplineTransformer(eqx.Module):
 
     @property
     def num_params(self) -> int:
-        """Widths, heights, and as many slopes as the tails leave to learn."""
+        """The number of widths, heights, and as many slopes as the tails leave to learn."""
         return 2 * self.bins + self.tails.num_slopes(self.bins)
 
     def __call__(self, raw: Array) -> Bijector:
@@ -179,7 +179,7 @@ class MixtureCDFTransformer(eqx.Module):
 
     @property
     def num_params(self) -> int:
-        """Weights, means and scales."""
+        """Three numbers for each component: weight, mean and scale."""
         return 3 * self.components
 
     def __call__(self, raw: Array) -> Bijector:
@@ -213,7 +213,7 @@ class Composed(eqx.Module):
 
     @property
     def num_params(self) -> int:
-        """The sum of the parts'."""
+        """The sum of the parts' numbers."""
         return sum(part.num_params for part in self.transformers)
 
     def __call__(self, raw: Array) -> Bijector:

@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status. A user's mistake is one sentence on stderr, and status 2."""
+    """Run the command line, and return the exit status. A user's mistake is one sentence on stderr, and status 2."""
     import sys
 
     from probgen.cli import commands, compare, demo

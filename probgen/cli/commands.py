@@ -16,7 +16,7 @@ from probgen.inference.training.checks import as_arrays, check_events
 
 
 def load_images(name: str) -> Images:
-    """A data set of integer images, its training rows split once and for all. Raises ValueError for other data."""
+    """Load a data set of integer images, its training rows split once and for all. Raises ValueError for other data."""
     data = datasets.load(name)
     if data.levels is None or np.ndim(data.train) < 2:
         raise ValueError(f"{name}: the models of the command line are for images with integer levels")
@@ -84,7 +84,7 @@ def at_least_one(option: str, number: int) -> None:
 
 
 def file_to_write(name: str) -> Path:
-    """A file in a folder that is there. Raises ValueError, before any work is done for it."""
+    """Return a file in a folder that is there. Raises ValueError, before any work is done for it."""
     out = Path(name)
     if not out.parent.is_dir():
         raise ValueError(f"--out: there is no folder {out.parent}")
@@ -94,7 +94,7 @@ def file_to_write(name: str) -> Path:
 
 
 def folder_to_write(name: str) -> Path:
-    """The folder for the results, made before there are any."""
+    """Make the folder for the results, before there are any, and return it."""
     out = Path(name)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -104,7 +104,7 @@ def folder_to_write(name: str) -> Path:
 
 
 def write_grid(path: Path, draws: np.ndarray) -> None:
-    """A picture of one grid of images."""
+    """Write a picture of one grid of images."""
     from matplotlib.figure import Figure
 
     from probgen.plotting import image_grid

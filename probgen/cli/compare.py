@@ -26,7 +26,7 @@ SHORT_NAMES: Mapping[str, Callable[[], Problem]] = {
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of the command."""
+    """Add the options of the command."""
     parser.add_argument("--problem", metavar="NAME", help=f"one of {', '.join(SHORT_NAMES)} (default all)")
     parser.add_argument("--replicates", type=int, default=2000, help="gradients of each estimator (default 2000)")
     parser.add_argument("--particles", type=int, default=1, help="particles of each gradient (default 1)")
@@ -63,7 +63,8 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _problems(name: str | None) -> list[tuple[int, Problem]]:
-    """One problem, by its short name or its own, or all, numbered: a problem's draws do not depend on the others."""
+    """Return one problem, by its short name or its own, or all, numbered: a problem's draws do not depend on the
+    others."""
     built = {short: make() for short, make in SHORT_NAMES.items()}
     chosen = [(i, problem) for i, (short, problem) in enumerate(built.items()) if name in (None, short, problem.name)]
     if not chosen:
@@ -89,7 +90,7 @@ def _report(problem: Problem, key: jax.Array, options: argparse.Namespace) -> "x
 
 
 def figures(report: "xarray.Dataset") -> dict[str, Any]:
-    """All of a report as JSON holds it: `null` for what is not finite."""
+    """Return all of a report as JSON holds it: `null` for what is not finite."""
     grouped = [name for name, variable in report.items() if "group" in variable.dims]
     single = [name for name, variable in report.items() if variable.dims == ("estimator",)]
     estimators = []

@@ -18,7 +18,7 @@ from probgen.evaluation import Likelihood, likelihood
 
 
 class Row(NamedTuple):
-    """One model of the demo, trained and measured."""
+    """A model of the demo, trained and measured."""
 
     entry: Entry
     test: Likelihood
@@ -50,7 +50,8 @@ def run(options: argparse.Namespace) -> None:
 
 @contextmanager
 def _compiling_fast(quick: bool) -> Iterator[None]:
-    """Little training is over before optimized code has paid for its compilation."""
+    """Let XLA optimize less where `quick`: little training is over before optimized code has paid for its
+    compilation."""
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", quick or before)
     try:
@@ -81,7 +82,7 @@ def _train_and_measure(entry: Entry, images: Images, key: Any, quick: bool, out:
 
 
 def leaderboard(images: Images, rows: list[Row]) -> dict[str, Any]:
-    """What `leaderboard.json` holds."""
+    """Return what `leaderboard.json` holds."""
     models = [
         {
             "model": row.entry.name,
@@ -99,7 +100,7 @@ def leaderboard(images: Images, rows: list[Row]) -> dict[str, Any]:
 
 
 def table(rows: list[Row]) -> str:
-    """The table as text; models that lose to the mixture are marked."""
+    """Return the table as text; models that lose to the mixture are marked."""
     mixture = next((row.test.nats for row in rows if row.entry.name == "mixture"), float("inf"))
     head = f"\n{'model':<15}{'bits/dim':>20}{'nats/image':>14}{'parameters':>12}{'train s':>9}{'ms/sample':>11}  what"
     lines = [head, "─" * (len(head) - 1 + 30)]

@@ -47,7 +47,8 @@ class Trained(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """`train(images, key=, quick=) -> Trained`; `particles` for its bound on test rows; `what` it is, for the table."""
+    """A model of the command line: `train(images, key=, quick=) ->
+    Trained`; `particles` for its bound on test rows; `what` it is, for the table."""
 
     name: str
     what: str
@@ -91,7 +92,8 @@ def _mixture(images: Images, *, key: Array, quick: bool) -> Trained:
 def _by_gradients(
     images: Images, model: Any, name: str, *, epochs: int, batch_size: int, rate: float, key: Array
 ) -> Trained:
-    """AdamW with a warm-up and a cosine decay, clipped gradients, averaged params, the best of them on validation."""
+    """Train by AdamW with a warm-up and a cosine decay, clipped gradients, averaged params, the best of them on
+    validation."""
     batch_size = min(batch_size, len(images.train))
     per_epoch = len(images.train) // batch_size
     schedule = optax.cosine_onecycle_schedule(epochs * per_epoch, rate, pct_start=0.1)

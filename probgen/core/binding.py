@@ -16,6 +16,10 @@ from probgen.core.leaves import Frozen, given
 class Contextual(eqx.Module):
     """A network of `(x, context)` as a function of x alone, once `bind` has given it the context.
 
+    Args:
+        network: any callable pytree of `(x, context)`.
+        context: the context, once it is bound; `bind` sets it.
+
     >>> import jax.numpy as jnp
     >>> net = Contextual(lambda x, c: x + c)
     >>> bind(net, jnp.ones(2))(jnp.zeros(2))
@@ -26,7 +30,7 @@ class Contextual(eqx.Module):
     context: Array | None = given(default=None)
 
     def bind_context(self, context: Array) -> "Contextual":
-        """The same network with its context filled in."""
+        """Return the same network with its context filled in."""
         return Contextual(self.network, context)
 
     @property
@@ -41,25 +45,28 @@ class Contextual(eqx.Module):
         return self.network(x, self.bound)
 
     def sequential(self) -> Any:
-        """The network's steps, which begin with the bound context; None where it has none."""
+        """Return the network's steps, which begin with the bound context; None where it has none."""
         steps = sequential(self.network)
         return None if steps is None else Contextual(steps, self.bound)
 
     def init(self) -> Any:
-        """The cache before the first step."""
+        """Return the cache before the first step."""
         return self.network.init(self.bound)
 
     def step(self, cache: Any, value: Array, i: Array) -> tuple[Any, Array]:
-        """One step of the network's."""
+        """Take one step of the network's."""
         return self.network.step(cache, value, i)
 
 
 def sequential(network: Any) -> Any:
-    """A causal network evaluated position by position, or None where it cannot be.
+    """Return a causal network evaluated position by position, or None where it cannot be.
 
     What a network's method `sequential()` returns has `init(*context) -> cache` and `step(cache, value, i) -> (cache,
     raw)`, which is told the value before position i (any for i = 0), and returns the raw numbers of position i that the
     whole network gives.
+
+    Args:
+        network: any callable pytree.
     """
     make = getattr(network, "sequential", None)
     return None if make is None else make()
@@ -74,37 +81,57 @@ def bind(model: Any, context: Array) -> Any:
     """Give one context (without batch axes) to every node of the model that takes one.
 
     A node takes a context if it has a method `bind_context(context)` that returns the node with it.
+
+    Args:
+        model: any pytree, such as a model.
+        context: one context, [*context].
     """
     return _rebind(model, "bind_context", lambda node: node.bind_context(context))
 
 
 def is_conditional(model: Any) -> bool:
-    """Whether any node of the model takes a context."""
+    """Return whether any node of the model takes a context.
+
+    Args:
+        model: any pytree, such as a model.
+    """
     takes = lambda node: hasattr(type(node), "bind_context")
     return any(takes(node) for node in jax.tree.leaves(model, is_leaf=takes))
 
 
 def is_random(model: Any) -> bool:
-    """Whether training the model needs randomness of its own, such as dropout."""
+    """Return whether training the model needs randomness of its own, such as dropout.
+
+    Args:
+        model: any pytree, such as a model.
+    """
     nodes = jax.tree.leaves(model, is_leaf=lambda node: hasattr(type(node), "bind_key"))
     return any(getattr(node, "is_random", True) for node in nodes if hasattr(type(node), "bind_key"))
 
 
 def with_key(model: Any, key: Array) -> Any:
-    """The model with randomness bound: every node with a method `bind_key(key)` gets a key of its own.
+    """Return the model with randomness bound: every node with a method `bind_key(key)` gets a key of its own.
 
     Densities take no key; dropout reads the one that was bound here, and is the identity without.
+
+    Args:
+        model: any pytree, such as a model.
+        key: the randomness of one training step.
     """
     counter = iter(range(2**31))
     return _rebind(model, "bind_key", lambda node: node.bind_key(jax.random.fold_in(key, next(counter))))
 
 
 def has_update(model: Any) -> bool:
-    """Whether a training loop has to call `model.update(batch, key) -> model` after each step.
+    """Return whether a training loop has to call `model.update(batch, key) -> model` after each step.
 
     Only the model itself is asked: what a part within it sees of a batch (a layer of a flow, the base under it) only
-    the model can say, so its `update` hands that on. Raises ValueError where a part has an `update` and the model has
-    none, for its state would silently stay as it is. Parts under `Frozen` stay so on purpose.
+    the model can say, so its `update` hands that on. Parts under `Frozen` stay as they are on purpose.
+
+    Args:
+        model: any model.
+
+    Raises ValueError where a part has an `update` and the model has none, for its state would silently stay as it is.
 
     >>> import jax
     >>> from probgen.mixtures import EM, categorical_mixture

@@ -7,12 +7,15 @@ DensityKind = Literal["exact", "weights", "bound", "estimate"]
 
 
 def weakest(*kinds: DensityKind) -> DensityKind:
-    """The kind of what is put together from parts of these kinds: what the weakest of them can promise.
+    """Return the kind of what is put together from parts of these kinds: what the weakest of them can promise.
 
     - exact: `log_prob` is the log-density;
     - weights: there are unbiased estimates of the density, whose logarithms bound log p ever more tightly;
     - bound: there is a stochastic lower bound of log p only;
     - estimate: neither, but a number within a tolerance.
+
+    Args:
+        kinds: of the parts; of none it is "exact".
 
     >>> weakest("exact", "bound", "weights")
     'bound'

@@ -11,9 +11,12 @@ import numpy as np
 class Dependence:
     """The structure of a product of conditionals, Π_i p(x_i | x_pa(i)), and the order in which it is evaluated.
 
-    `groups`: the variables by level: a variable depends on none of its own level or of a later one, so that as many
-    sequential steps as there are groups evaluate all. `parents`: those of each variable, or None where they are all
-    the variables of the earlier groups. It is hashable, and static in a model.
+    It is hashable, and static in a model.
+
+    Args:
+        groups: the variables by level: a variable depends on none of its own level or of a later one, so that as many
+            sequential steps as there are groups evaluate all.
+        parents: those of each variable, or None where they are all the variables of the earlier groups.
 
     >>> Dependence.in_order(range(4), passes=2).groups
     ((0, 1), (2, 3))
@@ -26,9 +29,14 @@ class Dependence:
 
     @classmethod
     def in_order(cls, order: Sequence[int], *, passes: int | None = None) -> "Dependence":
-        """Each of `passes` equal groups of the order depends on all before it: D passes (the default) are fully
-        autoregressive, two are a coupling. Raises ValueError where `order` is no permutation or 2 ≤ passes ≤ D does
-        not hold.
+        """Return the dependence in which each of `passes` equal groups of an order depends on all before it: D passes
+        are fully autoregressive, two are a coupling.
+
+        Args:
+            order: a permutation of 0..D−1.
+            passes: 2 ≤ passes ≤ D, which is the default.
+
+        Raises ValueError where `order` is no permutation or `passes` is another number.
 
         References: zuko (Rozet et al. 2022) has this dial.
         """
@@ -44,10 +52,13 @@ class Dependence:
 
     @classmethod
     def of_graph(cls, adjacency: Any) -> "Dependence":
-        """The parents of variable i are the j with `adjacency[i, j]` true; its level is the longest path to it.
+        """Return the dependence of a graph; a variable's level is the longest path to it.
 
-        Where [i, j] means i → j, as in networkx's `to_numpy_array`, give the transpose. Raises ValueError where
-        `adjacency` is not square, holds NaN, or has a cycle, which is named.
+        Args:
+            adjacency: [D, D], true at (i, j) where j is a parent of i. Where [i, j] means i → j, as in networkx's
+                `to_numpy_array`, give the transpose.
+
+        Raises ValueError where `adjacency` is not square, holds NaN, or has a cycle, which is named.
         """
         numbers = np.asarray(adjacency)
         if numbers.ndim != 2 or numbers.shape[0] != numbers.shape[1] or not len(numbers):
@@ -86,7 +97,7 @@ class Dependence:
 
     @property
     def matrix(self) -> np.ndarray:
-        """Which variables (columns) each variable (row) depends on, [D, D] of booleans."""
+        """The variables (columns) on which each variable (row) depends, [D, D] of booleans."""
         if self.parents is None:
             return self.levels[:, None] > self.levels[None, :]
         matrix = np.zeros((self.dim, self.dim), bool)
@@ -96,7 +107,8 @@ class Dependence:
 
 
 def _cycle(matrix: np.ndarray) -> list[int]:
-    """One cycle of a graph that has some: whoever walks from parent to parent among those on cycles comes back."""
+    """Return one cycle of a graph that has some: whoever walks from parent to parent among those on cycles comes
+    back."""
     alive = np.ones(len(matrix), bool)
     while True:
         roots = alive & ~(matrix & alive[None, :]).any(1)

@@ -40,9 +40,15 @@ def save(path: str | os.PathLike, model: Any) -> None:
 
     The recipe is kept where it still makes a model of this structure and these shapes. A model of no recipe, or one
     that was changed since (`model.replace(sampler=…)`), is saved without: a UserWarning then says that `load` will ask
-    for `like=`. Raises FileNotFoundError where there is no such folder, ValueError where the model holds a leaf that is
-    no number, or two leaves of one path. The format is safetensors; `pickle` is none for models, because it refuses the
-    jitted functions of jax (`jax.nn.relu`) that are activations (`copy.deepcopy` takes them).
+    for `like=`. The format is safetensors; `pickle` is none for models, because it refuses the jitted functions of jax
+    (`jax.nn.relu`) that are activations (`copy.deepcopy` takes them).
+
+    Args:
+        path: of the file; its folder exists.
+        model: any model.
+
+    Raises FileNotFoundError where there is no such folder, ValueError where the model holds a leaf that is no number,
+    or two leaves of one path.
     """
     if not (folder := Path(path).parent).is_dir():
         raise FileNotFoundError(f"there is no folder {folder} to save {Path(path).name} in")
@@ -63,7 +69,11 @@ def save(path: str | os.PathLike, model: Any) -> None:
 
 
 def load(path: str | os.PathLike, *, like: Any = None) -> Any:
-    """Read a model: into the structure of `like`, or of what its recipe builds again.
+    """Read a model from a file, and return it.
+
+    Args:
+        path: of a file that `save` wrote.
+        like: a model of the same structure; what the recipe in the file builds again, by default.
 
     Raises FileNotFoundError, or ValueError where the file is truncated, foreign, made by an unknown recipe, or
     where a leaf's name, shape or dtype, or a static setting (a spline's interval, an activation) differs from the

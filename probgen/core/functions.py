@@ -18,8 +18,11 @@ class Function(eqx.Module):
 
 
 def static_functions(tree: Any) -> Any:
-    """A tree whose function leaves (a lambda, the activation in an `equinox.nn.MLP`) are static nodes, which `jax.jit`
-    takes. What holds a network of the user's passes it through this one.
+    """Return a tree whose function leaves (a lambda, the activation in an `equinox.nn.MLP`) are static nodes, which
+    `jax.jit` takes. What holds a network of the user's passes it through this one.
+
+    Args:
+        tree: any pytree.
 
     >>> import equinox as eqx, jax
     >>> net = eqx.nn.MLP(2, 1, 8, 1, key=jax.random.key(0))

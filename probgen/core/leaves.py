@@ -19,7 +19,8 @@ from jax import Array
 
 
 class Kind(enum.Enum):
-    """What a leaf is: only `LEARNED` floats are params; `GIVEN`, `STATE` and `FROZEN` hold for the whole subtree."""
+    """The kind of a leaf: only `LEARNED` floats are params; `GIVEN`, `STATE` and `FROZEN` hold for the whole
+    subtree."""
 
     LEARNED = "learned"
     VALUE = "value"
@@ -29,7 +30,13 @@ class Kind(enum.Enum):
 
 
 class Leaf(NamedTuple):
-    """One leaf of a model, in the order of `jax.tree.leaves`."""
+    """A leaf of a model, in the order of `jax.tree.leaves`.
+
+    Attributes:
+        path: such as `bijector.layers.conditioner.weights.0`.
+        kind: what it is.
+        value: the array.
+    """
 
     path: str
     kind: Kind
@@ -37,21 +44,31 @@ class Leaf(NamedTuple):
 
 
 def given(**kwargs: Any) -> Any:
-    """A module field that is not learned and passes gradients on, such as a context."""
+    """Return a module field that is not learned and passes gradients on, such as a context.
+
+    Args:
+        kwargs: as `equinox.field`'s, such as `default`.
+    """
     return eqx.field(metadata={"kind": Kind.GIVEN}, **kwargs)
 
 
 def state(**kwargs: Any) -> Any:
-    """A module field that only `update(batch, key)` changes, such as a running mean.
+    """Return a module field that only `update(batch, key)` changes, such as a running mean.
 
     `fit` calls the `update` of the model itself and of no part within it: what a part sees of a batch only the model
     can say, so its own `update` hands that on to the parts that have one.
+
+    Args:
+        kwargs: as `equinox.field`'s, such as `default`.
     """
     return eqx.field(metadata={"kind": Kind.STATE}, **kwargs)
 
 
 class Frozen(eqx.Module):
     """A subtree that does not learn: gradients stop where `value` is read.
+
+    Args:
+        tree: any pytree, such as a network.
 
     >>> import jax.numpy as jnp
     >>> partition({"w": Frozen(jnp.ones(2))})[0]
@@ -90,7 +107,7 @@ def _child_kind(node: Any, name: str, inherited: Kind) -> Kind:
 
 
 def child_name(node: Any, key: Any) -> str:
-    """What a child is called in the paths of its node."""
+    """Return what a child is called in the paths of its node."""
     if isinstance(key, jtu.GetAttrKey):
         return key.name
     if isinstance(key, jtu.DictKey):
@@ -106,7 +123,11 @@ def child_name(node: Any, key: Any) -> str:
 
 
 def leaves(model: Any) -> list[Leaf]:
-    """The leaves of `model` with their paths (such as `bijector.layers.conditioner.weights.0`) and kinds."""
+    """Return the leaves of a model with their paths (such as `bijector.layers.conditioner.weights.0`) and kinds.
+
+    Args:
+        model: any pytree.
+    """
     found: list[Leaf] = []
 
     def walk(node: Any, path: str, kind: Kind) -> None:
@@ -125,7 +146,7 @@ def leaves(model: Any) -> list[Leaf]:
 
 
 def leaves_by_path(model: Any) -> dict[str, Leaf]:
-    """The leaves of a model under their paths. Raises ValueError where two of them share one."""
+    """Return the leaves of a model under their paths. Raises ValueError where two of them share one."""
     found: dict[str, Leaf] = {}
     for leaf in leaves(model):
         if leaf.path in found:
@@ -140,7 +161,13 @@ def _is_float(x: Any) -> bool:
 
 
 class Rest(eqx.Module):
-    """A model without its params: what `combine` needs beside them."""
+    """A model without its params: what `combine` needs beside them.
+
+    Attributes:
+        leaves: those that are no params.
+        params: for each leaf of the model its path where it is a param, or None.
+        structure: of the model's pytree.
+    """
 
     leaves: tuple
     params: tuple[str | None, ...] = eqx.field(static=True)
@@ -150,9 +177,13 @@ class Rest(eqx.Module):
 def partition(model: Any, learnable: Callable[[str, Any], bool] | None = None) -> tuple[dict[str, Array], Rest]:
     """Split a model into its params `{path: array}` and the rest; `combine` puts them together again.
 
-    `jax.grad`, `optax` and `numpyro.param` take the params; everything takes both. Args: `model`, any pytree;
-    `learnable(path, leaf) -> bool` narrows what learns further (fine-tuning). Raises ValueError where two leaves
-    share a path.
+    `jax.grad`, `optax` and `numpyro.param` take the params; everything takes both.
+
+    Args:
+        model: any pytree.
+        learnable: `(path, leaf) -> bool`, narrows what learns further (fine-tuning).
+
+    Raises ValueError where two leaves share a path.
 
     >>> import jax, probgen
     >>> flow = probgen.flows.real_nvp(2, layers=2, hidden=(8,), key=jax.random.key(0))
@@ -175,7 +206,14 @@ def partition(model: Any, learnable: Callable[[str, Any], bool] | None = None) -
 
 
 def combine(params: dict[str, Array], rest: Rest) -> Any:
-    """The model that `partition` took apart, with `params` in their places."""
+    """Return the model that `partition` took apart, with `params` in their places.
+
+    Args:
+        params: `{path: array}`.
+        rest: what `partition` returned beside them.
+
+    Raises ValueError where the two are not of one model.
+    """
     wanted = [path for path in rest.params if path is not None]
     if params.keys() != set(wanted):
         raise ValueError(f"params and rest disagree at {sorted(params.keys() ^ set(wanted))[:3]}")
@@ -185,10 +223,14 @@ def combine(params: dict[str, Array], rest: Rest) -> Any:
 
 
 def count_parameters(model: Any) -> int:
-    """How many numbers of a model are learned."""
+    """Return how many numbers of a model are learned.
+
+    Args:
+        model: any pytree.
+    """
     return sum(leaf.size for leaf in partition(model)[0].values())
 
 
 def replace_leaves(model: Any, new: Callable[[Leaf], Any]) -> Any:
-    """The model with every leaf replaced by `new(leaf)`."""
+    """Return the model with every leaf replaced by `new(leaf)`."""
     return jax.tree.unflatten(jax.tree.structure(model), [new(leaf) for leaf in leaves(model)])

@@ -9,10 +9,16 @@ from probgen.core.numerics import as_real
 
 
 def as_numbers(name: str, x: Any) -> np.ndarray | jax.Array:
-    """An array of numbers out of what a user has: an array of any library, a list.
+    """Return an array of numbers out of what a user has: an array of any library, a list.
+
+    JAX's arrays come back as they are.
+
+    Args:
+        name: of the argument, for errors.
+        x: the numbers.
 
     Raises ValueError where they are no real numbers, or rows of several lengths, or where a NumPy array masks some of
-    them: the mask would be lost, and what it hides would count. JAX's arrays come back as they are.
+    them: the mask would be lost, and what it hides would count.
 
     >>> as_numbers("x", [[1, 2], [3, 4]]).shape
     (2, 2)

@@ -9,12 +9,23 @@ from jax import Array
 
 
 def logmeanexp(x: Array, axis: int = 0) -> Array:
-    """log of the mean of exp(x) along an axis."""
+    """Return the log of the mean of exp(x) along an axis.
+
+    Args:
+        x: any array.
+        axis: the axis that is averaged over.
+    """
     return jax.nn.logsumexp(x, axis) - math.log(x.shape[axis])
 
 
 def as_real(name: str, x: Any) -> Array:
-    """Numbers as an array. Raises ValueError for complex ones, whose imaginary part would be dropped.
+    """Return numbers as an array.
+
+    Args:
+        name: of the argument, for errors.
+        x: numbers.
+
+    Raises ValueError for complex ones, whose imaginary part would be dropped.
 
     >>> as_real("x", [1, 2])
     Array([1, 2], dtype=int32)
@@ -26,8 +37,12 @@ def as_real(name: str, x: Any) -> Array:
 
 
 def as_float(x: Any) -> Array:
-    """Numbers as floats: those that are keep their precision, integers and booleans get the default one. Raises
-    ValueError for complex ones.
+    """Return numbers as floats: those that are keep their precision, integers and booleans get the default one.
+
+    Args:
+        x: numbers.
+
+    Raises ValueError for complex ones.
 
     >>> as_float(2), as_float(jnp.ones((), jnp.bfloat16))
     (Array(2., dtype=float32), Array(1, dtype=bfloat16))
@@ -37,7 +52,10 @@ def as_float(x: Any) -> Array:
 
 
 def log1mexp(x: Array) -> Array:
-    """log(1 − exp(−x)) for x > 0, accurate at both ends (Mächler 2012).
+    """Return log(1 − exp(−x)) for x > 0, accurate at both ends (Mächler 2012).
+
+    Args:
+        x: positive numbers.
 
     >>> log1mexp(1e-6).round(1)
     Array(-13.8, dtype=float32)

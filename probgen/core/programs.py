@@ -18,9 +18,13 @@ Learnable = Callable[[str, Any], bool]
 def module(name: str, model: M, *, learnable: Learnable | None = None) -> M:
     """Register a model's params at one `numpyro.param` site, `name$params`, and return it with their current values.
 
-    The site holds `partition`'s flat `{path: array}`. `learnable(path, leaf) -> bool` narrows what learns. A model
-    with dropout gets a fresh key from the program's seed, but for `evaluating`. Outside a program the model comes back
-    as it is.
+    The site holds `partition`'s flat `{path: array}`. A model with dropout gets a fresh key from the program's seed,
+    but for `evaluating`. Outside a program the model comes back as it is.
+
+    Args:
+        name: of the model; that of the site is `name$params`.
+        model: any model.
+        learnable: `(path, leaf) -> bool`, narrows what learns.
 
     >>> import jax, numpyro, optax, probgen
     >>> from numpyro.infer import SVI, Trace_ELBO
@@ -50,6 +54,9 @@ class evaluating(Messenger):
     `evaluating(program)` is that program; `with evaluating(): …` does the same for what runs within. Everything else
     (sample sites, their keys, a key that was bound by `with_key`) is untouched.
 
+    Args:
+        fn: a program; none where it is a context manager.
+
     >>> import jax, numpyro, probgen
     >>> flow = probgen.flows.real_nvp(2, layers=2, hidden=(8,), dropout=0.5, key=jax.random.key(0))
     >>> program = lambda: probgen.module("flow", flow)
@@ -66,7 +73,16 @@ def _is_evaluating() -> bool:
 
 
 def from_params(params: dict[str, Any], name: str, model: M, *, learnable: Learnable | None = None) -> M:
-    """The learned model out of `svi_result.params`, where `module(name, model)` registered it."""
+    """Return the learned model out of `svi_result.params`, where `module(name, model)` registered it.
+
+    Args:
+        params: of SVI, `{site: value}`.
+        name: as it was registered.
+        model: of the same structure, such as the one before training.
+        learnable: as it was registered.
+
+    Raises ValueError where there is no such site.
+    """
     site = f"{name}$params"
     mine, rest = partition(model, learnable)
     if not mine:
@@ -83,8 +99,11 @@ def random_module(
 ) -> M:
     """Draw a model's params at `numpyro.sample` sites `name.path`: a Bayesian model.
 
-    `prior` is a distribution, expanded to each leaf's shape, or a function `(path, leaf) -> distribution | None`
-    (None leaves that leaf at its value).
+    Args:
+        name: of the model, the beginning of the sites' names.
+        model: any model.
+        prior: a distribution, expanded to each leaf's shape, or a function `(path, leaf) -> distribution | None` (None
+            leaves that leaf at its value).
 
     >>> import jax, numpyro, probgen
     >>> import numpyro.distributions as dist

@@ -29,6 +29,10 @@ class Recipe(NamedTuple):
     """The name of a recipe and its arguments as JSON, without `key` and `data`, on which only the numbers depend.
 
     Arguments that recipes made (a flow on a support) are recipes there, in their turn.
+
+    Args:
+        name: "part.function".
+        arguments: as JSON.
     """
 
     name: str
@@ -43,7 +47,8 @@ class Recipe(NamedTuple):
         return function(**_tuples(json.loads(self.arguments, object_hook=_from_json)), **keyed)
 
     def makes(self, model: Any) -> bool:
-        """Whether the recipe still builds a model of this static structure and these shapes, whatever their values."""
+        """Return whether the recipe still builds a model of this static structure and these shapes, whatever their
+        values."""
         try:
             made, model = self._abstract(), jax.eval_shape(lambda m: m, model)
             same: bool = jax.tree.structure(made) == jax.tree.structure(model)  # type: ignore[operator]
@@ -61,8 +66,8 @@ class Recipe(NamedTuple):
 
 
 def _as_json(x: Any) -> Any:
-    """Arrays as lists; public functions of `jax.nn` and `jax.numpy` (activations), constraints of numpyro and models
-    of recipes by name; else TypeError."""
+    """Return arrays as lists; public functions of `jax.nn` and `jax.numpy` (activations), constraints of numpyro and
+    models of recipes by name; else raise TypeError."""
     if isinstance(x, np.ndarray | jax.Array):
         return x.tolist()
     if isinstance(made_by := getattr(x, "recipe", None), Recipe):  # whether it still makes x, the whole's `makes` tells
@@ -77,7 +82,7 @@ def _as_json(x: Any) -> Any:
 
 
 def _constraint(x: constraints.Constraint) -> dict[str, Any]:
-    """numpyro's name for a constraint, with the arguments of one that takes some."""
+    """Return numpyro's name for a constraint, with the arguments of one that takes some."""
     for name, known in _CONSTRAINTS.items():
         if known is x:
             return {"constraint": name, "arguments": {}}
@@ -87,7 +92,7 @@ def _constraint(x: constraints.Constraint) -> dict[str, Any]:
 
 
 def _from_json(x: dict[str, Any]) -> Any:
-    """What `_as_json` named."""
+    """Return what `_as_json` named."""
     match x:
         case {"function": str(name), **rest} if not rest:
             return _function(name)
@@ -119,7 +124,7 @@ def _tuples(x: Any) -> Any:
 
 
 def _plain(x: Any) -> Any:
-    """An argument with NumPy's scalars and ranges as Python's, which JSON and static fields can hold."""
+    """Return an argument with NumPy's scalars and ranges as Python's, which JSON and static fields can hold."""
     if isinstance(x, np.generic):
         return x.item()
     if isinstance(x, range):
@@ -140,15 +145,18 @@ def _remember(model: Any, made_by: Recipe) -> Any:
 def recipe(function: F | None = None, *, formerly: tuple[str, ...] = ()) -> Any:
     """Mark a function that returns a model as a recipe: `save` then keeps its name and arguments.
 
-    `context_dim`, where it takes one, is None or at least 1: others are refused with ValueError. `formerly`: names
-    ("part.function") under which files of before know it, so that they load after it has moved.
+    `context_dim`, where it takes one, is None or at least 1: others are refused with ValueError.
 
-    Its model must have a (static) field `recipe`, as every probgen distribution and `ConditionalModel` does. The
+    Its model must have a (static) field `recipe`, as every probgen distribution and `ConditionalModel` does. Its
     arguments `key` and `data` are not kept: they choose the model's numbers, which are in the file. An argument may be
     a model that a recipe made, a numpyro constraint, or a function of `jax.nn` or `jax.numpy`. A call with another
     argument that JSON cannot hold is not remembered; `load` then needs `like=`. It also does where the model's static
     structure is not what the recipe builds again: because it was changed since, or because the recipe makes a function
     anew at every call (a `lambda` for an activation).
+
+    Args:
+        function: it is returned, as one that marks its models.
+        formerly: names ("part.function") under which files of before know it, so that they load after it has moved.
     """
     if function is None:
         return functools.partial(recipe, formerly=formerly)

@@ -18,7 +18,7 @@ _NOT_SETTINGS = {"recipe", "_leaf_ndim", "_validate_args", "_batch_shape"}
 
 
 def settings(model: Any) -> dict[str, str]:
-    """What is static in every node of a model (its type, its fields that are no arrays), under `path.field`.
+    """Return what is static in every node of a model (its type, its fields that are no arrays), under `path.field`.
 
     >>> from probgen.distributions import NormalHead
     >>> settings(NormalHead())
@@ -40,7 +40,7 @@ def settings(model: Any) -> dict[str, str]:
 
 
 def own_settings(node: Any) -> dict[str, Any]:
-    """The static facts of one node, without those of its children."""
+    """Return the static facts of one node, without those of its children."""
     if hasattr(type(node), "static_settings"):  # a node that stands for another
         return node.static_settings()
     if isinstance(node, eqx.Module):
@@ -54,7 +54,7 @@ def own_settings(node: Any) -> dict[str, Any]:
 
 
 def description(value: Any) -> str:
-    """A value in words that are the same in every process."""
+    """Return a value in words that are the same in every process."""
     if isinstance(value, enum.Enum):
         return f"{type(value).__name__}.{value.name}"
     if isinstance(value, type):

@@ -8,19 +8,36 @@ import numpy as np
 
 
 def check_sizes(least: int = 1, **sizes: Any) -> None:
-    """Raise ValueError for the first of the named sizes that is no integer of at least `least`."""
+    """Raise ValueError for the first of the named sizes that is no integer of at least `least`.
+
+    Args:
+        least: the least that a size may be.
+        sizes: the numbers, by the names of the arguments.
+    """
     for name, size in sizes.items():
         if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < least:
             raise ValueError(f"{name}: expected an integer of at least {least}, got {size!r}")
 
 
 def as_integer(size: Any) -> Any:
-    """A NumPy integer as Python's, which a static field holds; anything else as it is, for `check_sizes` to judge."""
+    """Return a NumPy integer as Python's, which a static field holds; anything else as it is, for `check_sizes` to
+    judge.
+
+    Args:
+        size: any object.
+    """
     return int(size) if isinstance(size, np.integer) else size
 
 
 def as_shape(event_shape: Sequence[int], *, fewest: int = 1) -> tuple[int, ...]:
-    """The shape of an event as a tuple; ValueError where it has less than `fewest` axes, or an axis of none."""
+    """Return the shape of an event as a tuple.
+
+    Args:
+        event_shape: integers of at least 1.
+        fewest: how many axes it has at least.
+
+    Raises ValueError where it has fewer axes, or an axis of none.
+    """
     known = isinstance(event_shape, Sequence | np.ndarray) and len(event_shape) >= fewest
     if not known or not all(isinstance(size, int | np.integer) and size >= 1 for size in event_shape):
         raise ValueError(f"event_shape: expected integers of at least 1, such as (28, 28), got {event_shape!r}")
@@ -28,21 +45,33 @@ def as_shape(event_shape: Sequence[int], *, fewest: int = 1) -> tuple[int, ...]:
 
 
 def check_positive(**numbers: Any) -> None:
-    """Raise ValueError for the first of the named numbers that is not finite and positive."""
+    """Raise ValueError for the first of the named numbers that is not finite and positive.
+
+    Args:
+        numbers: by the names of the arguments.
+    """
     for name, number in numbers.items():
         if not (_is_finite(number) and number > 0):
             raise ValueError(f"{name}: expected a positive number, got {number!r}")
 
 
 def check_not_negative(**numbers: Any) -> None:
-    """Raise ValueError for the first of the named numbers that is not finite, or negative."""
+    """Raise ValueError for the first of the named numbers that is not finite, or negative.
+
+    Args:
+        numbers: by the names of the arguments.
+    """
     for name, number in numbers.items():
         if not (_is_finite(number) and number >= 0):
             raise ValueError(f"{name}: expected a number of at least 0, got {number!r}")
 
 
 def check_interval(**intervals: Any) -> None:
-    """Raise ValueError for the first of the named intervals that is no pair of finite numbers low < high."""
+    """Raise ValueError for the first of the named intervals that is no pair of finite numbers low < high.
+
+    Args:
+        intervals: by the names of the arguments.
+    """
     for name, ends in intervals.items():
         pair = isinstance(ends, tuple | list) and len(ends) == 2 and all(map(_is_finite, ends))
         if not pair or not ends[0] < ends[1]:

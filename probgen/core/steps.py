@@ -12,29 +12,48 @@ class Steps(Protocol):
     """A product of conditionals one factor at a time: a cache of what came before, and a distribution at each place."""
 
     def init(self) -> Any:
-        """The cache before the first step."""
+        """Return the cache before the first step."""
         ...
 
     def step(self, cache: Any, before: Array, i: Array) -> tuple[Any, dist.Distribution]:
-        """(the new cache, the distribution of the scalar at place i), given the value before it (any for i = 0)."""
+        """Return (the new cache, the distribution of the scalar at place i), given the value before it (any for i =
+        0)."""
         ...
 
 
 class Prefix(NamedTuple):
-    """What is known beforehand: values [D], of which the first `length` count."""
+    """The numbers of an event that are known beforehand, the first of them.
+
+    Args:
+        values: [D], of which the first `length` count.
+        length: how many are known.
+    """
 
     values: Array
     length: int
 
 
 def draw_value(here: dist.Distribution, key: Array, known: Prefix, i: Array) -> tuple[Array, Array]:
-    """(value, log-probability) at place i: what is known there, or a draw by the place's own key."""
+    """Return (value, log-probability) at place i: what is known there, or a draw by the place's own key.
+
+    Args:
+        here: the distribution of the scalar at place i.
+        key: of the whole event.
+        known: the first numbers, where they are known.
+        i: the place.
+    """
     value = jnp.where(i < known.length, known.values[i], here.sample(jax.random.fold_in(key, i)))
     return value, here.log_prob(value)
 
 
 def draw(steps: Steps, key: Array, known: Prefix) -> tuple[Array, Array]:
-    """Values [D] and their log-probabilities [D]: each place in turn is known, or drawn from its distribution.
+    """Draw values [D], each place in turn from its distribution unless it is known, and return them and their
+    log-probabilities [D].
+
+    Args:
+        steps: of a model.
+        key: the randomness of one event.
+        known: the first numbers, where they are known; its `values` say what D and the dtype are.
 
     >>> import jax, jax.numpy as jnp
     >>> class Walk:

@@ -10,7 +10,7 @@ from jax import Array, lax
 
 
 def _row_axes() -> list[Array]:
-    """The index of this row along each axis that the functions below are mapping here, the outermost first."""
+    """Return the index of this row along each axis that the functions below are mapping here, the outermost first."""
     found: list[Array] = []
     while True:
         try:
@@ -24,7 +24,7 @@ def _row_axis(depth: int) -> str:
 
 
 def row_number() -> Array:
-    """A number of 32 bits that tells apart the rows over which `vectorize` or `map_batch` is mapping; 0 outside.
+    """Return a number of 32 bits that tells apart the rows over which `vectorize` or `map_batch` is mapping; 0 outside.
 
     It is how randomness that was bound for a whole batch differs from row to row.
 
@@ -39,7 +39,8 @@ def row_number() -> Array:
 
 
 def mapped_rows() -> int:
-    """Over how many rows `vectorize` and `map_batch` are mapping here: what one row takes in memory, they all do.
+    """Return over how many rows `vectorize` and `map_batch` are mapping here: what one row takes in memory, they all
+    do.
 
     >>> import jax.numpy as jnp
     >>> vectorize(lambda x: mapped_rows() + 0 * x, 0)(jnp.zeros((2, 3), int)).tolist()
@@ -49,7 +50,13 @@ def mapped_rows() -> int:
 
 
 def vectorize(function: Callable[[Array], Any], ndims: int) -> Callable[[Array], Any]:
-    """Map a function of one event of rank `ndims` over all leading axes of its argument.
+    """Return a function of one event of rank `ndims` mapped over all leading axes of its argument.
+
+    Args:
+        function: of one event.
+        ndims: the rank of an event.
+
+    Raises ValueError, once it is called, where the argument has fewer axes.
 
     >>> import jax.numpy as jnp
     >>> vectorize(jnp.sum, 1)(jnp.ones((4, 3, 2))).shape
@@ -78,11 +85,18 @@ def map_batch(
     args: tuple[Array, ...],
     event_ndims: tuple[int, ...],
 ) -> Any:
-    """`function(owner, *args)` for each element of a batch that the owner's leaves carry on their first axes.
+    """Return `function(owner, *args)` for each element of a batch that the owner's leaves carry on their first axes.
 
     An argument has shape `[*sample, *batch, *event]`, its event of the rank given; the leading axes of all of them
     broadcast together and with `batch_shape`. The owner is shared along the sample axes, and along those of its own
     that are of size one.
+
+    Args:
+        function: of one element of the owner, and of one element's arguments.
+        owner: any pytree, such as a model.
+        batch_shape: the first axes of its leaves.
+        args: arrays.
+        event_ndims: the rank of one element of each.
     """
     leads = [x.shape[: x.ndim - n] for x, n in zip(args, event_ndims, strict=True)]
     lead = jnp.broadcast_shapes(batch_shape, *leads)
@@ -100,17 +114,22 @@ def map_batch(
 
 
 def _without(lead: tuple[int, ...], tree: Any) -> Any:
-    """The shapes of what is in a tree, without their first axes."""
+    """Return the shapes of what is in a tree, without their first axes."""
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x)[len(lead) :], jnp.asarray(x).dtype), tree)
 
 
 def _no_rows(function: Callable[..., Any], lead: tuple[int, ...], *one: Any) -> Any:
-    """What `function` of one row says of no rows: `vmap` cannot tell, since it needs a row to map."""
+    """Return what `function` of one row says of no rows: `vmap` cannot tell, since it needs a row to map."""
     return jax.tree.map(lambda out: jnp.zeros(lead + out.shape, out.dtype), jax.eval_shape(function, *one))
 
 
 def split_key(key: Array, shape: tuple[int, ...]) -> Array:
-    """Keys of the given shape from one key; the old style of raw integers, which numpyro still hands out, is welcome.
+    """Return keys of the given shape from one key; the old style of raw integers, which numpyro still hands out, is
+    welcome.
+
+    Args:
+        key: one key.
+        shape: of the keys; () gives the key itself.
 
     >>> import jax
     >>> split_key(jax.random.PRNGKey(0), (2, 3)).shape

@@ -4,7 +4,7 @@
 `PROBGEN_DATA` names, or is downloaded once with a checksum. `toys` draws samples of two-dimensional toy densities.
 """
 
+from probgen.data.datasets import load, Data, DATASETS, holdout
 from probgen.data import toys
-from probgen.data.datasets import DATASETS, Data, holdout, load
 
-__all__ = ["DATASETS", "Data", "holdout", "load", "toys"]
+__all__ = ["load", "Data", "DATASETS", "holdout", "toys"]

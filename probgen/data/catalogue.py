@@ -30,7 +30,7 @@ def _images(shape: tuple[int, int], levels: int) -> dict[str, Array]:
 
 
 def _mnist_like(name: str, folder_url: str, sha256: Mapping[str, str]) -> tuple[Npz, Originals]:
-    """The .npz of MNIST or of what replaces it, or the four gzipped IDX files."""
+    """Return the places of MNIST or of what replaces it: the .npz, or the four gzipped IDX files."""
     stems = {
         "x_train": "train-images-idx3",
         "y_train": "train-labels-idx1",

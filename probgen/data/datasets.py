@@ -16,10 +16,10 @@ class Data:
     """The parts of a data set as NumPy arrays: integers as int32, reals as float32.
 
     Attributes:
-        name: what `load` was asked for.
+        name: of the data set, as `load` was asked for it.
         parts: the arrays by part: "train", "validation", "test" with one row per datum, and labels [N] as
             "train_labels", "test_labels". A data set without a published split has all its rows in "train".
-        levels: the data are integers 0..levels-1; None for reals.
+        levels: the data are integers 0..levels−1; None for reals.
         columns: the names of the columns of a table, where they are known.
         alphabet: of a text; the code `i` is the character `alphabet[i]`.
     """
@@ -66,7 +66,7 @@ class Data:
 
 
 def load(name: str) -> Data:
-    """A data set by its name, which is one of `DATASETS`.
+    """Return a data set by its name, which is one of `DATASETS`.
 
     "optdigits" comes with the package. The files of all others are looked for in the folder that the environment
     variable `PROBGEN_DATA` names; those with a public address and a published checksum are downloaded otherwise, once,
@@ -77,20 +77,18 @@ def load(name: str) -> Data:
     raw.
 
     Args:
-        name: what to load, such as "optdigits", "mnist", "binarized_mnist", "fashion_mnist", "power",
-            "tinyshakespeare", "names", "sachs" or "wine_red".
+        name: such as "optdigits", "mnist", "binarized_mnist", "fashion_mnist", "power", "tinyshakespeare", "names",
+            "sachs" or "wine_red".
 
-    Raises:
-        ValueError: if there is no data set of that name, or if a file is truncated, corrupted or another one.
-        FileNotFoundError: if the files are neither here nor to be downloaded; says where to get them.
+    Raises ValueError where there is no data set of that name, or a file is truncated, corrupted or another one;
+    FileNotFoundError where the files are neither here nor to be downloaded, and says where to get them.
 
-    Example:
-        >>> digits = load("optdigits")
-        >>> digits
-        optdigits: train [3823, 8, 8] int32, train_labels [3823] int32,
-            test [1797, 8, 8] int32, test_labels [1797] int32
-        >>> digits.levels, int(digits.train.min()), int(digits.train.max())
-        (17, 0, 16)
+    >>> digits = load("optdigits")
+    >>> digits
+    optdigits: train [3823, 8, 8] int32, train_labels [3823] int32,
+        test [1797, 8, 8] int32, test_labels [1797] int32
+    >>> digits.levels, int(digits.train.min()), int(digits.train.max())
+    (17, 0, 16)
     """
     if name not in DATASETS:
         raise ValueError(f"name must be one of {', '.join(DATASETS)}; it is {name!r}")
@@ -113,7 +111,7 @@ def load(name: str) -> Data:
 
 
 def holdout(x: np.ndarray, size: int = 500, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Two parts of the rows of `x`, (the rest, `size` rows held out), by a permutation that never changes.
+    """Return two parts of the rows of `x`, (the rest, `size` rows held out), by a permutation that never changes.
 
     The permutation is that of `numpy.random.RandomState(seed)`, a stream that NumPy has frozen; it depends on the
     number of rows and the seed alone, so that images and their labels are split alike. Many data sets are ordered
@@ -121,16 +119,14 @@ def holdout(x: np.ndarray, size: int = 500, *, seed: int = 0) -> tuple[np.ndarra
 
     Args:
         x: the rows, [N, ...].
-        size: how many rows to hold out, 1..N-1.
+        size: how many rows to hold out, 1..N−1.
         seed: which permutation.
 
-    Raises:
-        ValueError: if `size` leaves one of the parts empty.
+    Raises ValueError where `size` leaves one of the parts empty.
 
-    Example:
-        >>> train, validation = holdout(load("optdigits").train)
-        >>> train.shape, validation.shape
-        ((3323, 8, 8), (500, 8, 8))
+    >>> train, validation = holdout(load("optdigits").train)
+    >>> train.shape, validation.shape
+    ((3323, 8, 8), (500, 8, 8))
     """
     if not 0 < size < len(x):
         raise ValueError(f"size must be between 1 and {len(x) - 1} for {len(x)} rows; it is {size}")

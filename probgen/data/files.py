@@ -21,13 +21,13 @@ _UNREADABLE = (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error)
 
 @dataclass(frozen=True)
 class Array:
-    """What an array must look like: `[N, *shape]`, integers 0..levels-1, or finite reals where `levels` is None."""
+    """The form that an array must have: `[N, *shape]`, integers 0..levels−1, or finite reals where `levels` is None."""
 
     shape: tuple[int, ...] = ()
     levels: int | None = None
 
     def problem(self, value: np.ndarray) -> str | None:
-        """What is wrong with `value`, or None."""
+        """Return what is wrong with `value`, or None."""
         if value.ndim != 1 + len(self.shape) or value.shape[1:] != self.shape or len(value) == 0:
             return f"has shape {list(value.shape)}, not {self}"
         if value.dtype.kind not in ("iu" if self.levels else "iuf"):
@@ -52,10 +52,9 @@ class Npz:
     folder: Path | None = None
 
     def parts(self) -> dict[str, np.ndarray] | None:
-        """The parts of the data set, or None where the file is missing.
+        """Return the parts of the data set, or None where the file is missing.
 
-        Raises:
-            ValueError: if the file is truncated, corrupted or another one.
+        Raises ValueError where the file is truncated, corrupted or another one.
         """
         folder = self.folder or data_folder()
         if folder is None or not (folder / self.name).is_file():
@@ -86,11 +85,9 @@ class File:
     sha256: str | None = None
 
     def path(self) -> Path | None:
-        """Where the file is, downloading it once into the cache of the user; None where it is not to be had.
+        """Return where the file is, downloading it once into the cache of the user; None where it is not to be had.
 
-        Raises:
-            ConnectionError: if the download fails.
-            ValueError: if the bytes are not those that were published.
+        Raises ConnectionError where the download fails, ValueError where the bytes are not those that were published.
         """
         folder = data_folder()
         if folder is not None and (folder / self.name).is_file():
@@ -125,11 +122,9 @@ class Originals:
     read: Read
 
     def parts(self) -> dict[str, np.ndarray] | None:
-        """The parts of the data set, or None where the files are neither here nor to be downloaded.
+        """Return the parts of the data set, or None where the files are neither here nor to be downloaded.
 
-        Raises:
-            ConnectionError: if a download fails.
-            ValueError: if a file is truncated, corrupted or another one.
+        Raises ConnectionError where a download fails, ValueError where a file is truncated, corrupted or another one.
         """
         paths = {name: file.path() for name, file in self.files.items()}
         arrays = {name: self._decoded(path) for name, path in paths.items() if path is not None}
@@ -149,10 +144,9 @@ class Originals:
 
 
 def data_folder() -> Path | None:
-    """The folder that the environment variable `PROBGEN_DATA` names, or None where it is not set.
+    """Return the folder that the environment variable `PROBGEN_DATA` names, or None where it is not set.
 
-    Raises:
-        FileNotFoundError: if it names something that is no folder.
+    Raises FileNotFoundError where it names something that is no folder.
     """
     folder = os.environ.get(FOLDER_VARIABLE)
     if not folder:

@@ -27,13 +27,12 @@ _POWER_ROUNDING = (0.001, 0.01, 1.0, 1.0, 1.0, 0.0)  # of the kept columns; the 
 
 
 def idx(content: bytes) -> np.ndarray:
-    """The array in a gzipped IDX file of unsigned bytes, the format of MNIST.
+    """Return the array in a gzipped IDX file of unsigned bytes, the format of MNIST.
 
-    The bytes 0, 0, 8 (the type) and the number of dimensions; each dimension as a big-endian 32-bit integer; the
-    values in C order.
+    The file has the bytes 0, 0, 8 (the type) and the number of dimensions; each dimension as a big-endian 32-bit
+    integer; the values in C order.
 
-    Raises:
-        ValueError: if the content is no such file.
+    Raises ValueError where the content is no such file.
     """
     raw = gzip.decompress(content)
     if raw[:3] != b"\x00\x00\x08":
@@ -44,23 +43,24 @@ def idx(content: bytes) -> np.ndarray:
 
 
 def amat(content: bytes) -> np.ndarray:
-    """The packed bits [N, 98] of a text with 784 zeros and ones per line, each followed by a blank or a newline."""
+    """Return the packed bits [N, 98] of a text with 784 zeros and ones per line, each followed by a blank or a
+    newline."""
     bits = np.frombuffer(content, np.uint8)[::2] - ord("0")
     return np.packbits(bits.reshape(-1, 784), axis=-1)
 
 
 def npy(content: bytes) -> np.ndarray:
-    """The array of an .npy file."""
+    """Return the array of an .npy file."""
     return np.load(io.BytesIO(content), allow_pickle=False)
 
 
 def characters(content: bytes) -> np.ndarray:
-    """The bytes of an ASCII text."""
+    """Return the bytes of an ASCII text."""
     return np.frombuffer(content, np.uint8)
 
 
 def images(arrays: Arrays) -> Parts:
-    """Labelled images in their customary split."""
+    """Return labelled images in their customary split."""
     return {
         "train": arrays["x_train"],
         "train_labels": arrays["y_train"],
@@ -70,20 +70,21 @@ def images(arrays: Arrays) -> Parts:
 
 
 def binary_images(arrays: Arrays) -> Parts:
-    """28x28 binary images out of packed bits."""
+    """Return 28x28 binary images out of packed bits."""
     splits = {"train": "train_packed", "validation": "valid_packed", "test": "test_packed"}
     return {split: np.unpackbits(arrays[name], axis=-1).reshape(-1, 28, 28) for split, name in splits.items()}
 
 
 def text(arrays: Arrays) -> Parts:
-    """The places of characters in the sorted alphabet: the first nine tenths to train on, the rest to test on."""
+    """Return the places of characters in the sorted alphabet: the first nine tenths to train on, the rest to test
+    on."""
     _, codes = np.unique(arrays["text"], return_inverse=True)
     cut = int(0.9 * len(codes))
     return {"train": codes[:cut], "test": codes[cut:]}
 
 
 def words(arrays: Arrays) -> Parts:
-    """One lower-case word per row: a..z are 1..26, and 0 fills the row after the word, at least once."""
+    """Return one lower-case word per row: a..z are 1..26, and 0 fills the row after the word, at least once."""
     spelled = arrays["text"].tobytes().split()
     rows = np.zeros((len(spelled), 1 + max(map(len, spelled))), np.int32)
     for row, word in zip(rows, spelled, strict=True):
@@ -92,7 +93,7 @@ def words(arrays: Arrays) -> Parts:
 
 
 def power(rows: np.ndarray) -> Parts:
-    """POWER as Papamakarios et al. prepared it: 6 columns, dequantized, standardized, split 81 : 9 : 10.
+    """Return POWER as Papamakarios et al. prepared it: 6 columns, dequantized, standardized, split 81 : 9 : 10.
 
     The rows are shuffled; reactive power and intensity are dropped; uniform noise as wide as the rounding is added to
     all but the time; the last tenth is the test part, the last tenth of the rest is the validation part; all are
@@ -101,9 +102,8 @@ def power(rows: np.ndarray) -> Parts:
     Args:
         rows: the complete rows of the original in their order, [N, 8], columns as in `POWER_COLUMNS`.
 
-    References:
-        G. Papamakarios, T. Pavlakou and I. Murray, Masked Autoregressive Flow for Density Estimation, 2017,
-        arXiv:1705.07057, appendix D.
+    References: G. Papamakarios, T. Pavlakou and I. Murray, Masked Autoregressive Flow for Density Estimation, 2017,
+    arXiv:1705.07057, appendix D.
     """
     random = np.random.RandomState(42)
     order = random.permutation(len(rows))
@@ -118,13 +118,14 @@ def power(rows: np.ndarray) -> Parts:
 
 
 def power_columns(arrays: Arrays) -> Parts:
-    """POWER from one array of integers per column."""
+    """Return POWER from one array of integers per column."""
     scaled = [arrays[name] / scale for name, scale in zip(POWER_COLUMNS, _POWER_SCALE, strict=True)]
     return power(np.stack(scaled, axis=1))
 
 
 def reals(**parts: str) -> Read:
-    """A reader that takes arrays as they are, counts as reals: `reals(train="wine_red")`; labels stay integers."""
+    """Return a reader that takes arrays as they are, counts as reals: `reals(train="wine_red")`; labels stay
+    integers."""
 
     def read(arrays: Arrays) -> Parts:
         kinds = {part: np.int32 if part.endswith("labels") else np.float32 for part in parts}

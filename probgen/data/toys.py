@@ -10,19 +10,17 @@ from jax import random
 def two_moons(key: jax.Array, num: int, *, noise: float = 0.1) -> jax.Array:
     """Two interleaved half circles of radius 1, each with probability 1/2.
 
-    `t ~ Uniform(0, π)`; `x = (cos t, sin t)` or `x = (1 - cos t, 1/2 - sin t)`; plus `noise · Normal(0, I)`.
+        x = (cos t, sin t) or (1 − cos t, ½ − sin t), plus noise · Normal(0, I),   t ~ Uniform(0, π)
 
     Args:
         key: the randomness.
         num: how many points.
         noise: the standard deviation of the noise.
 
-    References:
-        F. Pedregosa et al., Scikit-learn: Machine Learning in Python, 2011, arXiv:1201.0490 (`make_moons`).
+    References: F. Pedregosa et al., Scikit-learn: Machine Learning in Python, 2011, arXiv:1201.0490 (`make_moons`).
 
-    Example:
-        >>> two_moons(jax.random.key(0), 100).shape
-        (100, 2)
+    >>> two_moons(jax.random.key(0), 100).shape
+    (100, 2)
     """
     angle_key, which_key, noise_key = random.split(key, 3)
     t = random.uniform(angle_key, (num,), maxval=jnp.pi)
@@ -35,7 +33,7 @@ def two_moons(key: jax.Array, num: int, *, noise: float = 0.1) -> jax.Array:
 def rings(key: jax.Array, num: int, *, count: int = 4, noise: float = 0.08) -> jax.Array:
     """Concentric circles of radii 1, 2, ..., `count`, each with the same probability.
 
-    `k ~ Uniform{1, ..., count}`, `t ~ Uniform(0, 2π)`; `x = k (cos t, sin t) + noise · Normal(0, I)`.
+        x = k (cos t, sin t) + noise · Normal(0, I),   k ~ Uniform{1, …, count},   t ~ Uniform(0, 2π)
 
     Args:
         key: the randomness.
@@ -43,15 +41,13 @@ def rings(key: jax.Array, num: int, *, count: int = 4, noise: float = 0.08) -> j
         count: how many circles.
         noise: the standard deviation of the noise.
 
-    References:
-        W. Grathwohl et al., FFJORD: Free-form Continuous Dynamics for Scalable Reversible Generative Models, 2018,
-        arXiv:1810.01367 (with radii 3/4, ..., 3).
+    References: W. Grathwohl et al., FFJORD: Free-form Continuous Dynamics for Scalable Reversible Generative Models,
+    2018, arXiv:1810.01367 (with radii 3/4, ..., 3).
 
-    Example:
-        >>> points = rings(jax.random.key(0), 100, noise=0.0)
-        >>> radii = jnp.linalg.norm(points, axis=-1)
-        >>> bool(jnp.allclose(radii, jnp.round(radii), atol=1e-5))
-        True
+    >>> points = rings(jax.random.key(0), 100, noise=0.0)
+    >>> radii = jnp.linalg.norm(points, axis=-1)
+    >>> bool(jnp.allclose(radii, jnp.round(radii), atol=1e-5))
+    True
     """
     radius_key, angle_key, noise_key = random.split(key, 3)
     radius = random.randint(radius_key, (num, 1), 1, count + 1)
@@ -63,8 +59,8 @@ def pinwheel(
 ) -> jax.Array:
     """Arms around the origin, each a Gaussian that is bent by a rotation growing with the radius.
 
-    `a ~ Uniform{0, ..., arms-1}`, `(u, v) ~ Normal((1, 0), diag(radial², tangential²))`,
-    `t = 2π a / arms + twist · exp(u)`; `x = 2 R(t) (u, v)` with `R(t)` the rotation by the angle `t`.
+        x = 2 R(t) (u, v),   R(t) the rotation by t = 2π a / arms + twist · exp(u),
+        a ~ Uniform{0, …, arms−1},   (u, v) ~ Normal((1, 0), diag(radial², tangential²))
 
     Args:
         key: the randomness.
@@ -74,13 +70,11 @@ def pinwheel(
         tangential: the standard deviation across an arm.
         twist: how much an arm bends.
 
-    References:
-        M. Johnson et al., Composing graphical models with neural networks for structured representations and fast
-        inference, 2016, arXiv:1603.06277.
+    References: M. Johnson et al., Composing graphical models with neural networks for structured representations and
+    fast inference, 2016, arXiv:1603.06277.
 
-    Example:
-        >>> pinwheel(jax.random.key(0), 100).shape
-        (100, 2)
+    >>> pinwheel(jax.random.key(0), 100).shape
+    (100, 2)
     """
     arm_key, normal_key = random.split(key)
     arm = random.randint(arm_key, (num,), 0, arms)
@@ -92,23 +86,21 @@ def pinwheel(
 
 
 def checkerboard(key: jax.Array, num: int) -> jax.Array:
-    """Uniform on the 8 dark squares of a 4x4 board on [-4, 4)²; the density there is 1/32, so the entropy is log 32.
+    """Uniform points on the 8 dark squares of a 4×4 board on [−4, 4)²; the density there is 1/32, so the entropy is log
+    32.
 
-    `x₁ ~ Uniform(-4, 4)`; in the column `c = floor(x₁ / 2)` the dark squares are the rows `r = floor(x₂ / 2)` with
-    `c + r` even, and `x₂` is uniform on them.
+        x₁ ~ Uniform(−4, 4),   x₂ ~ Uniform over the rows r with c + r even,   c = ⌊x₁ / 2⌋, r = ⌊x₂ / 2⌋
 
     Args:
         key: the randomness.
         num: how many points.
 
-    References:
-        W. Grathwohl et al., FFJORD: Free-form Continuous Dynamics for Scalable Reversible Generative Models, 2018,
-        arXiv:1810.01367.
+    References: W. Grathwohl et al., FFJORD: Free-form Continuous Dynamics for Scalable Reversible Generative Models,
+    2018, arXiv:1810.01367.
 
-    Example:
-        >>> squares = jnp.floor(checkerboard(jax.random.key(0), 100) / 2)
-        >>> bool((squares.sum(-1) % 2 == 0).all())
-        True
+    >>> squares = jnp.floor(checkerboard(jax.random.key(0), 100) / 2)
+    >>> bool((squares.sum(-1) % 2 == 0).all())
+    True
     """
     place_key, row_key = random.split(key)
     x1, within = random.uniform(
@@ -121,7 +113,7 @@ def checkerboard(key: jax.Array, num: int) -> jax.Array:
 def eight_gaussians(key: jax.Array, num: int, *, radius: float = 4.0, noise: float = 0.5) -> jax.Array:
     """Eight Gaussians evenly spaced on a circle, each with the same probability.
 
-    `k ~ Uniform{0, ..., 7}`; `x = radius (cos(2π k / 8), sin(2π k / 8)) + noise · Normal(0, I)`.
+        x = radius (cos(2π k / 8), sin(2π k / 8)) + noise · Normal(0, I),   k ~ Uniform{0, …, 7}
 
     Args:
         key: the randomness.
@@ -129,12 +121,10 @@ def eight_gaussians(key: jax.Array, num: int, *, radius: float = 4.0, noise: flo
         radius: of the circle.
         noise: the standard deviation of each Gaussian.
 
-    References:
-        L. Metz et al., Unrolled Generative Adversarial Networks, 2016, arXiv:1611.02163.
+    References: L. Metz et al., Unrolled Generative Adversarial Networks, 2016, arXiv:1611.02163.
 
-    Example:
-        >>> eight_gaussians(jax.random.key(0), 100).shape
-        (100, 2)
+    >>> eight_gaussians(jax.random.key(0), 100).shape
+    (100, 2)
     """
     which_key, noise_key = random.split(key)
     t = 2 * jnp.pi * random.randint(which_key, (num,), 0, 8) / 8
@@ -145,7 +135,8 @@ def eight_gaussians(key: jax.Array, num: int, *, radius: float = 4.0, noise: flo
 def spirals(key: jax.Array, num: int, *, turns: float = 1.5, noise: float = 0.1) -> jax.Array:
     """Two spirals that wind around each other, each with probability 1/2.
 
-    `u ~ Uniform(0, 1)`, `t = 2π turns √u`, `s ~ Uniform{-1, 1}`; `x = s t (cos t, sin t) / 3 + noise · Normal(0, I)`.
+        x = s t (cos t, sin t) / 3 + noise · Normal(0, I),
+        t = 2π turns √u,   u ~ Uniform(0, 1),   s ~ Uniform{−1, 1}
 
     Args:
         key: the randomness.
@@ -153,13 +144,11 @@ def spirals(key: jax.Array, num: int, *, turns: float = 1.5, noise: float = 0.1)
         turns: how often a spiral winds around the origin.
         noise: the standard deviation of the noise.
 
-    References:
-        K. Lang and M. Witbrock, Learning to Tell Two Spirals Apart, Proceedings of the 1988 Connectionist Models
-        Summer School, for the problem; W. Grathwohl et al., FFJORD, 2018, arXiv:1810.01367, for this density.
+    References: K. Lang and M. Witbrock, Learning to Tell Two Spirals Apart, Proceedings of the 1988 Connectionist
+    Models Summer School, for the problem; W. Grathwohl et al., FFJORD, 2018, arXiv:1810.01367, for this density.
 
-    Example:
-        >>> spirals(jax.random.key(0), 100).shape
-        (100, 2)
+    >>> spirals(jax.random.key(0), 100).shape
+    (100, 2)
     """
     place_key, sign_key, noise_key = random.split(key, 3)
     t = 2 * jnp.pi * turns * jnp.sqrt(random.uniform(place_key, (num, 1)))

@@ -2,25 +2,25 @@
 
 from probgen.distributions import divergences  # noqa: F401  (registers with numpyro's kl_divergence)
 from probgen.distributions.base import Distribution
+from probgen.distributions.model import Model
+from probgen.distributions.lifting import verb, lifted
+from probgen.distributions.transformed import Transformed, initialize
+from probgen.distributions.on_support import on_support
 from probgen.distributions.conditionals import Conditional, ConditionalModel
+from probgen.distributions.observe import observe, Bounded
 from probgen.distributions.dequantized import Dequantized
-from probgen.distributions.differentiable import differentiable
 from probgen.distributions.discretized import DiscretizedLogistic, DiscretizedLogisticMixture
 from probgen.distributions.heads import (
+    NormalHead,
+    NormalMixtureHead,
     BernoulliHead,
     CategoricalHead,
     DiscretizedLogisticHead,
     DiscretizedLogisticMixtureHead,
-    NormalHead,
-    NormalMixtureHead,
     integer_head,
 )
 from probgen.distributions.interop import as_transform, from_distrax
-from probgen.distributions.lifting import lifted, verb
-from probgen.distributions.model import Model
-from probgen.distributions.observe import Bounded, observe
-from probgen.distributions.on_support import on_support
-from probgen.distributions.transformed import Transformed, initialize
+from probgen.distributions.differentiable import differentiable
 
 __all__ = [
     # what to derive from

@@ -127,7 +127,7 @@ class Distribution(ClosedForms, Wrapping):
 
     @property
     def _added_shape(self) -> tuple[int, ...]:
-        """Axes that `vmap` or stacking put in front of every leaf."""
+        """The axes that `vmap` or stacking put in front of every leaf."""
         if self._leaf_ndim is None:
             return ()
         shape = jnp.shape(next(iter(_own_leaves(self))))

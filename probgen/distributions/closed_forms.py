@@ -12,7 +12,7 @@ from probgen.distributions.lifting import Rank
 
 
 class ClosedForms(dist.Distribution):
-    """What users of distributions ask beside densities and draws.
+    """The base of distributions that answer what users ask beside densities and draws.
 
     A subclass that knows a closed form writes `_mean()`, `_variance()`, `_mode()`, `_entropy()`, `_cdf(value)` or
     `_icdf(q)`. What it does not write is an exact sum where the density is exact and all values of an event have at

@@ -41,12 +41,12 @@ class IntegerCategorical(dist.CategoricalLogits):
 
     @property
     def mean(self) -> Array:
-        """Σ_k k P(k)."""
+        """The mean, Σ_k k P(k)."""
         return self.probs @ jnp.arange(self.logits.shape[-1], dtype=self.probs.dtype)
 
     @property
     def variance(self) -> Array:
-        """Σ_k (k − mean)² P(k)."""
+        """The variance, Σ_k (k − mean)² P(k)."""
         away = jnp.arange(self.logits.shape[-1], dtype=self.probs.dtype) - self.mean[..., None]
         return jnp.sum(self.probs * away**2, -1)
 

@@ -17,11 +17,11 @@ from probgen.distributions.discretized import DiscretizedLogistic, DiscretizedLo
 
 
 class Head(Protocol):
-    """What a conditional or an autoregressive model asks of a head."""
+    """The protocol of heads, as a conditional or an autoregressive model asks for it."""
 
     @property
     def num_params(self) -> int:
-        """Raw numbers for one scalar."""
+        """The raw numbers for one scalar, how many there are."""
         ...
 
     def __call__(self, raw: Array) -> dist.Distribution:
@@ -59,7 +59,7 @@ class NormalHead(eqx.Module):
 
     @property
     def num_params(self) -> int:
-        """Two: location and scale."""
+        """Two numbers: location and scale."""
         return 2
 
     def __call__(self, raw: Array) -> dist.Distribution:
@@ -90,7 +90,7 @@ class NormalMixtureHead(eqx.Module):
 
     @property
     def num_params(self) -> int:
-        """Three for each component: logit, location, scale."""
+        """Three numbers for each component: logit, location, scale."""
         return 3 * self.components
 
     def __call__(self, raw: Array) -> dist.Distribution:
@@ -110,7 +110,7 @@ class BernoulliHead(eqx.Module):
 
     @property
     def num_params(self) -> int:
-        """One: the logit."""
+        """One number: the logit."""
         return 1
 
     def __call__(self, raw: Array) -> dist.Distribution:
@@ -180,7 +180,7 @@ class DiscretizedLogisticHead(eqx.Module):
 
     @property
     def num_params(self) -> int:
-        """Two: location and scale."""
+        """Two numbers: location and scale."""
         return 2
 
     def __call__(self, raw: Array) -> dist.Distribution:
@@ -211,7 +211,7 @@ class DiscretizedLogisticMixtureHead(eqx.Module):
 
     @property
     def num_params(self) -> int:
-        """Three for each component: logit, location, scale."""
+        """Three numbers for each component: logit, location, scale."""
         return 3 * self.components
 
     def __call__(self, raw: Array) -> dist.Distribution:

@@ -24,7 +24,7 @@ class BijectorTransform(Transform):
 
     @property
     def domain(self) -> constraints.Constraint:
-        """Where the bijector is defined, such as ℝᵈ."""
+        """The set on which the bijector is defined, such as ℝᵈ."""
         return widen(self.bijector.domain, self.bijector.event_ndims_in)
 
     @property

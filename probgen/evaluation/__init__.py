@@ -1,7 +1,7 @@
-"""What a model is worth: likelihoods that say what they are, posteriors that are calibrated; figures for ArviZ."""
+"""Evaluation: likelihoods that say what they are, posteriors that are calibrated, figures for ArviZ."""
 
+from probgen.evaluation.likelihood import likelihood, Likelihood
+from probgen.evaluation.calibration import sbc_ranks, rank_uniformity, Uniformity
 from probgen.evaluation.arviz_export import to_arviz
-from probgen.evaluation.calibration import Uniformity, rank_uniformity, sbc_ranks
-from probgen.evaluation.likelihood import Likelihood, likelihood
 
-__all__ = ["Likelihood", "Uniformity", "likelihood", "rank_uniformity", "sbc_ranks", "to_arviz"]
+__all__ = ["likelihood", "Likelihood", "sbc_ranks", "rank_uniformity", "Uniformity", "to_arviz"]

@@ -8,10 +8,17 @@ if TYPE_CHECKING:
 
 
 def to_arviz(dataset: "xarray.Dataset", *, group: str = "gradients") -> Any:
-    """A data set as a group of what ArviZ takes: an `arviz.InferenceData` for ArviZ 0.x, an `xarray.DataTree` for 1.x.
+    """Return a data set as a group of what ArviZ takes: an `arviz.InferenceData` for ArviZ 0.x, an `xarray.DataTree`
+    for 1.x.
 
-    Variables, coordinates and attributes are kept. With either, `to_arviz(dataset)["gradients"]["variance_total"]`
-    is the variable. Raises ValueError where `group` is no Python name.
+    Variables, coordinates and attributes are kept. With either, `to_arviz(dataset)["gradients"]["variance_total"]` is
+    the variable.
+
+    Args:
+        dataset: such as a `gradient_report`.
+        group: a Python name.
+
+    Raises ValueError where `group` is none.
 
     References: ArviZ a unified library for exploratory analysis of Bayesian models in Python (Kumar, Carroll,
     Hartikainen, Martin 2019), doi:10.21105/joss.01143.

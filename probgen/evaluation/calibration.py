@@ -17,8 +17,15 @@ Quantities = Callable[[Array, Array], Array]
 
 
 class Uniformity(NamedTuple):
-    """Tests of D columns of ranks, each [D]: `chi_square` over `bins` bins and the Kolmogorov–Smirnov distance `ks`,
-    and what is the probability of as much, or more, where the posterior is calibrated. `str` prints them."""
+    """Tests of D columns of ranks, each [D]; `str` prints them.
+
+    Attributes:
+        chi_square: χ² over the bins.
+        p_chi_square: the probability of as much, or more, where the posterior is calibrated.
+        ks: the Kolmogorov–Smirnov distance.
+        p_ks: the same probability, of that.
+        bins: how many there are.
+    """
 
     chi_square: np.ndarray
     p_chi_square: np.ndarray
@@ -44,7 +51,8 @@ def sbc_ranks(
     quantities: Quantities | None = None,
     key: Array,
 ) -> Array:
-    """Simulation-based calibration: where the truth stands among draws of the posterior of its own data.
+    """Return where the truth stands among draws of the posterior of its own data, [N, D] integers: simulation-based
+    calibration.
 
         θ* ~ prior,   x ~ simulator(θ*),   θ_1 … θ_L ~ q(θ | x),   rank_d = #{l : θ_l,d < θ*_d}
 
@@ -52,10 +60,16 @@ def sbc_ranks(
     the middle is one that is too wide, a slope is a bias. A posterior that ignores x and returns the prior passes too,
     unless `quantities` depend on x, such as the log-likelihood.
 
-    Args: `posterior`: data [N, *context] → a distribution of batch shape [N], such as `npe` returns; `prior`,
-    `simulator`: as for `npe`; `num_datasets` N; `num_draws` L; `quantities`: `(theta, x) -> [D]`, whose ranks are taken
-    instead of those of θ itself. Returns integers [N, D]. Raises ValueError where the posterior's shape is not the
-    prior's, or simulations or draws are not finite.
+    Args:
+        posterior: data [N, *context] → a distribution of batch shape [N], such as `npe` returns.
+        prior: as for `npe`.
+        simulator: as for `npe`.
+        num_datasets: N.
+        num_draws: L.
+        quantities: `(theta, x) -> [D]`, whose ranks are taken instead of those of θ itself.
+        key: a `jax.random.key`.
+
+    Raises ValueError where the posterior's shape is not the prior's, or simulations or draws are not finite.
 
     References: Validating Bayesian Inference Algorithms with Simulation-Based Calibration (Talts, Betancourt, Simpson,
     Vehtari, Gelman 2018), arXiv:1804.06788; on quantities of the data: Simulation-Based Calibration Checking for
@@ -88,14 +102,19 @@ def sbc_ranks(
 
 
 def rank_uniformity(ranks: ArrayLike, num_draws: int, *, bins: int = 20) -> Uniformity:
-    """Are ranks uniform on 0..L? A χ² test over bins of as equal size as may be, and a Kolmogorov–Smirnov test.
+    """Test whether ranks are uniform on 0..L, by χ² over bins of as equal size as may be, and by Kolmogorov and
+    Smirnov.
 
         χ² = Σ_b (n_b − e_b)² / e_b,   KS = max_r |F̂(r) − F(r)|
 
     The p-values are asymptotic; KS's is conservative, for ranks are discrete. D p-values are D chances of a small one.
 
-    Args: `ranks` [N] or [N, D], integers; `num_draws` L; `bins`: at most L + 1, and at most N/5 are taken. Raises
-    ValueError where ranks lie outside 0..L.
+    Args:
+        ranks: integers, [N] or [N, D].
+        num_draws: L.
+        bins: at most L + 1, and at most N/5 are taken.
+
+    Raises ValueError where ranks lie outside 0..L.
 
     >>> import numpy as np
     >>> print(rank_uniformity(np.arange(1000) % 100, 99))

@@ -13,10 +13,15 @@ from probgen.inference.training.checks import SIGNS, as_arrays, check_rows, inne
 
 
 class Likelihood(NamedTuple):
-    """The mean negative log-likelihood of rows.
+    """The mean negative log-likelihood of rows; `str` prints it with its sign.
 
-    `nats` per row and its standard error `se_nats` over rows; `kind` of density ("weights" and "bound": the truth is at
-    most this); `event_size` D, `rows` and `num_particles`. `str` prints them with their sign.
+    Attributes:
+        nats: per row.
+        se_nats: its standard error over rows.
+        kind: of the density; with "weights" and "bound" the truth is at most this.
+        event_size: D, the numbers of an event.
+        rows: how many there are.
+        num_particles: of the bound.
     """
 
     nats: float
@@ -28,7 +33,7 @@ class Likelihood(NamedTuple):
 
     @property
     def bits_per_dim(self) -> float:
-        """nats / (D ln 2)."""
+        """The same in bits/dim, nats / (D ln 2)."""
         return self.nats / (self.event_size * math.log(2))
 
     @property
@@ -38,7 +43,7 @@ class Likelihood(NamedTuple):
 
     @property
     def sign(self) -> str:
-        """ "=" exact, "≤" a bound, "≈" an estimate."""
+        """The sign before the number: "=" exact, "≤" a bound, "≈" an estimate."""
         return SIGNS[self.kind]
 
     def __str__(self) -> str:
@@ -58,11 +63,17 @@ def likelihood(
     num_particles: int = 1,
     batch_size: int = 128,
 ) -> Likelihood:
-    """−1/N Σ log p(x_n), exact where the model is, else its bound with `num_particles`, or its estimate.
+    """Return −1/N Σ log p(x_n), exact where the model is, else its bound with `num_particles`, or its estimate.
 
-    Args: `model` of batch shape (), or a conditional one; `data`: x [N, *event_shape], or (x, contexts [N, *context]);
-    `key` where the model is not exact; `batch_size` rows at a time. Raises ValueError where there are no rows, or some
-    that are no event of the model, where the key is missing, or where particles would change nothing.
+    Args:
+        model: of batch shape (), or a conditional one.
+        data: x [N, *event_shape], or (x, contexts [N, *context]).
+        key: a `jax.random.key`, where the model is not exact.
+        num_particles: of the bound.
+        batch_size: rows at a time.
+
+    Raises ValueError where there are no rows, or some that are no event of the model, where the key is missing, or
+    where particles would change nothing.
 
     >>> import jax, jax.numpy as jnp
     >>> from probgen.mixtures import histogram

@@ -30,7 +30,7 @@ M = TypeVar("M", bound=Distribution)
 
 
 class Nets(NamedTuple):
-    """How the networks of all layers are built."""
+    """The settings from which the networks of all layers are built."""
 
     hidden: Sequence[int]
     dropout: float

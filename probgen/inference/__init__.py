@@ -1,27 +1,30 @@
 """Inference: gradient estimators, objectives, and training by `fit`, over numpyro's SVI."""
 
-from probgen.inference import estimators, laboratory, objectives
-from probgen.inference.engine.expectation import expectation
-from probgen.inference.guides import AutoFlow
-from probgen.inference.laboratory import gradient_report
-from probgen.inference.laboratory.explain import Explanation, explain
-from probgen.inference.simulation import Posterior, npe, simulate
 from probgen.inference.training.fit import fit
-from probgen.inference.training.result import Best, FitResult
+from probgen.inference.training.result import FitResult, Best
+from probgen.inference.guides import AutoFlow
+from probgen.inference.simulation import npe, simulate, Posterior
+from probgen.inference import estimators, objectives, laboratory
+from probgen.inference.engine.expectation import expectation
+from probgen.inference.laboratory import gradient_report
+from probgen.inference.laboratory.explain import explain, Explanation
 
 __all__ = [
-    "AutoFlow",
-    "Best",
-    "Explanation",
-    "FitResult",
-    "Posterior",
-    "estimators",
-    "expectation",
-    "explain",
+    # training
     "fit",
-    "gradient_report",
-    "laboratory",
+    "FitResult",
+    "Best",
+    "AutoFlow",
     "npe",
-    "objectives",
     "simulate",
+    "Posterior",
+    # which gradient, of what
+    "estimators",
+    "objectives",
+    "expectation",
+    # what a gradient is worth
+    "gradient_report",
+    "explain",
+    "Explanation",
+    "laboratory",
 ]

@@ -21,6 +21,11 @@ from probgen.distributions import Distribution, Transformed, as_transform
 class Placed(Distribution):
     """A flow put to a place: x = loc + exp(log_scale) ⊙ y, y ~ flow. All three learn.
 
+    Args:
+        flow: over vectors [D].
+        loc: [D], where it is put.
+        log_scale: [D], the logarithm of how much wider it is made.
+
     >>> import jax, jax.numpy as jnp, probgen
     >>> flow = probgen.flows.real_nvp(2, layers=2, hidden=(8,), key=jax.random.key(0))
     >>> Placed(flow, jnp.array([3.0, 5.0]), jnp.full(2, -9.0)).sample(jax.random.key(1)).round(2)
@@ -38,12 +43,12 @@ class Placed(Distribution):
 
     @property
     def support(self) -> constraints.Constraint:
-        """All vectors."""
+        """The space of all vectors."""
         return constraints.real_vector
 
     @property
     def transform(self) -> Transform:
-        """From the flow's base to x."""
+        """The map from the flow's base to x, as a numpyro transform."""
         return ComposeTransform([as_transform(self.flow.bijector), AffineTransform(self.loc, jnp.exp(self.log_scale))])
 
     def _log_prob(self, value: Array) -> Array:
@@ -71,12 +76,12 @@ class AutoFlow(AutoContinuous):
     Args:
         model: a numpyro program, of continuous latent sites.
         recipe: `recipe(dim, *, key)` returns a `Transformed` over vectors [dim], such as
-            `functools.partial(probgen.flows.real_nvp, layers=4, hidden=(32,), inverse=False)`. Maps that lead
-            from noise to data serve best, as here and in an `iaf`: a guide learns by its draws.
+            `functools.partial(probgen.flows.real_nvp, layers=4, hidden=(32,), inverse=False)`. Maps that lead from
+            noise to data serve best, as here and in an `iaf`: a guide learns by its draws.
         prefix: of the names of the guide's sites.
         init_loc_fn: where to start, one of numpyro's `init_to_…`.
         init_scale: how wide to start, in unconstrained space.
-        key: for the weights of the flow.
+        key: draws the weights of the flow.
 
     Raises ValueError, when it first runs, where the recipe refuses the number of latent numbers (a coupling needs two)
     or what it returns is no such flow.
@@ -141,17 +146,18 @@ class AutoFlow(AutoContinuous):
         return module(f"{self.prefix}_flow", self._flow)
 
     def get_posterior(self, params: dict[str, Any]) -> Placed:
-        """The trained flow: the posterior in unconstrained space, [latent_dim]."""
+        """Return the trained flow: the posterior in unconstrained space, [latent_dim]."""
         return handlers.substitute(self._get_posterior, params)()
 
     def get_base_dist(self) -> dist.Distribution:
-        """The base, for NeuTra; NotImplementedError where it learns and so is not the same for all params."""
+        """Return the base, for NeuTra; raise NotImplementedError where it learns and so is not the same for all
+        params."""
         if partition(self._flow.flow.base)[0]:
             raise NotImplementedError("the base of this flow learns: use get_posterior(params).flow.base")
         return self._flow.flow.base
 
     def get_transform(self, params: dict[str, Any]) -> Transform:
-        """base → unconstrained space, as a numpyro transform."""
+        """Return the map from the base to unconstrained space, as a numpyro transform."""
         return self.get_posterior(params).transform
 
     def quantiles(
@@ -162,12 +168,13 @@ class AutoFlow(AutoContinuous):
         num_samples: int = 10_000,
         key: Array | None = None,
     ) -> dict[str, Array]:
-        """Quantiles [Q, ...] of every number of every site: estimates, from `num_samples` draws (of a fixed key)."""
+        """Return quantiles [Q, ...] of every number of every site: estimates, from `num_samples` draws (of a fixed
+        key)."""
         draws = self.sample_posterior(jax.random.key(0) if key is None else key, params, sample_shape=(num_samples,))
         return jax.tree.map(lambda x: jnp.quantile(x.astype(float), jnp.asarray(quantiles), axis=0), draws)
 
     def median(
         self, params: dict[str, Any], *, num_samples: int = 10_000, key: Array | None = None
     ) -> dict[str, Array]:
-        """The median of every number of every site: estimates, as `quantiles`."""
+        """Return the median of every number of every site: estimates, as `quantiles`."""
         return self.quantiles(params, 0.5, num_samples=num_samples, key=key)

@@ -21,13 +21,16 @@ Simulator = Callable[[Array, Array], Array]
 
 
 class Posterior(eqx.Module):
-    """x → q(θ | x): what `npe` returns, an ordinary distribution for each x, with the support of the prior.
+    """The function x → q(θ | x) that `npe` returns: an ordinary distribution for each x, with the support of the prior.
 
         θ = constrain(mean + sd ⊙ y),   y ~ flow((x − mean_x) / sd_x)
 
     The density is exact for q, and q approximates the posterior.
 
-    Args: `flow`: the trained conditional; `to_theta`: from its space to θ; `statistics`: mean and sd of x.
+    Args:
+        flow: the trained conditional.
+        to_theta: the map from its space to θ.
+        statistics: the mean and the sd of x.
 
     >>> import jax, jax.numpy as jnp, probgen
     >>> flow = probgen.flows.real_nvp(2, layers=2, hidden=(8,), context_dim=3, key=jax.random.key(0))
@@ -41,11 +44,12 @@ class Posterior(eqx.Module):
     statistics: Frozen
 
     def __call__(self, x: Array) -> Transformed:
-        """The distribution of θ given data [*batch, *context]; ValueError where they have another shape."""
+        """Return the distribution of θ given data [*batch, *context]; raise ValueError where they have another
+        shape."""
         return Transformed(self.flow(self.standardize(jnp.asarray(x))), self.to_theta)
 
     def standardize(self, x: Array) -> Array:
-        """Data as the flow sees them: of mean 0 and sd 1 over the simulations."""
+        """Return data as the flow sees them: of mean 0 and sd 1 over the simulations."""
         mean, sd = self.statistics.value
         if x.shape[x.ndim - mean.ndim :] != mean.shape:
             raise ValueError(f"x: expected [..., {', '.join(map(str, mean.shape))}], got {x.shape}")
@@ -65,7 +69,7 @@ def npe(
     key: Array,
     progress: bool | str = True,
 ) -> Posterior:
-    """Amortized neural posterior estimation: one flow that is the posterior of every data set.
+    """Return one flow that is the posterior of every data set: amortized neural posterior estimation.
 
         max_φ E_{θ ~ prior, x ~ simulator(θ)} [log q_φ(θ | x)],   which is attained by q = p(θ | x)
 
@@ -79,7 +83,8 @@ def npe(
         flow: a conditional over vectors of as many numbers as the prior has in unconstrained space (a simplex has one
             less), whose context is x: `probgen.flows.real_nvp(D, context_dim=…, key=…)`.
         num_simulations: how many are drawn, all before training.
-        steps, batch_size: of `fit`.
+        steps: of `fit`.
+        batch_size: of `fit`.
         optimizer: an optax transformation; by default Adam whose rate falls from 1e-3 to 0 as a cosine.
         validation_fraction: of the simulations, held out; the params that were best on them are returned.
         key: a `jax.random.key`.
@@ -127,7 +132,13 @@ def npe(
 def simulate(
     simulator: Simulator, prior: dist.Distribution, num_simulations: int, *, key: Array
 ) -> tuple[Array, Array]:
-    """Draws of (θ, x), θ ~ prior and x = simulator(key, θ): [N, *event] and [N, *context].
+    """Draw (θ, x), θ ~ prior and x = simulator(key, θ): [N, *event] and [N, *context].
+
+    Args:
+        simulator: `(key, theta [*event]) -> x [*context]`, mapped over simulations by `vmap`.
+        prior: a numpyro distribution, of batch shape ().
+        num_simulations: N.
+        key: the randomness.
 
     Raises ValueError where some are not finite, and says how many.
 
@@ -155,7 +166,8 @@ def _check_finite(name: str, draws: Array, theta: Array) -> None:
 
 
 def _constrain(prior: dist.Distribution) -> Transform:
-    """A vector of unconstrained numbers → θ. Raises ValueError where the prior is not of the kind that is needed."""
+    """Return the map from a vector of unconstrained numbers to θ. Raises ValueError where the prior is not of the kind
+    that is needed."""
     if not isinstance(prior, dist.Distribution):
         raise ValueError(f"prior: expected a numpyro distribution, got {type(prior).__name__}")
     name = type(prior).__name__
@@ -195,7 +207,8 @@ def _check_fit(simulator: Simulator, prior: dist.Distribution, flow: Conditional
 
 
 def _within(y: Array) -> Array:
-    """A draw that rounded to an end of the support, at infinity here, is put beside the outermost of the others."""
+    """Return the draws, where one that rounded to an end of the support, at infinity here, is put beside the outermost
+    of the others."""
     finite = jnp.isfinite(y)
     low, high = jnp.min(y, 0, where=finite, initial=jnp.inf), jnp.max(y, 0, where=finite, initial=-jnp.inf)
     return jnp.clip(y, low, high)

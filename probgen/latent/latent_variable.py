@@ -30,12 +30,13 @@ class LatentVariableModel(Model):
             will do, such as another latent-variable model, if draws of its posterior carry gradients.
         likelihood: z [..., *latent_shape] → distribution of x (a `Conditional`, a `ConditionalModel`, any callable
             pytree).
-        posterior: x [..., *event_shape] → distribution of z whose samples carry gradients. Its draws are never
-            inverted.
+        posterior: x [..., *event_shape] → distribution of z. Its draws are never inverted. Where they carry no
+            gradient, as those of bits, the model learns by its `program` and `guide`, as `fit` does it; the gradient of
+            a bound of it raises NotImplementedError.
         context_shape: the shape of one context where parts are `Contextual`; wrap the model in a `ConditionalModel`
             then.
 
-    Raises ValueError where the parts' shapes do not fit, or where the posterior's samples carry no gradient.
+    Raises ValueError where the parts' shapes do not fit.
 
     References: Auto-Encoding Variational Bayes (Kingma, Welling 2014), arXiv:1312.6114; Stochastic Backpropagation and
     Approximate Inference in Deep Generative Models (Rezende, Mohamed, Wierstra 2014), arXiv:1401.4082.
@@ -81,11 +82,11 @@ class LatentVariableModel(Model):
 
     @property
     def kind(self) -> DensityKind:  # type: ignore[override]
-        """Weights, or a bound where prior or likelihood have no more."""
+        """The kind "weights", or a bound where prior or likelihood have no more."""
         return weakest("weights", kind_of(self.prior), self.likelihood_kind)
 
     def replace(self, **fields: Any) -> Self:
-        """The same model with other values of some fields."""
+        """Return the same model with other values of some fields."""
         new = super().replace(**fields)
         if "likelihood" in fields:  # known only by running it, which `kind` is asked for too often to do
             new.likelihood_kind = kind_of(new._likelihood_of_zeros(new._first().likelihood))
@@ -93,16 +94,16 @@ class LatentVariableModel(Model):
 
     @property
     def support(self) -> constraints.Constraint:
-        """As the likelihood's."""
+        """The likelihood's support."""
         return self._likelihood_of_zeros(self._first().likelihood).support
 
     def sample_event(self, key: Array) -> Array:
-        """z from the prior, then x from the likelihood."""
+        """Draw z from the prior, then x from the likelihood."""
         latent_key, key = jax.random.split(key)
         return self.likelihood(self.prior.sample(latent_key)).sample(key)
 
     def log_weight_event(self, key: Array, x: Array) -> Array:
-        """log p(z) + log p(x | z) − log q(z | x) at one draw z from q(z | x)."""
+        """Return log p(z) + log p(x | z) − log q(z | x) at one draw z from q(z | x)."""
         prior_key, likelihood_key = (jax.random.fold_in(key, i) for i in (1, 2))
         z, log_q = self._infer(key, x)
         return log_density(self.prior, prior_key, z) + log_density(self.likelihood(z), likelihood_key, x) - log_q
@@ -128,10 +129,10 @@ class LatentVariableModel(Model):
 
     @lifted("key", "event")
     def kl(self, key: Array, x: Array) -> Array:
-        """KL(q(z | x) ‖ p(z)) of rows [..., *event_shape], in nats, [...].
+        """Return KL(q(z | x) ‖ p(z)) of rows [..., *event_shape], in nats, [...].
 
-        In closed form where `numpyro.distributions.kl.kl_divergence` knows one; else log q(z | x) − log p(z) at one
-        draw from q(z | x), whose mean it is; or with a bound of log p(z), and then no less in the mean.
+        It is in closed form where `numpyro.distributions.kl.kl_divergence` knows one; else log q(z | x) − log p(z) at
+        one draw from q(z | x), whose mean it is; or with a bound of log p(z), and then no less in the mean.
         """
         try:
             return dist.kl_divergence(self._posterior_of(x), self.prior)
@@ -141,11 +142,17 @@ class LatentVariableModel(Model):
 
     @verb
     def program(self, x: Array | None, *, size: int | None = None, name: str | None = "model") -> Array:
-        """The numpyro program z ~ p(z), x ~ p(x | z) for rows [B, *event_shape] out of `size` (all of them by default).
+        """Run the numpyro program z ~ p(z), x ~ p(x | z), and return x.
 
         Its params are one site `name$params`, shared with `guide`: `probgen.from_params(result.params, name, model)`
-        gives the learned model. With x=None it draws `size` rows; with name=None it registers nothing, and is the
-        program of the model as it is.
+        gives the learned model.
+
+        Args:
+            x: rows, [B, *event_shape]; None draws `size` rows.
+            size: of how many rows these are; of all by default.
+            name: of the param site; with None it registers nothing, and is the program of the model as it is.
+
+        Raises ValueError where neither `x` nor `size` is given.
 
         >>> import jax, jax.numpy as jnp, optax, probgen
         >>> from numpyro.infer import SVI, Trace_ELBO
@@ -166,7 +173,7 @@ class LatentVariableModel(Model):
 
     @verb
     def guide(self, x: Array, *, size: int | None = None, name: str | None = "model") -> Array:
-        """The numpyro guide z ~ q(z | x) of `program`."""
+        """Run the numpyro guide z ~ q(z | x) of `program`, and return z."""
         model = self if name is None else module(name, self)
         with _rows_plate(x, size):
             return numpyro.sample("z", model._at_rows(lambda d, x: d.posterior(x), x))
@@ -174,7 +181,8 @@ class LatentVariableModel(Model):
 
 @jax.custom_jvp
 def _without_gradient(log_q: Array) -> Array:
-    """log q at draws that have no gradient path: differentiating it would leave out what the draws contribute."""
+    """Return log q at draws that have no gradient path: differentiating it would leave out what the draws
+    contribute."""
     return log_q
 
 

@@ -17,6 +17,9 @@ class BoundedNormalHead(eqx.Module):
 
     An unbounded log-scale is how training a VAE ends in NaN.
 
+    Args:
+        bound: b, the largest |log σ|.
+
     >>> import jax.numpy as jnp
     >>> BoundedNormalHead()(jnp.array([[0.0, -1e9], [0.0, 0.0]])).scale.round(4)
     Array([0.0067, 1.    ], dtype=float32)
@@ -29,9 +32,9 @@ class BoundedNormalHead(eqx.Module):
 
     @property
     def num_params(self) -> int:
-        """Two: location and raw log-scale."""
+        """Two numbers: location and raw log-scale."""
         return 2
 
     def __call__(self, raw: Array) -> dist.Distribution:
-        """Normals of batch shape [...] from [..., 2]."""
+        """Return normals of batch shape [...] from [..., 2]."""
         return dist.Normal(raw[..., 0], jnp.exp(_bounded(raw[..., 1], self.bound)))

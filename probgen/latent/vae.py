@@ -35,12 +35,22 @@ def vae(
 
         z ~ p(z),   x_d ~ P(x_d | decoder(z)_d);   q(z | x) = Normal(μ(x), diag σ(x)²)
 
-    Args: `event_shape`; `levels`; `latent_dim` of z; `hidden` widths of the encoder (the decoder's are reversed);
-    `components` of the discretized logistics for a number (0: a categorical, or a Bernoulli where levels = 2);
-    `prior` of z, such as a `mixtures.gaussian_mixture` or a flow, or a model that itself has only a bound (a standard
-    normal by default); `dropout` in both networks;
-    `input_dropout` of what the encoder sees; with `context_dim` a `ConditionalModel` whose encoder and decoder see the
-    context.
+    Args:
+        event_shape: the shape of one event, such as (28, 28).
+        levels: how many integers a number takes, at least 2.
+        latent_dim: the size of z.
+        hidden: widths of the encoder's hidden layers; the decoder's are reversed.
+        components: of the discretized logistics that a number has; a categorical where it is 0, or a Bernoulli of two
+            levels.
+        prior: of z, such as a `mixtures.gaussian_mixture` or a flow, or a model that itself has only a bound; a
+            standard normal by default.
+        dropout: the rate in both networks, in training.
+        input_dropout: the rate at which numbers are hidden from the encoder, in training.
+        context_dim: the size of a context; with it the model is a `ConditionalModel`, whose encoder and decoder see the
+            context.
+        key: draws the first weights.
+
+    Raises ValueError where the prior has events of another shape.
 
     References: Auto-Encoding Variational Bayes (Kingma, Welling 2014), arXiv:1312.6114.
 

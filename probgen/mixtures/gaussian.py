@@ -127,7 +127,7 @@ class GaussianMixture(Mixture):
 
     @property
     def covariance(self) -> Array:
-        """Σ, [K, D, D]."""
+        """The covariances Σ, [K, D, D]."""
         tril = self._scale_tril
         return jnp.einsum("...ij,...kj->...ik", tril, tril, precision="highest")
 

@@ -1,19 +1,19 @@
 """Networks: arrays in, arrays out, one event at a time."""
 
-from probgen.networks.attention import Transformer
-from probgen.networks.convolution import CausalConvolution
-from probgen.networks.dropout import Dropout
-from probgen.networks.gated_pixel_cnn import GatedPixelCNN
-from probgen.networks.integers import LevelFeatures, Pixels, Reshaped, place
-from probgen.networks.masked import MADE
 from probgen.networks.mlp import MLP, Linear
-from probgen.networks.outputs import with_output_bias
+from probgen.networks.masked import MADE
+from probgen.networks.residual import ResidualMLP, NoiseEmbedding
 from probgen.networks.pixel_cnn import PixelCNN
+from probgen.networks.gated_pixel_cnn import GatedPixelCNN
 from probgen.networks.recurrent import GRU
-from probgen.networks.residual import NoiseEmbedding, ResidualMLP
-from probgen.networks.sequences import Embedding
 from probgen.networks.wavenet import WaveNet
+from probgen.networks.attention import Transformer
+from probgen.networks.integers import Pixels, LevelFeatures, place, Reshaped
+from probgen.networks.convolution import CausalConvolution
+from probgen.networks.sequences import Embedding
+from probgen.networks.dropout import Dropout
 from probgen.networks.with_params import WithParams
+from probgen.networks.outputs import with_output_bias
 
 __all__ = [
     # of vectors

@@ -63,7 +63,7 @@ def _gate(x: Array) -> Array:
 
 
 class _Short(eqx.Module):
-    """What a layer of the first half adds to one of the second."""
+    """A shortcut: what a layer of the first half adds to one of the second."""
 
     vertical: Linear
     horizontal: Linear
@@ -74,7 +74,7 @@ class _Short(eqx.Module):
 
 
 class Rows(NamedTuple):
-    """What steps have computed, each with `reach` rows above or columns to the left of it.
+    """The numbers that steps have computed, each with `reach` rows above or columns to the left of it.
 
     `image`: the last rows; `v`: those of each layer's vertical stack; `across`: what that hands to this row's
     horizontal stack; `h`: this row of each layer's; `features` of the pixel at hand.

@@ -11,7 +11,11 @@ from probgen.networks.dropout import Dropout, refuse_dropout
 
 
 def place(x: Array, levels: int) -> Array:
-    """2 x / (levels − 1) − 1: the integers 0..levels−1 evenly in [−1, 1].
+    """Return 2 x / (levels − 1) − 1: the integers 0..levels−1 evenly in [−1, 1].
+
+    Args:
+        x: integers, [...].
+        levels: how many, at least 2.
 
     >>> import jax.numpy as jnp
     >>> place(jnp.arange(3), 3).tolist()
@@ -104,7 +108,9 @@ class LevelFeatures(eqx.Module):
 class Reshaped(eqx.Module):
     """A network that takes events of another shape: vectors of images, for a dense one.
 
-    Args: `network`: `shape` (and a context, if any) → anything; `shape` that the network takes.
+    Args:
+        network: `shape` (and a context, if any) → anything.
+        shape: of the events that the network takes.
 
     >>> import jax.numpy as jnp
     >>> Reshaped(lambda x: x, (4,))(jnp.ones((2, 2, 1))).shape

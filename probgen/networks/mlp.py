@@ -17,8 +17,14 @@ from probgen.networks.dropout import Dropout
 class Linear(eqx.Module):
     """y = W x + b, with W ~ Normal(0, scale² / in_dim) and b = 0.
 
-    What convolutions, attention, recurrent and residual networks start with: from `spread` a gated PixelCNN learned
-    more slowly (by 2.2 ± 0.4 nats after 300 steps), and the others no better (docs/autoregressive-on-data.md).
+    Convolutions, attention, recurrent and residual networks start with it: from `spread` a gated PixelCNN learned more
+    slowly (by 2.2 ± 0.4 nats after 300 steps), and the others no better (docs/autoregressive-on-data.md).
+
+    Args:
+        in_dim: length of the input.
+        out_dim: length of the output.
+        scale: of W.
+        key: draws W.
 
     >>> import jax, jax.numpy as jnp
     >>> Linear(3, 2, key=jax.random.key(0))(jnp.ones(3)).shape
@@ -38,12 +44,12 @@ class Linear(eqx.Module):
 
 
 def spread(in_dim: int, out_dim: int, *, key: Array) -> Linear:
-    """A hidden layer at the start: W, b ~ Uniform(−1/√in_dim, 1/√in_dim), of standard deviation 1/√(3 in_dim).
+    """Return a hidden layer at the start: W, b ~ Uniform(−1/√in_dim, 1/√in_dim), of standard deviation 1/√(3 in_dim).
 
-    The rule of PyTorch's and Equinox's layers. Its variance is a third of that of Efficient BackProp (LeCun, Bottou,
-    Orr, Müller 1998) and a sixth of that of He, Zhang, Ren, Sun 2015, arXiv:1502.01852, which keeps signals as large
-    through many layers of rectifiers. Conditioners have two or three: at He's scale flows fit worse and overfit small
-    tables sooner. The biases let units bend at different places where the inputs are few.
+    This is the rule of PyTorch's and Equinox's layers. Its variance is a third of that of Efficient BackProp (LeCun,
+    Bottou, Orr, Müller 1998) and a sixth of that of He, Zhang, Ren, Sun 2015, arXiv:1502.01852, which keeps signals as
+    large through many layers of rectifiers. Conditioners have two or three: at He's scale flows fit worse and overfit
+    small tables sooner. The biases let units bend at different places where the inputs are few.
 
     >>> import jax, jax.numpy as jnp
     >>> layer = spread(4, 100, key=jax.random.key(0))
@@ -59,7 +65,8 @@ def spread(in_dim: int, out_dim: int, *, key: Array) -> Linear:
 def dense_layers(
     sizes: Sequence[int], *, gain: float | None = None, out_scale: float, key: Array
 ) -> tuple[Linear, ...]:
-    """The layers between these widths at the start: hidden ones `spread` or of a gain, the last of `out_scale`."""
+    """Return the layers between these widths at the start: hidden ones `spread` or of a gain, the last of
+    `out_scale`."""
     *hidden, last = jax.random.split(key, len(sizes) - 1)
     make = spread if gain is None else functools.partial(Linear, scale=gain)
     layers = [make(i, o, key=k) for i, o, k in zip(sizes[:-2], sizes[1:-1], hidden, strict=True)]
@@ -67,13 +74,13 @@ def dense_layers(
 
 
 def each(linear: Linear, x: Array) -> Array:
-    """A dense layer at every place, [..., in] → [..., out]."""
+    """Apply a dense layer at every place, [..., in] → [..., out]."""
     return x @ linear.weight.T + linear.bias
 
 
 def _drawn(draw: Callable[..., Array], key: Array, shape: tuple[int, int]) -> Array:
-    """Random numbers. Each length that is drawn has to be compiled, for longer than a small model takes to train: the
-    lengths are powers of two, which many layers share."""
+    """Draw random numbers. Each length that is drawn has to be compiled, for longer than a small model takes to train:
+    the lengths are powers of two, which many layers share."""
     size = int(math.prod(shape))  # of a NumPy integer too, which has no bit_length
     return draw(key, (1 << (size - 1).bit_length(),))[:size].reshape(shape)
 

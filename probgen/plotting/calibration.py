@@ -20,9 +20,16 @@ def rank_histogram(
 ) -> "Axes":
     """Draw the histograms of SBC ranks 0..L, one outline a column, over the band that holds 99 % of a calibrated one's.
 
-    Args: `ranks` [N] or [N, D], as `probgen.evaluation.sbc_ranks` returns them; `num_draws` L; `bins`: L + 1 at most;
-    `labels`: a name for each column. Heaps at both ends are an overconfident posterior, a heap in the middle one that
-    is too wide, a slope a bias. Raises ValueError where there are not as many labels as columns.
+    Heaps at both ends are an overconfident posterior, a heap in the middle one that is too wide, a slope a bias.
+
+    Args:
+        ranks: [N] or [N, D], as `probgen.evaluation.sbc_ranks` returns them.
+        num_draws: L.
+        bins: L + 1 at most.
+        labels: a name for each column.
+        ax: where to draw; matplotlib's current Axes by default.
+
+    Raises ValueError where there are not as many labels as columns.
 
     References: Validating Bayesian Inference Algorithms with Simulation-Based Calibration (Talts, Betancourt, Simpson,
     Vehtari, Gelman 2018), arXiv:1804.06788.

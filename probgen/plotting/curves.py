@@ -11,8 +11,13 @@ if TYPE_CHECKING:
 def learning_curve(history: Any, *, label: str = "", smooth: int = 50, ax: "Axes | None" = None) -> "Axes":
     """Draw a `FitResult.history`: the smoothed training loss as a thin line, validation as a thick one.
 
-    In bits/dim where the history has it, else in nats per datum; steps on a logarithmic axis. `smooth` is the width
-    of the running mean, in steps.
+    Losses are in bits/dim where the history has it, else in nats per datum; steps are on a logarithmic axis.
+
+    Args:
+        history: of a `FitResult`.
+        label: of the lines.
+        smooth: the width of the running mean, in steps.
+        ax: where to draw; matplotlib's current Axes by default.
 
     >>> import xarray
     >>> history = xarray.Dataset({"train": ("step", [3.0, 2.0])}, {"step": [1, 2]})

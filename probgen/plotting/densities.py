@@ -21,9 +21,16 @@ def density(
 ) -> "Axes":
     """Draw p(x) of x in the plane, one value for the middle of each of `cells` × `cells` cells, dark where it is high.
 
-    Args: `log_prob`: [N, 2] → [N], such as a distribution's; `low` and `high`: corners of the box, numbers or one for
-    each axis; `darkest`: the density that is drawn black, by default the 99.5 % quantile over the cells, so that a
-    needle does not leave the rest white. Raises ValueError where log_prob returns another shape.
+    Args:
+        log_prob: [N, 2] → [N], such as a distribution's.
+        low: the lower left corner of the box, a number or one for each axis.
+        high: its upper right corner.
+        cells: how many there are along each axis.
+        darkest: the density that is drawn black, by default the 99.5 % quantile over the cells, so that a needle does
+            not leave the rest white.
+        ax: where to draw; matplotlib's current Axes by default.
+
+    Raises ValueError where log_prob returns another shape.
 
     >>> import jax.numpy as jnp, numpyro.distributions as dist
     >>> normal = dist.Normal(jnp.zeros(2), 1.0).to_event(1)
@@ -56,7 +63,14 @@ def samples(
 ) -> "Axes":
     """Draw points of the plane, [N, 2], in the box from `low` to `high`, beside or over a `density`.
 
-    Args: `size` of a point, in points squared. Raises ValueError where x is no [N, 2].
+    Args:
+        x: points, [N, 2].
+        low: the lower left corner of the box, a number or one for each axis.
+        high: its upper right corner.
+        size: of a point, in points squared.
+        ax: where to draw; matplotlib's current Axes by default.
+
+    Raises ValueError where x is no [N, 2].
 
     >>> import numpy as np
     >>> samples(np.zeros((100, 2)), low=-3.0, high=3.0).collections[0].get_offsets().shape
@@ -75,6 +89,6 @@ def samples(
 
 
 def _box(low: float | tuple[float, float], high: float | tuple[float, float]) -> tuple[float, float, float, float]:
-    """Left, right, bottom and top."""
+    """Return left, right, bottom and top."""
     (left, bottom), (right, top) = np.broadcast_to(low, 2), np.broadcast_to(high, 2)
     return float(left), float(right), float(bottom), float(top)

@@ -22,8 +22,14 @@ def variance_against_cost(
     one gradient. Along a light line V·c is constant: n independent gradients average to V/n at cost n·c, so a lower
     line is a better estimator. Crosses are biased: their `bias_z` is not below `bias_limit` everywhere. What no log
     axis holds is drawn at its edge, beside its value: at the bottom 0, and variances 10⁸ times below the largest; at
-    the top what is not finite. An estimator that could not be measured has no point. Raises
-    ValueError for another `cost`.
+    the top what is not finite. An estimator that could not be measured has no point.
+
+    Args:
+        report: of `gradient_report`.
+        cost: "evaluations" or "seconds".
+        ax: where to draw; matplotlib's current Axes by default.
+
+    Raises ValueError for another `cost`.
 
     >>> import xarray
     >>> report = xarray.Dataset(
@@ -68,7 +74,7 @@ def variance_against_cost(
 
 
 def _variance(report: "xarray.Dataset") -> np.ndarray:
-    """Total variance [estimators]; a group that is not a number makes the sum none."""
+    """Return the total variance [estimators]; a group that is not a number makes the sum none."""
     total = report["variance_total"].sum("group", skipna=False)
     if "step" not in total.dims:
         return np.asarray(total)
@@ -77,7 +83,8 @@ def _variance(report: "xarray.Dataset") -> np.ndarray:
 
 
 def _limits(costs: np.ndarray, variance: np.ndarray) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Of both axes, with room for the names right of the points, and for points on the lower and upper edge."""
+    """Return the limits of both axes, with room for the names right of the points, and for points on the lower and
+    upper edge."""
     room = max(np.log(costs.max() / costs.min()), 0.7)
     x_limits = costs.min() * np.exp(-0.2 * room), costs.max() * np.exp(0.8 * room)
     positive = variance[np.isfinite(variance) & (variance > 0)]
@@ -88,14 +95,14 @@ def _limits(costs: np.ndarray, variance: np.ndarray) -> tuple[tuple[float, float
 
 
 def _constant_products(ax: "Axes", x_limits: tuple[float, float], y_limits: tuple[float, float]) -> None:
-    """Lines of constant x·y, at equal ratios."""
+    """Draw lines of constant x·y, at equal ratios."""
     x, (low, high) = np.array(x_limits), np.array(x_limits) * np.array(y_limits)
     for product in np.geomspace(low, high, 10)[1:-1]:
         ax.plot(x, product / x, color="0.85", lw=0.8, zorder=0)
 
 
 def _name(name: str, variance: float, height: float) -> str:
-    """What is written beside a point: the variance too, where the point is not at its height."""
+    """Return what is written beside a point: the variance too, where the point is not at its height."""
     return str(name) if height == variance else f"{name}: {variance:.2g}"
 
 
@@ -117,7 +124,8 @@ def _write_beside(ax: "Axes", names: list[str], x: np.ndarray, y: np.ndarray, co
 
 
 def _apart(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Heights [N] near y at which names that begin at x do not overlap: pairs push each other away, in their order."""
+    """Return heights [N] near y at which names that begin at x do not overlap: pairs push each other away, in their
+    order."""
     rank = np.argsort(np.argsort(y, kind="stable"))
     above = np.where(np.abs(x[:, None] - x) < _WIDTH, np.sign(rank[:, None] - rank), 0)
     for _ in range(200):
@@ -129,8 +137,13 @@ def _apart(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def variance_along(report: "xarray.Dataset", *, ax: "Axes | None" = None) -> "Axes":
     """Draw the total variance Σ_groups variance_total of each estimator along the steps of a trajectory, on a log axis.
 
-    A variance of 0 leaves a gap, and an estimator of nothing else is named with ": 0". Raises ValueError where the
-    report is of one point.
+    A variance of 0 leaves a gap, and an estimator of nothing else is named with ": 0".
+
+    Args:
+        report: of `gradient_report`, along a trajectory.
+        ax: where to draw; matplotlib's current Axes by default.
+
+    Raises ValueError where the report is of one point.
 
     >>> import numpy as np, xarray
     >>> variance = ("step", "estimator", "group"), np.ones((3, 2, 1))
@@ -165,8 +178,17 @@ def learning_bands(
 ) -> "Axes":
     """Draw curves [seeds, steps] as their median over seeds, in a band between two quantiles over seeds.
 
-    The band is of the seeds and not of their median: by default half of the runs are inside it. `steps` [steps] is
-    the horizontal axis, 1, 2, … by default. A step at which some seed is not finite is left out: no run is dropped.
+    The band is of the seeds and not of their median: by default half of the runs are inside it. A step at which some
+    seed is not finite is left out: no run is dropped.
+
+    Args:
+        curves: [seeds, steps].
+        steps: the horizontal axis, [steps]; 1, 2, … by default.
+        label: of the line.
+        quantiles: of the band, 0 ≤ low ≤ high ≤ 1.
+        ax: where to draw; matplotlib's current Axes by default.
+
+    Raises ValueError where the shapes do not fit, or the quantiles are others.
 
     >>> import numpy as np
     >>> ax = learning_bands(np.array([[3.0, 1.0], [4.0, 2.0], [9.0, 2.5]]), label="score")

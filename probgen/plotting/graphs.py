@@ -15,8 +15,12 @@ if TYPE_CHECKING:
 def graph(adjacency: ArrayLike, *, names: Sequence[str] | None = None, ax: "Axes | None" = None) -> "Axes":
     """Draw a directed acyclic graph, parents above children: each variable stands at the length of its longest path.
 
-    Args: `adjacency` [D, D]: true at (i, j) where j is a parent of i; `names` of the variables, their numbers by
-    default. Raises ValueError where the graph has a cycle, or where there are not D names.
+    Args:
+        adjacency: [D, D], true at (i, j) where j is a parent of i.
+        names: of the variables, their numbers by default.
+        ax: where to draw; matplotlib's current Axes by default.
+
+    Raises ValueError where the graph has a cycle, or where there are not D names.
 
     >>> graph([[0, 0, 0], [1, 0, 0], [1, 1, 0]], names="ABC").get_title()
     '3 edges'
@@ -48,10 +52,14 @@ def jacobian_zeros(
 ) -> "Axes":
     """Draw where a Jacobian is zero: white cells; the others are the darker the larger, on a logarithmic scale.
 
-    Args: `jacobian` [D, D] of ∂z_i/∂x_j, or [N, D, D] of several points, of which the largest absolute values count;
-    `adjacency` [D, D]: a frame is drawn around each edge (i, j) from the parent j to i and around the diagonal, and
-    the title says how many numbers outside of the frames are not zero; `names` of the variables. Raises ValueError
-    where the shapes differ, or where there are not D names.
+    Args:
+        jacobian: [D, D] of ∂z_i/∂x_j, or [N, D, D] of several points, of which the largest absolute values count.
+        adjacency: [D, D]: a frame is drawn around each edge (i, j) from the parent j to i and around the diagonal, and
+            the title says how many numbers outside of the frames are not zero.
+        names: of the variables.
+        ax: where to draw; matplotlib's current Axes by default.
+
+    Raises ValueError where the shapes differ, or where there are not D names.
 
     >>> import numpy as np
     >>> ax = jacobian_zeros(np.tril(np.ones((3, 3))), adjacency=[[0, 0, 0], [1, 0, 0], [0, 1, 0]])
@@ -89,7 +97,8 @@ def _frame(ax: "Axes", size: np.ndarray, adjacency: np.ndarray) -> None:
 
 
 def _places(dependence: Dependence) -> np.ndarray:
-    """Where each variable stands, [D, 2]: its level from the top, evenly spaced in it; who is alone, left or right."""
+    """Return where each variable stands, [D, 2]: its level from the top, evenly spaced in it; who is alone, left or
+    right."""
     places = np.zeros((dependence.dim, 2))
     for level, group in enumerate(dependence.groups):
         across = np.linspace(-0.9, 0.9, len(group)) if len(group) > 1 else 0.4 * (-1) ** level

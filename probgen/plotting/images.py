@@ -20,7 +20,14 @@ def image_grid(
 ) -> "Axes":
     """Draw images [N, H, W] as one grid with a gap of a pixel, dark on light.
 
-    `levels` fixes the range to 0..levels−1; otherwise it is the images' own.
+    Args:
+        images: [N, H, W].
+        columns: how many stand side by side; about √N by default.
+        levels: fixes the range to 0..levels−1; by default it is the images' own.
+        title: above the grid.
+        ax: where to draw; matplotlib's current Axes by default.
+
+    Raises ValueError where there are no such images.
 
     >>> import numpy as np
     >>> image_grid(np.zeros((4, 8, 8)), levels=17).get_images()[0].get_array().shape

@@ -1,19 +1,19 @@
 """Score models: SDEs, denoisers, decoders, samplers, and the distribution that they make; recipes."""
 
-from probgen.score.decoder import Decoder, LevelDecoder, NormalDecoder
+from probgen.score.score_model import ScoreModel
+from probgen.score.vp_score import vp_score
+from probgen.score.sde import SDE, LinearLogSNR, LinearBeta, GeometricSigma, coefficients
 from probgen.score.denoiser import (
     Denoiser,
-    GaussianDenoiser,
+    RealDenoiser,
     LevelDenoiser,
     NetworkDenoiser,
-    RealDenoiser,
-    to_data,
+    GaussianDenoiser,
     to_noise,
+    to_data,
 )
-from probgen.score.sampler import DDIM, Ancestral, DPMSolver, EulerMaruyama, Heun, Sampler
-from probgen.score.score_model import ScoreModel
-from probgen.score.sde import SDE, GeometricSigma, LinearBeta, LinearLogSNR, coefficients
-from probgen.score.vp_score import vp_score
+from probgen.score.decoder import Decoder, NormalDecoder, LevelDecoder
+from probgen.score.sampler import Sampler, Ancestral, EulerMaruyama, DDIM, Heun, DPMSolver
 
 __all__ = [
     "ScoreModel",

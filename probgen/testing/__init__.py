@@ -4,12 +4,12 @@ Each check raises AssertionError that says which law is broken and by how much. 
 is tested with.
 """
 
-from probgen.testing.baselines import check_baseline
 from probgen.testing.bijectors import check_bijector
-from probgen.testing.causality import check_causal, influence
-from probgen.testing.densities import check_normalized, check_pytree, check_samples
-from probgen.testing.estimators import check_estimator
+from probgen.testing.densities import check_normalized, check_samples, check_pytree
 from probgen.testing.gradients import check_gradients, check_learnable
+from probgen.testing.causality import check_causal, influence
+from probgen.testing.estimators import check_estimator
+from probgen.testing.baselines import check_baseline
 
 __all__ = [
     "check_bijector",

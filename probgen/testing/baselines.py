@@ -28,7 +28,7 @@ def check_baseline(
     key: Array | None = None,
     **kwargs: Any,
 ) -> None:
-    """A baseline does not depend on its own particle's draw, and so changes no mean.
+    """Check that a baseline does not depend on its own particle's draw, and so changes no mean.
 
         b_k(z_1, …, z_k, …) = b_k(z_1, …, z'_k, …),   E[b_k ∇_θ log q(z_k; θ)] = 0
 
@@ -38,8 +38,14 @@ def check_baseline(
     auxiliary loss sends no gradient to log q; and without `couples` b_k reads no costs of other particles, but
     `others`. Costs are of each element of the plates, and of all of them together.
 
-    Args: `*args`, `**kwargs`: the guide's, for a baseline that predicts from them; `make`: from θ to the distribution
-    of one number, Normal(θ, 1.2) by default; `num`: of independent sets of particles; `key`: a fixed one by default.
+    Args:
+        baseline: to be checked.
+        *args: the guide's arguments, for a baseline that predicts from them.
+        make: from θ to the distribution of one number, Normal(θ, 1.2) by default.
+        theta: where θ stands.
+        num: of independent sets of particles.
+        key: a fixed one by default.
+        **kwargs: the guide's keyword arguments.
 
     >>> from probgen.inference.estimators import Baseline, MovingAverage
     >>> check_baseline(MovingAverage())
@@ -71,7 +77,10 @@ def check_baseline(
 
 
 class _Facts(NamedTuple):
-    """`own`, `others`: how far b moves relative to the costs; `product`: ∇_θ Σ b log q; `auxiliary`: its slope."""
+    """The facts of a baseline that laws are about.
+
+    `own`, `others`: how far b moves relative to the costs; `product`: ∇_θ Σ b log q; `auxiliary`: its slope.
+    """
 
     own: Any
     others: Any
@@ -130,7 +139,7 @@ class _Site(NamedTuple):
 
 
 def _check_result(site: _Site, theta: Any, value: Array) -> Any:
-    """What one call gives; the state that it leaves."""
+    """Check what one call gives, and return the state that it leaves."""
     before = site.baseline.init_state()
     result = site.baseline(site.signal(theta, before, value))
     triple = isinstance(result, tuple) and len(result) == 3

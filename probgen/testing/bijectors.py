@@ -10,9 +10,13 @@ from probgen.testing.law import require, require_close
 
 
 def check_bijector(bijector: Any, x: Array, *, tolerance: float = 1e-4) -> None:
-    """Round trip, log-determinants against autodiff and against each other, shapes under leading axes and `vmap`.
+    """Check the round trip, log-determinants against autodiff and against each other, shapes under leading axes and
+    `vmap`.
 
-    Args: `bijector`; `x`: ONE event in its domain; `tolerance`: relative, for float32.
+    Args:
+        bijector: to be checked.
+        x: ONE event in its domain.
+        tolerance: relative, for float32.
 
     >>> import jax.numpy as jnp
     >>> from probgen.bijectors import Sigmoid

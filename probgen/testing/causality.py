@@ -11,9 +11,17 @@ from probgen.testing.law import require
 
 
 def influence(model: Any, x: Array) -> np.ndarray:
-    """Which numbers move which conditionals of an autoregressive model, [D, D] of booleans: [i, j] is True where
-    changing number j moves the conditional of number i. Each number is changed in turn, to the least or the largest of
-    x; positions are flat. A row is the receptive field of a position, and what it misses a blind spot.
+    """Return which numbers move which conditionals of an autoregressive model, [D, D] of booleans: [i, j] is True where
+    changing number j moves the conditional of number i.
+
+    Each number is changed in turn, to the least or the largest of x; positions are flat. A row is the receptive field
+    of a position, and what it misses a blind spot.
+
+    Args:
+        model: an `Autoregressive`.
+        x: one event in its support.
+
+    Raises ValueError where x is no event of the model.
 
     >>> import jax, jax.numpy as jnp, probgen
     >>> model = probgen.autoregressive.made((3,), 4, hidden=(8,), key=jax.random.key(0))
@@ -46,10 +54,14 @@ def _raw(model: Any, events: Array) -> Array:
 
 
 def check_causal(model: Any, x: Array) -> None:
-    """The conditionals of an autoregressive model depend only on what comes before, by perturbing each position.
+    """Check that the conditionals of an autoregressive model depend only on what comes before.
 
-    `model` is an `Autoregressive` of integers or reals, `x` one event in its support; every position is changed in
-    turn, and no conditional at it or before it in the order may move. Without this law a likelihood means nothing.
+    Every position is changed in turn, and no conditional at it or before it in the order may move. Without this law a
+    likelihood means nothing.
+
+    Args:
+        model: an `Autoregressive` of integers or reals.
+        x: one event in its support.
 
     >>> import jax, jax.numpy as jnp, probgen
     >>> model = probgen.autoregressive.made((3,), 4, hidden=(8,), key=jax.random.key(0))

@@ -12,9 +12,12 @@ from probgen.testing.law import require, require_close
 
 
 def check_pytree(model: Any, x: Array) -> None:
-    """Plain `jit` takes the model; leaves, paths and densities survive it; new values do not retrace.
+    """Check that plain `jit` takes the model, that leaves, paths and densities survive it, and that new values do not
+    retrace.
 
-    `x` is a batch of events, and the model is exact.
+    Args:
+        model: an exact one.
+        x: a batch of events.
     """
     traces: list[None] = []
 
@@ -32,7 +35,13 @@ def check_pytree(model: Any, x: Array) -> None:
 
 
 def check_normalized(model: Any, events: Array, *, volume: float = 1.0, tolerance: float = 1e-3) -> None:
-    """Σ p(x) · volume = 1 over `events` [N, *event_shape]: all of a discrete support, or a fine grid.
+    """Check that Σ p(x) · volume = 1 over events: all of a discrete support, or a fine grid.
+
+    Args:
+        model: an exact one.
+        events: [N, *event_shape].
+        volume: of a cell of the grid; 1 for integers.
+        tolerance: of the sum.
 
     >>> import jax.numpy as jnp
     >>> from probgen.mixtures import histogram
@@ -43,10 +52,16 @@ def check_normalized(model: Any, events: Array, *, volume: float = 1.0, toleranc
 
 
 def check_samples(model: Any, *, key: Array, num: int = 4096, z: float = 4.5) -> None:
-    """Samples agree with the density, by E_p[∂ log p / ∂θ] = 0 for every learnable number θ at once.
+    """Check that samples agree with the density, by E_p[∂ log p / ∂θ] = 0 for every learnable number θ at once.
 
-    The score of a right density has mean zero under its own samples; each mean is held against its standard error at
-    |z| ≤ `z` after a Bonferroni-like widening. Exact models with learnable floats only.
+    The score of a right density has mean zero under its own samples; each mean is held against its standard error, by
+    one `z` for all numbers: chance alone is beyond 4.5 once in 150,000.
+
+    Args:
+        model: an exact one with learnable floats.
+        key: draws the samples.
+        num: how many.
+        z: the largest |z| that is let pass.
     """
     params, rest = partition(model)
 

@@ -29,7 +29,8 @@ def check_estimator(
     num: int = 20_000,
     key: Array | None = None,
 ) -> None:
-    """Gradients of E_{z ~ make(θ)}[f(z)] are right in the mean: of one draw, of a batch, and of a batch in one cost.
+    """Check that gradients of E_{z ~ make(θ)}[f(z)] are right in the mean: of one draw, of a batch, and of a batch in
+    one cost.
 
         z-scores of 1/N Σ_n g_n − ∇_θ E[f(z)], and of the values, all at once
 
@@ -38,10 +39,14 @@ def check_estimator(
     gradients are finite; without `couples`, no particle's term reads the costs of others. An estimator that says
     `unbiased = False` is held to all but the means.
 
-    Args: `make`: from θ to a distribution that the estimator serves; `f`: from one draw to a scalar, or to one cost for
-    each element of the batch, as for `expectation`; `theta`: any pytree of floats; `exact`: θ ↦ E[f(z)], by
-    default the sum over a finite support, or a quadrature over a number on the line; `num`: N; `key`: a fixed one by
-    default.
+    Args:
+        estimator: to be checked.
+        make: from θ to a distribution that the estimator serves.
+        f: from one draw to a scalar, or to one cost for each element of the batch, as for `expectation`.
+        theta: θ, any pytree of floats.
+        exact: θ ↦ E[f(z)], by default the sum over a finite support, or a quadrature over a number on the line.
+        num: N.
+        key: a fixed one by default.
 
     Raises ValueError where the estimator does not serve the distribution or keeps something from step to step, and
     where `exact` is needed.
@@ -89,7 +94,7 @@ def _repeated(fn: dist.Distribution, count: int) -> dist.Distribution:
 def _moments(
     estimator: Estimator, make: Any, f: Integrand, theta: Any, count: int, key: Array, num: int, right: dict[str, Array]
 ) -> Moments:
-    """Of the gradient, and of the value beside it."""
+    """Return the moments of the gradient, and of the value beside it."""
 
     def one(key: Array) -> tuple[Array, dict[str, Array]]:
         loss = lambda t: expectation(key, make(t), f, estimator, num_samples=count)
@@ -124,7 +129,8 @@ def _check_shapes(estimator: Estimator, fn: dist.Distribution, key: Array) -> No
 
 
 def _check_uncoupled(estimator: Estimator, fn: dist.Distribution, key: Array) -> None:
-    """Importance weights hand each particle what the others expect of it; costs of their own would be false there."""
+    """Check that an estimator without `couples` reads no costs of others: importance weights hand each particle what
+    the others expect of it, and costs of their own would be false there."""
     count = 2 * estimator.particles
 
     @jax.jit
@@ -149,7 +155,7 @@ def _check_uncoupled(estimator: Estimator, fn: dist.Distribution, key: Array) ->
 
 
 def _expected(make: Callable[[Any], dist.Distribution], f: Integrand, theta: Any) -> Callable[[Any], Array]:
-    """θ ↦ E[f(z)], by the sum over all values, or by trapezoids over the line that the support is mapped to."""
+    """Return θ ↦ E[f(z)], by the sum over all values, or by trapezoids over the line that the support is mapped to."""
     if Enumerate().problem(make(theta)) is None:
         return lambda t: expectation(jax.random.key(0), make(t), f, Enumerate())
     held = detached(make(theta))

@@ -12,7 +12,11 @@ from probgen.testing.law import require
 
 
 def check_learnable(model: Any, loss: Any) -> None:
-    """Every learnable leaf gets a finite gradient that is not zero. `loss(model) -> scalar`.
+    """Check that every learnable leaf gets a finite gradient that is not zero.
+
+    Args:
+        model: any model.
+        loss: `loss(model) -> scalar`.
 
     >>> import jax.numpy as jnp
     >>> from probgen.bijectors import Affine
@@ -27,14 +31,18 @@ def check_learnable(model: Any, loss: Any) -> None:
 def check_gradients(
     model: Any, function: Any, *values: Any, step: float = 1e-5, tolerance: float = 1e-5
 ) -> dict[str, float]:
-    """Gradients are the right ones: of every learned leaf of `model`, and of every value, against central differences.
+    """Check that gradients are right, of every learned leaf of a model and of every value, against central differences,
+    and return ⟨∇f, v⟩ under the path of each leaf, and of values under "value 0" and so on.
 
         ⟨∇f, v⟩ = (f(θ + h v) − f(θ − h v)) / 2h   for a random direction v in each leaf, in float64
 
-    Args: `function(model, *values) -> scalar`, smooth at the model's numbers and deterministic (a density of fixed
-    data, a weighted sum of draws of a fixed key); `values`: arrays of floats, such as events and contexts; `step`: h;
-    `tolerance`: of the difference, relative to 1 + |⟨∇f, v⟩|. Returns ⟨∇f, v⟩ under the path of each leaf, and of
-    values under "value 0" and so on.
+    Args:
+        model: any model.
+        function: `function(model, *values) -> scalar`, smooth at the model's numbers and deterministic (a density of
+            fixed data, a weighted sum of draws of a fixed key).
+        values: arrays of floats, such as events and contexts.
+        step: h.
+        tolerance: of the difference, relative to 1 + |⟨∇f, v⟩|.
 
     >>> import jax, jax.numpy as jnp
     >>> from probgen.bijectors import Affine

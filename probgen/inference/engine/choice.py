@@ -12,18 +12,18 @@ CHEAP = 4  # evaluations of the program that enumeration may cost in all: twice 
 
 
 class Choice(NamedTuple):
-    """An estimator and, in a clause, why."""
+    """An estimator, and the reason for it in a clause."""
 
     estimator: Estimator
     reason: str
 
 
 def choose(graph: Graph, enumerates: bool = True) -> dict[str, Choice]:
-    """An estimator for every site.
+    """Return an estimator for every site.
 
-    What the program or `use` says; else the path; else the implicit path where it is right for every cost; else the
-    exact sum, for the sites with the fewest values first, as long as all sums together cost at most four evaluations
-    and no cost leaves the site's plates; else leave-one-out.
+    It is what the program or `use` says; else the path; else the implicit path where it is right for every cost; else
+    the exact sum, for the sites with the fewest values first, as long as all sums together cost at most four
+    evaluations and no cost leaves the site's plates; else leave-one-out.
     """
     choices = {name: _first(site) for name, site in graph.sites.items()}
     exact, spent = Enumerate(), 1

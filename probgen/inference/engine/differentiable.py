@@ -8,12 +8,13 @@ from probgen.distributions import differentiable
 
 
 class Differentiable(Messenger):
-    """Every site of a program by its `differentiable` distribution; latent sites inside of a `cond` are refused."""
+    """A handler that replaces every site's distribution by its `differentiable` one, and refuses latent sites inside of
+    a `cond`."""
 
     within = ""  # which control flow has run last
 
     def process_message(self, msg: Any) -> None:
-        """Replace one site's."""
+        """Replace one site's distribution."""
         if msg["type"] == "control_flow":
             self.within = msg["fn"].__name__
         if msg["type"] != "sample":

@@ -26,13 +26,17 @@ def expectation(
     *,
     num_samples: int = 1,
 ) -> Array:
-    """E_{z ~ distribution}[f(z)], estimated; `jax.grad` of it is the estimator's gradient.
+    """Return E_{z ~ distribution}[f(z)], estimated; `jax.grad` of it is the estimator's gradient.
 
         value: 1/K Σ_k f(z_k);   gradient: with respect to whatever the distribution and f depend on
 
-    Args: `f`: from ONE draw [*batch, *event] to a scalar, or to `[*batch]` where the elements of the batch are
-    independent: the result is then their sum, and each element's score meets its own cost only. `estimator`: the best
-    unbiased one by default. `num_samples`: K, at least as many as the estimator needs.
+    Args:
+        key: draws z.
+        distribution: of z, any of numpyro's or ours.
+        f: from ONE draw [*batch, *event] to a scalar, or to `[*batch]` where the elements of the batch are independent:
+            the result is then their sum, and each element's score meets its own cost only.
+        estimator: the best unbiased one by default.
+        num_samples: K, at least as many as the estimator needs.
 
     Raises ValueError where the estimator does not serve the distribution, keeps state, or f has another shape.
 

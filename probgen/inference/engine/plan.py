@@ -17,7 +17,7 @@ from probgen.inference.estimators.base import Estimator
 
 
 class Static(NamedTuple):
-    """What a program tells beside its arrays."""
+    """The facts of a program that are no arrays."""
 
     sites: dict[str, Site]
     frames: dict[Key, Frames]
@@ -43,7 +43,7 @@ class Plan(NamedTuple):
         return max([choice.estimator.particles for choice in self.choices.values()], default=1)
 
     def evaluations(self, num_particles: int) -> int:
-        """At how many joint values the density is evaluated for one gradient."""
+        """Return at how many joint values the density is evaluated for one gradient."""
         return evaluations(self.supports, max(num_particles, self.particles))
 
 
@@ -78,8 +78,11 @@ def make_plan(program: Program, key: Array, *, enumerates: bool = True) -> Plan:
 
 
 class Values(NamedTuple):
-    """`terms`: each term's mean over particles, summed over plates; `units`: how many elements a drawn site's terms
-    count for (plate sizes times scale); `mutables`: the program's own state after the run, a mean over particles."""
+    """The values of an objective's terms.
+
+    `terms`: each term's mean over particles, summed over plates; `units`: how many elements a drawn site's terms count
+    for (plate sizes times scale); `mutables`: the program's own state after the run, a mean over particles.
+    """
 
     terms: dict[Key, Array]
     units: dict[str, Array]
@@ -87,8 +90,11 @@ class Values(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """`values` (the gradient of their terms is that of the path alone); `weights` of terms in the gradient; `score`:
-    zero, with the gradient that the paths lack; `states`: the estimators' new ones."""
+    """The values of an objective's terms, and what their gradient takes beside them.
+
+    `values` (the gradient of their terms is that of the path alone); `weights` of terms in the gradient; `score`: zero,
+    with the gradient that the paths lack; `states`: the estimators' new ones.
+    """
 
     values: Values
     weights: Mapping[Key, Any]
@@ -106,8 +112,13 @@ def estimate(
 ) -> Estimate:
     """Run K particles and put their terms together.
 
-    Args: `coefficients(values)` weighs terms in the gradient (those not named by 1); `chosen` names the terms that
-    are summed, all by default.
+    Args:
+        plan: the traced program.
+        key: the randomness of the particles.
+        num_particles: how many, or more where an estimator needs more.
+        vectorize: `(run, keys) -> runs`, how the particles are run.
+        coefficients: weighs terms in the gradient, given their values (those not named by 1).
+        chosen: the terms that are summed, all by default.
     """
     count = max(num_particles, plan.particles)
     if count == 1:
@@ -138,6 +149,7 @@ def estimate(
 
 
 def mean_of_particles(x: Array, axes: int) -> Array:
-    """Particles and values each leave their own state behind: numbers are averaged, counts are all the same."""
+    """Return one state of those that particles and values each leave behind: numbers are averaged, counts are all the
+    same."""
     lead = tuple(range(axes))
     return jnp.mean(x, lead) if jnp.issubdtype(x.dtype, jnp.floating) else x[(0,) * axes]

@@ -13,12 +13,12 @@ Names = frozenset[str]
 
 
 def mark(name: str, value: Array) -> Array:
-    """The same value, with its origin written beside it in the jaxpr; it costs nothing when it runs."""
+    """Return the same value, with its origin written beside it in the jaxpr; it costs nothing when it runs."""
     return checkpoint_name(value, _MARK + name)
 
 
 def provenance(closed: ClosedJaxpr) -> list[Names]:
-    """For every output of a jaxpr, the names of the marked values that flow into it.
+    """Return for every output of a jaxpr the names of the marked values that flow into it.
 
     Through `jit`, custom derivatives, `remat` and `cond` it is exact; a `scan` is iterated to its fixed point; in
     every other primitive each output depends on each input.
@@ -61,7 +61,7 @@ def _rule(equation: Any, into: list[Names]) -> list[Names]:
 
 
 def _scan_counts(params: dict[str, Any]) -> tuple[int, int] | None:
-    """How many of a scan's inputs are constants, and how many are carried: JAX has spelt it in two ways."""
+    """Return how many of a scan's inputs are constants, and how many are carried: JAX has spelt it in two ways."""
     if "num_consts" in params:
         return params["num_consts"], params["num_carry"]
     if "ft_in" in params:
@@ -81,7 +81,7 @@ def _scan(body: Any, consts: int, carried: int, into: list[Names]) -> list[Names
 
 
 def traced(function: Callable[..., Any], *args: Any) -> tuple[Callable[..., Any], Any]:
-    """A function traced once: the same function as its jaxpr, and the provenance of each of its outputs."""
+    """Return a function traced once: the same function as its jaxpr, and the provenance of each of its outputs."""
     closed, shape = jax.make_jaxpr(function, return_shape=True)(*args)
     structure = jax.tree.structure(shape)
     run = jaxpr_as_fun(closed)

@@ -34,7 +34,7 @@ class Site(NamedTuple):
 
     @property
     def plates(self) -> tuple[int, ...]:
-        """Its plate axes."""
+        """The site's plate axes."""
         return tuple(frame.dim for frame in self.frames)
 
 
@@ -94,27 +94,28 @@ class Drawing(Differentiable):
 
 
 class Recorded(Messenger):
-    """Values in place of draws, set after a site got its key: a second run has the randomness of the first."""
+    """A handler that puts values in place of draws after a site got its key: a second run has the randomness of the
+    first."""
 
     def __init__(self, values: Mapping[str, Array]):
         self.values = values
         super().__init__()
 
     def process_message(self, msg: Any) -> None:
-        """Set one site's."""
+        """Set one site's value."""
         if msg["type"] == "sample" and msg["value"] is None and msg["name"] in self.values:
             msg["value"] = self.values[msg["name"]]
 
 
 def provisional(fn: dist.Distribution) -> Estimator:
-    """The path where there is one and it serves, else the score."""
+    """Return the path where there is one and it serves, else the score."""
     if Pathwise().problem(fn) is None:
         return Pathwise()
     return Implicit() if Implicit().problem(fn) is None and not has_conditions(fn) else LeaveOneOut()
 
 
 def describe(fn: dist.Distribution) -> str:
-    """A distribution in a word, such as `BernoulliLogits [5] × []` (batch × event)."""
+    """Return a distribution in a word, such as `BernoulliLogits [5] × []` (batch × event)."""
     return f"{type(family(fn)).__name__} {list(fn.batch_shape)} × {list(fn.event_shape)}"
 
 
@@ -124,7 +125,8 @@ def _instead(fn: dist.Distribution) -> str:
 
 
 def _check_scanned(site: Site, value: Array) -> None:
-    """numpyro draws the sites of a `scan` within its body, out of reach: what can be right there, and what cannot."""
+    """Check a site of a `scan`, which numpyro draws within its body, out of reach: refuse what cannot be right
+    there."""
     path = type(site.estimator) is Pathwise
     discrete = not jnp.issubdtype(jnp.result_type(value), jnp.floating)
     if path or (discrete and isinstance(site.estimator, ScoreFunction)):

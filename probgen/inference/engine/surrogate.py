@@ -16,7 +16,7 @@ Key = tuple[str, str]  # ("p" | "q" | "kl" | "f", site)
 
 
 class Run(NamedTuple):
-    """What one run of a program gives, as arrays over the plates: `[*plates]`, ones where a term has no such plate.
+    """The results of one run of a program, as arrays over the plates: `[*plates]`, ones where a term has no such plate.
 
     `terms`: the summands of the objective, scaled and masked. `log_q`: of the sites, unscaled and unmasked. `scales`:
     of the sites; `extras`: of the scored ones. `states`: of their estimators. `mutables`: the program's own.
@@ -31,7 +31,7 @@ class Run(NamedTuple):
 
 
 class Graph(NamedTuple):
-    """What is known of a program before it runs: its sites, its terms' plates, and what flows where.
+    """The facts of a program that are known before it runs: its sites, its terms' plates, and what flows where.
 
     `flows[key]`: the sites whose values a term depends on; `parents[name]`: those that a site's log q depends on,
     itself included.
@@ -43,8 +43,8 @@ class Graph(NamedTuple):
     parents: dict[str, frozenset[str]]
 
     def enumerated(self, decided: Mapping[str, Estimator]) -> dict[str, np.ndarray]:
-        """The values of the sites that want to see several, or which of their coupled draws. Raises ValueError where a
-        term leaves the plates of one."""
+        """Return the values of the sites that want to see several, or which of their coupled draws. Raises ValueError
+        where a term leaves the plates of one."""
         supports = {}
         for name, site in self.sites.items():
             copies = decided[name].copies
@@ -63,7 +63,7 @@ class Graph(NamedTuple):
         return supports
 
     def leaving(self, name: str, supports: Iterable[str]) -> tuple[Key, str] | None:
-        """A term that depends on a site and lies outside one of the site's plates, with that plate; or None."""
+        """Return a term that depends on a site and lies outside one of the site's plates, with that plate; or None."""
         for key in self.frames:
             if name in self.closure(self.flows[key], supports):
                 for frame in self.sites[name].frames:
@@ -72,7 +72,7 @@ class Graph(NamedTuple):
         return None
 
     def closure(self, names: Iterable[str], among: Iterable[str]) -> frozenset[str]:
-        """Those of `among` that the names depend on, at once or through the probability of another."""
+        """Return those of `among` that the names depend on, at once or through the probability of another."""
         among = frozenset(among)
         reached: frozenset[str] = frozenset()
         frontier = frozenset(names) & among
@@ -92,7 +92,7 @@ def to_plates(x: Any, frames: Frames, rank: int) -> Array:
 
 
 def over_values(run: Callable[..., Run], supports: Mapping[str, np.ndarray]) -> Callable[[Array], Run]:
-    """`run(key, values)` at all combinations of values, [S_1, …, S_m, …]; what depends on no value runs once."""
+    """Return `run(key, values)` at all combinations of values, [S_1, …, S_m, …]; what depends on no value runs once."""
 
     def nested(key: Array, fixed: dict[str, Array], names: list[str]) -> Run:
         if not names:
@@ -111,21 +111,21 @@ class Expectation:
         self.run, self.graph, self.names, self.copies = run, graph, names, copies
 
     def _axes(self, depends: frozenset[str], x: Array) -> Array:
-        """One slice of every axis of values that x does not depend on."""
+        """Return one slice of every axis of values that x does not depend on."""
         for axis, name in enumerate(self.names, 1):
             if name not in depends:
                 x = lax.slice_in_dim(x, 0, 1, axis=axis)
         return x
 
     def _expect(self, x: Array, over: frozenset[str]) -> Array:
-        """Σ over the values of some sites, weighted by their probabilities."""
+        """Return Σ over the values of some sites, weighted by their probabilities."""
         if not over:
             return x
         x = x * self._weight(over)
         return jnp.sum(x, tuple(axis for axis, name in enumerate(self.names, 1) if name in over), keepdims=True)
 
     def _weight(self, names: frozenset[str]) -> Array | float:
-        """The joint probability of values; of coupled draws, a share for each."""
+        """Return the joint probability of values; of coupled draws, a share for each."""
         share = 1.0 / math.prod(self.copies[name] for name in names)
         summed = [name for name in self.names if name in names and self.copies[name] == 1]
         logs = [self._axes(self._depends({name}), self.run.log_q[name]) for name in summed]
@@ -135,18 +135,19 @@ class Expectation:
         return self.graph.closure(names, self.names)
 
     def value(self, key: Key) -> Array:
-        """The mean of one term over particles and values, summed over plates; its gradient is that of the path."""
+        """Return the mean of one term over particles and values, summed over plates; its gradient is that of the
+        path."""
         depends = self._depends(self.graph.flows[key])
         term = self._expect(self._axes(depends, self.run.terms[key]), depends)
         return jnp.sum(term) / term.shape[0]
 
     def unit(self, name: str) -> Array:
-        """How many elements the terms of a site count for."""
+        """Return how many elements the terms of a site count for."""
         sizes = math.prod(frame.size for frame in self.graph.sites[name].frames)
         return lax.stop_gradient(self.run.scales[name].ravel()[0] * sizes)
 
     def surrogate(self, name: str, estimator: Estimator, coefficients: Mapping[Key, Any]) -> tuple[Array, Any]:
-        """The score term of one site, and its estimator's new state."""
+        """Return the score term of one site, and its estimator's new state."""
         site, graph = self.graph.sites[name], self.graph
         own = self._depends(graph.parents[name])
         rank = self.run.log_q[name].ndim - 1 - len(self.names)
@@ -163,7 +164,7 @@ class Expectation:
         return estimator.surrogate(self.signal(name, cost, others))
 
     def signal(self, name: str, cost: Array, others: Array | None) -> Signal:
-        """What the estimator of a site is told, given the cost at its plates."""
+        """Return what the estimator of a site is told, given the cost at its plates."""
         own = self._depends(self.graph.parents[name])
         return Signal(
             log_q=self._axes(own, self.run.log_q[name]),
@@ -179,5 +180,5 @@ class Expectation:
 
 
 def evaluations(supports: Mapping[str, np.ndarray], num_particles: int) -> int:
-    """At how many joint values a program's density is evaluated for one gradient."""
+    """Return at how many joint values a program's density is evaluated for one gradient."""
     return num_particles * math.prod(len(values) for values in supports.values())

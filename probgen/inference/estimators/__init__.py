@@ -1,21 +1,21 @@
 """Gradient estimators: how the gradient of an expectation passes a random site, chosen site by site."""
 
-from probgen.distributions.wrapped import elementwise, family, unmasked
-from probgen.inference.estimators.antithetic import DisARM
-from probgen.inference.estimators.base import Estimator, Signal, detached, draw_cut
-from probgen.inference.estimators.baselines import (
-    Baseline,
-    Constant,
-    Learned,
-    MovingAverage,
-    OptimalCoefficient,
-    OtherParticles,
-)
-from probgen.inference.estimators.enumeration import Enumerate
-from probgen.inference.estimators.implicit import Implicit
-from probgen.inference.estimators.path import Pathwise, StickingTheLanding, StraightThrough
-from probgen.inference.estimators.score import LeaveOneOut, ScoreFunction
 from probgen.inference.estimators.use import use
+from probgen.inference.estimators.path import Pathwise, StickingTheLanding, StraightThrough
+from probgen.inference.estimators.implicit import Implicit
+from probgen.inference.estimators.enumeration import Enumerate
+from probgen.inference.estimators.score import ScoreFunction, LeaveOneOut
+from probgen.inference.estimators.antithetic import DisARM
+from probgen.inference.estimators.baselines import (
+    Constant,
+    MovingAverage,
+    Learned,
+    OtherParticles,
+    OptimalCoefficient,
+    Baseline,
+)
+from probgen.inference.estimators.base import Estimator, Signal, draw_cut, detached
+from probgen.distributions.wrapped import family, unmasked, elementwise
 
 __all__ = [
     "use",

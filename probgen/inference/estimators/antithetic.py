@@ -14,7 +14,7 @@ from probgen.inference.estimators.base import Estimator, Signal, detached
 
 @dataclasses.dataclass(frozen=True)
 class DisARM(Estimator):
-    """Bits and their antithetic twins: two evaluations of the program a gradient, whatever their number.
+    """Bits with their antithetic twins: two evaluations of the program a gradient, whatever their number.
 
         ½ (f(b) − f(b̃)) Σ_i (b_i − b̃_i) σ(|α_i|) ∇_θ α_i,   b = 1[α + ε > 0],  b̃ = 1[α − ε > 0]
 
@@ -37,30 +37,30 @@ class DisARM(Estimator):
     reference: ClassVar[str] = "Dong, Mnih, Tucker 2020, arXiv:2006.10680"
 
     def problem(self, fn: dist.Distribution) -> str | None:
-        """Whether it is a Bernoulli."""
+        """Return why not, where it is no Bernoulli."""
         served = isinstance(family(fn), dist.BernoulliProbs | dist.BernoulliLogits)
         return None if served else "its values are no bits"
 
     def draw(self, key: Array, fn: dist.Distribution, sample_shape: tuple[int, ...]) -> Array:
-        """(b, b̃), [2, *shape]."""
+        """Draw (b, b̃), [2, *shape]."""
         logits = _logits(detached(fn))
         noise = jax.random.logistic(key, (*sample_shape, *logits.shape), logits.dtype)
         return jnp.stack([logits + noise > 0, logits - noise > 0]).astype(jnp.int32)
 
     def observe(self, fn: dist.Distribution, value: Array) -> Any:
-        """Σ_i b_i σ(|α_i|) α_i, over the axes of the event."""
+        """Return Σ_i b_i σ(|α_i|) α_i, over the axes of the event."""
         logits = _logits(fn)
         reach = value * logits * lax.stop_gradient(jax.nn.sigmoid(jnp.abs(logits)))
         return jnp.sum(reach, tuple(range(len(fn.batch_shape), reach.ndim)))
 
     def surrogate(self, signal: Signal) -> tuple[Array, None]:
-        """The difference of the costs times that of what moves them, a mean over particles."""
+        """Return the difference of the costs times that of what moves them, a mean over particles."""
         first, second = (lambda x, i=i: lax.index_in_dim(x, i, signal.axis) for i in (0, 1))
         apart = lambda x: first(x) - second(x)
         return jnp.sum(signal.weight * apart(signal.cost) * apart(signal.extra)) / len(signal.cost), None
 
 
 def _logits(fn: dist.Distribution) -> Array:
-    """log q(1) − log q(0), of every bit."""
+    """Return log q(1) − log q(0), of every bit."""
     bits = elementwise(unmasked(fn))
     return bits.log_prob(jnp.ones(bits.batch_shape)) - bits.log_prob(jnp.zeros(bits.batch_shape))

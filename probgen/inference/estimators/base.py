@@ -1,4 +1,4 @@
-"""What an estimator is."""
+"""The estimator: what one is, and what those of one's own derive from."""
 
 import dataclasses
 from typing import Any, ClassVar, NamedTuple, Self
@@ -14,15 +14,20 @@ State = Any
 
 
 class Signal(NamedTuple):
-    """What the score-function estimator of a site has to work with; arrays are `[K, *values, *plates]`.
+    """The quantities with which the score-function estimator of a site works; arrays are `[K, *values, *plates]`.
 
-    `log_q`: log q(z) of the site, unscaled and unmasked; gradients flow through it. `cost`: the part of the objective
-    that z has an influence on, scaled and masked, summed to the site's plates, without gradient. `scale`: of the site.
-    `others`: for each particle, the cost that the other particles alone expect of it (None for a single one).
-    `weight`: the probabilities of values that were enumerated upstream, times 1/S for each site of S coupled draws,
-    this one too; 1 without. `state`: the estimator's own, as `init_state` began it; `extra`: what `observe` or
-    `predict` returned, through which gradients flow; `value_axes`: how many axes of values there
-    are, along which the weights sum to one; `axis`: the one of the site's own coupled draws, None without.
+    Attributes:
+        log_q: log q(z) of the site, unscaled and unmasked; gradients flow through it.
+        cost: the part of the objective that z has an influence on, scaled and masked, summed to the site's plates,
+            without gradient.
+        scale: of the site.
+        others: for each particle, the cost that the other particles alone expect of it (None for a single one).
+        weight: the probabilities of values that were enumerated upstream, times 1/S for each site of S coupled draws,
+            this one too; 1 without.
+        state: the estimator's own, as `init_state` began it.
+        extra: what `observe` or `predict` returned, through which gradients flow.
+        value_axes: how many axes of values there are, along which the weights sum to one.
+        axis: the one of the site's own coupled draws, None without.
     """
 
     log_q: Array
@@ -38,7 +43,7 @@ class Signal(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Seams:
-    """What an estimator, or its baseline, may ask for beside the costs."""
+    """The questions that an estimator, or its baseline, may ask beside the costs."""
 
     @property
     def particles(self) -> int:
@@ -56,21 +61,21 @@ class Seams:
         return False
 
     def init_state(self) -> State:
-        """The state at the start; None without."""
+        """Return the state at the start; None without."""
         return None
 
     def predict(self, name: str, args: tuple, kwargs: dict) -> Any:
-        """What it makes of the program's arguments, within the guide (a network registers its params here)."""
+        """Return what it makes of the program's arguments, within the guide (a network registers its params here)."""
         return None
 
     def observe(self, fn: dist.Distribution, value: Array) -> Any:
-        """What it wants to know of one draw, as arrays of the distribution's batch shape."""
+        """Return what it wants to know of one draw, as arrays of the distribution's batch shape."""
         return None
 
 
 @dataclasses.dataclass(frozen=True)
 class Estimator(Seams):
-    """How the gradient of an expectation passes one random site.
+    """A way in which the gradient of an expectation passes one random site.
 
     An estimator is a frozen dataclass; it belongs to a site, through `infer={"estimator": …}` or `use`. A subclass
     writes at least one of
@@ -130,20 +135,21 @@ class Estimator(Seams):
         return super().__new__(cls)
 
     def problem(self, fn: dist.Distribution) -> str | None:
-        """Why it cannot serve this distribution; None where it can."""
+        """Return why it cannot serve this distribution; None where it can."""
         return None
 
     def draw(self, key: Array, fn: dist.Distribution, sample_shape: tuple[int, ...]) -> Array | None:
-        """A value with its gradient path; None leaves the draw to the distribution. Without a path if `scored`; with
-        `copies = S`, S values [S, *shape]."""
+        """Return a value with its gradient path; None leaves the draw to the distribution. It is without a path if
+        `scored`; with `copies = S`, it is S values [S, *shape]."""
         return draw_cut(key, fn, sample_shape) if self.scored else None
 
     def support(self, fn: dist.Distribution, plates: tuple[int, ...]) -> np.ndarray | None:
-        """Values [S, *batch, *event] that replace the draw one after the other; `plates` are the site's plate axes."""
+        """Return values [S, *batch, *event] that replace the draw one after the other; `plates` are the site's plate
+        axes."""
         return None
 
     def surrogate(self, signal: Signal) -> tuple[Array, State]:
-        """A number whose gradient is the site's, to be maximized; and the new state."""
+        """Return a number whose gradient is the site's, to be maximized; and the new state."""
         raise NotImplementedError(f"{type(self).__name__} has no score term")
 
     def __str__(self) -> str:
@@ -160,7 +166,10 @@ def check_kind(what: str, given: Any, kind: type, example: str) -> None:
 
 
 def detached(tree: Any) -> Any:
-    """The same arrays without gradients, of a distribution or of any other pytree.
+    """Return the same arrays without gradients.
+
+    Args:
+        tree: a distribution, or any other pytree.
 
     >>> import jax, numpyro.distributions as dist
     >>> jax.grad(lambda loc: detached(dist.Normal(loc, 1.0)).log_prob(2.0))(0.0)
@@ -170,7 +179,12 @@ def detached(tree: Any) -> Any:
 
 
 def draw_cut(key: Array, fn: dist.Distribution, sample_shape: tuple[int, ...] = ()) -> Array:
-    """A draw with no gradient; samplers with loops that cannot be differentiated are welcome.
+    """Draw with no gradient; samplers with loops that cannot be differentiated are welcome.
+
+    Args:
+        key: the randomness.
+        fn: any distribution.
+        sample_shape: the shape in front of the distribution's.
 
     >>> import jax, numpyro.distributions as dist
     >>> jax.grad(lambda loc: draw_cut(jax.random.key(0), dist.Normal(loc, 1.0)))(0.0)

@@ -26,7 +26,7 @@ Baselined = tuple[Array | float, State, Array | float]
 
 @dataclasses.dataclass(frozen=True)
 class Baseline(Seams, abc.ABC):
-    """What is subtracted from the cost; it may ask for what an estimator may.
+    """A number that is subtracted from the cost; it may ask for what an estimator may.
 
     A subclass is a frozen dataclass that is called on a `Signal`, whose arrays are `[K, *values, *plates]`. What it
     gives must not depend on the particle's own value: `probgen.testing.check_baseline` finds out.
@@ -44,17 +44,21 @@ class Baseline(Seams, abc.ABC):
 
     @abc.abstractmethod
     def __call__(self, signal: Signal) -> Baselined:
-        """(b, new state, auxiliary loss)."""
+        """Return (b, new state, auxiliary loss)."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Constant(Baseline):
-    """b = value, a number that the user knows, per unit of the site's scale."""
+    """b = value, a number that the user knows, per unit of the site's scale.
+
+    Args:
+        value: the cost that is expected, per unit of the scale.
+    """
 
     value: Any = 0.0
 
     def __call__(self, signal: Signal) -> Baselined:
-        """The constant."""
+        """Return the constant."""
         return self.value * signal.scale, None, 0.0
 
 
@@ -66,9 +70,12 @@ class MovingAverage(Baseline):
 
     The step's own costs enter only afterwards, so that b does not depend on z. It keeps state: `use` registers it.
 
-    References: Simple Statistical Gradient-Following Algorithms (Williams 1992).
+    Args:
+        decay: in [0, 1).
 
-    Raises ValueError for a decay outside [0, 1).
+    Raises ValueError for another decay.
+
+    References: Simple Statistical Gradient-Following Algorithms (Williams 1992).
     """
 
     decay: float = 0.9
@@ -78,11 +85,11 @@ class MovingAverage(Baseline):
             raise ValueError(f"decay: expected a number in [0, 1), got {self.decay!r}")
 
     def init_state(self) -> State:
-        """The sum, and the weight that it has."""
+        """Return the sum, and the weight that it has."""
         return {"sum": jnp.zeros(()), "weight": jnp.zeros(())}
 
     def __call__(self, signal: Signal) -> Baselined:
-        """The average so far, and the next."""
+        """Return the average so far, and the next."""
         state = signal.state
         average = state["sum"] / jnp.maximum(state["weight"], 1e-8)
         now = jnp.mean(jnp.sum(signal.weight * signal.cost / signal.scale, tuple(range(1, 1 + signal.value_axes))))
@@ -102,9 +109,12 @@ class Learned(Baseline):
     Its params are a `param` site `NAME$baseline$params` of the guide (a learning rate of their own:
     `optax.multi_transform`).
 
-    Args: `network`: any callable pytree from a vector [D] to [1]; `inputs(*args, **kwargs)`: from the guide's arguments
-    to [*plates, D], called inside the site's plates, so that `numpyro.subsample` works in it; `center`: a baseline
-    that is subtracted first, such as `MovingAverage()`, since a network takes long to learn a large constant.
+    Args:
+        network: any callable pytree from a vector [D] to [1].
+        inputs: `(*args, **kwargs) -> [*plates, D]`, from the guide's arguments; called inside the site's plates, so
+            that `numpyro.subsample` works in it.
+        center: a baseline that is subtracted first, such as `MovingAverage()`, since a network takes long to learn a
+            large constant.
 
     References: Neural Variational Inference and Learning in Belief Networks (Mnih, Gregor 2014), arXiv:1402.0030.
     """
@@ -119,20 +129,20 @@ class Learned(Baseline):
 
     @property
     def learns(self) -> bool:
-        """It does."""
+        """Whether it has params of its own: it has."""
         return True
 
     def init_state(self) -> State:
-        """That of the center."""
+        """Return the center's state."""
         return self.center.init_state()
 
     def predict(self, name: str, args: tuple, kwargs: dict) -> Array:
-        """network(x), of the plates' shape."""
+        """Return network(x), of the plates' shape."""
         network = module(f"{name}$baseline", self.network)
         return vectorize(network, 1)(lax.stop_gradient(self.inputs(*args, **kwargs)))[..., 0]
 
     def __call__(self, signal: Signal) -> Baselined:
-        """The center's baseline and the network's."""
+        """Return the center's baseline and the network's."""
         center, state, _ = self.center(signal)
         residual = lax.stop_gradient((signal.cost - center) / signal.scale)
         prediction = signal.extra
@@ -152,11 +162,11 @@ class OtherParticles(Baseline):
 
     @property
     def particles(self) -> int:
-        """Two."""
+        """The fewest particles that it needs: two."""
         return 2
 
     def __call__(self, signal: Signal) -> Baselined:
-        """The mean of the others."""
+        """Return the mean of the others."""
         if signal.others is None:
             raise ValueError("leave-one-out needs two particles or more")
         return signal.others, None, 0.0
@@ -177,16 +187,16 @@ class OptimalCoefficient(Baseline):
 
     @property
     def particles(self) -> int:
-        """Two."""
+        """The fewest particles that it needs: two."""
         return 2
 
     @property
     def couples(self) -> bool:
-        """It does."""
+        """Whether it reads the costs of other particles: it does."""
         return True
 
     def observe(self, fn: dist.Distribution, value: Array) -> Array:
-        """‖s‖², of the distribution's batch shape."""
+        """Return ‖s‖², of the distribution's batch shape."""
         full = promote_batch_shape(unmasked(fn))
         floats, structure = jax.tree.flatten(full)
         learns = [jnp.issubdtype(jnp.result_type(leaf), jnp.floating) for leaf in floats]
@@ -201,7 +211,7 @@ class OptimalCoefficient(Baseline):
         return sum(jnp.sum(s**2, tuple(range(batch, s.ndim))) for s in scores)  # type: ignore[return-value]
 
     def __call__(self, signal: Signal) -> Baselined:
-        """The weighted mean of the others."""
+        """Return the weighted mean of the others."""
         weights = lax.stop_gradient(signal.extra) + 1e-12
         others = lambda x: jnp.sum(x, 0, keepdims=True) - x
         return others(signal.cost * weights) / others(weights), None, 0.0

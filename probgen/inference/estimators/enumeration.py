@@ -16,7 +16,7 @@ from probgen.inference.estimators.base import Estimator
 
 @dataclasses.dataclass(frozen=True)
 class Enumerate(Estimator):
-    """All values of the site in turn, each weighted by its probability: no variance from this site.
+    """The sum over all values of the site, each weighted by its probability: no variance from this site.
 
         ∇_θ E[f(z)] = ∇_θ Σ_z q(z; θ) f(z)
 
@@ -24,7 +24,8 @@ class Enumerate(Estimator):
     their values in lock-step, S runs for S values however many elements there are: right where every cost that
     depends on z lies within z's plates, and refused otherwise. An event of D values with S levels takes S^D runs.
 
-    Args: `budget`: the most values that one site may take.
+    Args:
+        budget: the most values that one site may take.
     """
 
     budget: int = 4096
@@ -36,7 +37,7 @@ class Enumerate(Estimator):
         check_sizes(budget=self.budget)
 
     def problem(self, fn: dist.Distribution) -> str | None:
-        """Whether the support is finite and small."""
+        """Return why not, where the support is not finite and small."""
         values = levels(fn)
         if values is None:
             return "its support is not finite"
@@ -44,7 +45,7 @@ class Enumerate(Estimator):
         return f"it takes {_count(size)} values, more than the budget of {self.budget}" if size > self.budget else None
 
     def support(self, fn: dist.Distribution, plates: tuple[int, ...]) -> np.ndarray | None:
-        """All values, the same for each element of a plate. Raises ValueError where there are too many."""
+        """Return all values, the same for each element of a plate. Raises ValueError where there are too many."""
         values = levels(fn)
         if values is None:
             raise ValueError(self.problem(fn))
@@ -63,7 +64,8 @@ def _count(size: int) -> str:
 
 
 def levels(fn: dist.Distribution) -> np.ndarray | None:
-    """The values that one element of a distribution takes, [S, *event]; None where they are not finite or not known."""
+    """Return the values that one element of a distribution takes, [S, *event]; None where they are not finite or not
+    known."""
     inner = family(fn)
     if not getattr(inner.support, "is_discrete", False):
         return None

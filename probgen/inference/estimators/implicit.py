@@ -26,8 +26,8 @@ class Implicit(Estimator):
         ∂z/∂θ = −(∂F/∂z)⁻¹ ∂F/∂θ
 
     F is the distribution function; for a vector it is the Rosenblatt transform, F_d(z_d | z_<d), with a triangular
-    ∂F/∂z. One evaluation a gradient. Serves von Mises, distributions on the line with a differentiable `cdf`
-    (truncated ones among them), and mixtures of such, or of independent normals: the mixture's weights get their
+    ∂F/∂z. It takes one evaluation a gradient, and serves von Mises, distributions on the line with a differentiable
+    `cdf` (truncated ones among them), and mixtures of such, or of independent normals: the mixture's weights get their
     gradient too.
 
     Angles are moved around the circle: the gradient is that of a cost which is 2π-periodic in a von Mises angle, as
@@ -53,7 +53,7 @@ class Implicit(Estimator):
     reference: ClassVar[str] = "Figurnov, Mohamed, Mnih 2018, arXiv:1805.08498"
 
     def problem(self, fn: dist.Distribution) -> str | None:
-        """Whether a distribution function is known."""
+        """Return why not, where no distribution function is known."""
         if getattr(fn.support, "is_discrete", True):
             return "its values are discrete"
         return (
@@ -61,13 +61,14 @@ class Implicit(Estimator):
         )
 
     def draw(self, key: Array, fn: dist.Distribution, sample_shape: tuple[int, ...]) -> Array:
-        """A draw of the distribution's own sampler, with the implicit gradient."""
+        """Draw by the distribution's own sampler, with the implicit gradient."""
         fn = unmasked(fn)
         return with_implicit_gradient(fn, draw_cut(key, fn, sample_shape))
 
 
 def has_conditions(fn: dist.Distribution) -> str | None:
-    """Why the implicit gradient of a distribution may be false or far off, though it is there; None where it is not."""
+    """Return why the implicit gradient of a distribution may be false or far off, though it is there; None where it is
+    not."""
     if isinstance(family(fn), _MIXTURES):
         return "components that stand apart have no good path (where they overlap, Implicit() serves)"
     if isinstance(family(fn), dist.VonMises):
@@ -76,7 +77,7 @@ def has_conditions(fn: dist.Distribution) -> str | None:
 
 
 def with_implicit_gradient(fn: dist.Distribution, value: Array) -> Array:
-    """z − (∂F/∂z)⁻¹ (F(z; θ) − stop F): the value, with ∂z/∂θ as its only derivative."""
+    """Return z − (∂F/∂z)⁻¹ (F(z; θ) − stop F): the value, with ∂z/∂θ as its only derivative."""
     value, found = lax.stop_gradient(value), _rosenblatt(fn)
     if found is None:
         raise ValueError(f"no differentiable distribution function of {type(family(fn)).__name__} is known")
@@ -89,7 +90,8 @@ Rosenblatt = tuple[Callable[[Array], Array], Callable[[Array, Array], Array]]
 
 
 def _rosenblatt(fn: dist.Distribution) -> Rosenblatt | None:
-    """F of shape [..., event] as a function of z, and `solve(z, du) = (∂F/∂z)⁻¹ du`; None where they are not known."""
+    """Return F of shape [..., event] as a function of z, and `solve(z, du) = (∂F/∂z)⁻¹ du`; None where they are not
+    known."""
     inner, held = family(fn), detached(fn)
     if isinstance(inner, _MIXTURES) and inner.event_dim == 1:
         return _mixture_of_vectors(fn, inner)
@@ -112,7 +114,7 @@ def _has_cdf(fn: dist.Distribution) -> bool:
 
 
 def _differentiable_cdf(cls: Any) -> bool:
-    """Whether a class writes a `cdf` that can be differentiated in every parameter (betainc cannot)."""
+    """Return whether a class writes a `cdf` that can be differentiated in every parameter (betainc cannot)."""
     if issubclass(cls, dist.Beta | dist.StudentT | dist.BetaProportion):
         return False
     return cls.cdf is not dist.Distribution.cdf
@@ -132,7 +134,8 @@ def _cdf(fn: dist.Distribution) -> Callable[[Array], Array]:
 
 
 def von_mises_cdf(z: Array, loc: Array, concentration: Array) -> Array:
-    """F(z) − F(loc) of the von Mises distribution on the line (by quadrature), differentiable in all three arguments.
+    """Return F(z) − F(loc) of the von Mises distribution on the line (by quadrature), differentiable in all three
+    arguments.
 
         ∫_loc^z exp(κ cos(t − loc)) / (2π I₀(κ)) dt
 
@@ -171,7 +174,8 @@ def _i0e_jvp(primals: Any, tangents: Any) -> Any:
 
 
 def _mixture_of_vectors(fn: dist.Distribution, mixture: Any) -> Rosenblatt | None:
-    """The Rosenblatt transform of a mixture of vectors whose coordinates are independent within each component."""
+    """Return the Rosenblatt transform of a mixture of vectors whose coordinates are independent within each
+    component."""
     components = (
         [mixture.component_distribution]
         if isinstance(mixture, dist.MixtureSameFamily)
@@ -181,7 +185,7 @@ def _mixture_of_vectors(fn: dist.Distribution, mixture: Any) -> Rosenblatt | Non
         return None
 
     def parts(mixture: Any, z: Array) -> tuple[Array, Array]:
-        """F_k(z_d) and log q_k(z_d), [..., K, D]."""
+        """Return F_k(z_d) and log q_k(z_d), [..., K, D]."""
         if isinstance(mixture, dist.MixtureSameFamily):
             element = elementwise(mixture.component_distribution)
             return _cdf(element)(z[..., None, :]), element.log_prob(z[..., None, :])

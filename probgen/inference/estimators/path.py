@@ -15,7 +15,8 @@ from probgen.inference.estimators.base import Estimator, draw_cut
 class Pathwise(Estimator):
     """Reparameterization: z = g(ε; θ) with ε free of θ, and ∇_θ E[f(z)] = E[∇_z f(z) ∇_θ g(ε; θ)].
 
-    One evaluation a gradient. Needs a distribution with `has_rsample`, and an f that is differentiable in z.
+    It takes one evaluation a gradient. It needs a distribution with `has_rsample`, and an f that is differentiable in
+    z.
 
     References: Auto-Encoding Variational Bayes (Kingma, Welling 2014), arXiv:1312.6114; Stochastic Backpropagation
     (Rezende, Mohamed, Wierstra 2014), arXiv:1401.4082. Gamma, Beta, Dirichlet: Implicit Reparameterization Gradients
@@ -32,11 +33,11 @@ class Pathwise(Estimator):
     reference: ClassVar[str] = "Kingma and Welling 2014, arXiv:1312.6114"
 
     def problem(self, fn: dist.Distribution) -> str | None:
-        """Whether samples carry gradients."""
+        """Return why not, where samples carry no gradients."""
         return None if fn.has_rsample else "its samples carry no gradient"
 
     def draw(self, key: Array, fn: dist.Distribution, sample_shape: tuple[int, ...]) -> None:
-        """The distribution's own draw is its path."""
+        """Return None: the distribution's own draw is its path."""
         return None
 
 
@@ -74,12 +75,12 @@ class StraightThrough(Estimator):
     reference: ClassVar[str] = "Bengio, Léonard, Courville 2013, arXiv:1308.3432"
 
     def problem(self, fn: dist.Distribution) -> str | None:
-        """Whether it is a Bernoulli."""
+        """Return why not, where it is no Bernoulli."""
         served = isinstance(family(fn), dist.BernoulliProbs | dist.BernoulliLogits)
         return None if served else "its values are no bits whose mean is a value between them"
 
     def draw(self, key: Array, fn: dist.Distribution, sample_shape: tuple[int, ...]) -> Array:
-        """A bit as a floating-point number, with the gradient of its mean."""
+        """Draw a bit as a floating-point number, with the gradient of its mean."""
         mean = jnp.broadcast_to(fn.mean, (*sample_shape, *fn.batch_shape, *fn.event_shape))
         bits = draw_cut(key, fn, sample_shape).astype(mean.dtype)
         return bits + (mean - lax.stop_gradient(mean))

@@ -21,8 +21,13 @@ class ScoreFunction(Estimator):
 
         ∇_θ E[f(z)] = E[(f(z) − b) ∇_θ log q(z; θ)]
 
-    One evaluation a gradient, for every distribution, discrete or not. Costs are Rao–Blackwellized: a term of the
-    objective counts for a site if the site's value flows into it, and within plates element by element.
+    It takes one evaluation a gradient, and serves every distribution, discrete or not. Costs are Rao–Blackwellized: a
+    term of the objective counts for a site if the site's value flows into it, and within plates element by element.
+
+    Args:
+        baseline: b, none by default.
+
+    Raises ValueError for what is no baseline.
 
     References: Simple Statistical Gradient-Following Algorithms (Williams 1992); Black Box Variational Inference
     (Ranganath, Gerrish, Blei 2014), arXiv:1401.0118; Gradient Estimation Using Stochastic Computation Graphs
@@ -48,39 +53,40 @@ class ScoreFunction(Estimator):
 
     @property
     def particles(self) -> int:
-        """As the baseline."""
+        """The fewest particles that the baseline needs."""
         return self.baseline.particles
 
     @property
     def couples(self) -> bool:
-        """As the baseline."""
+        """Whether the baseline reads the costs of other particles."""
         return self.baseline.couples
 
     @property
     def learns(self) -> bool:
-        """As the baseline."""
+        """Whether the baseline has params of its own."""
         return self.baseline.learns
 
     def problem(self, fn: dist.Distribution) -> str | None:
-        """A point mass has no density; where the support moves with a parameter, the score misses its edge."""
+        """Return why not: a point mass has no density; where the support moves with a parameter, the score misses its
+        edge."""
         if isinstance(_innermost(fn), dist.Delta):
             return "it is a point mass, which has no score"
         return "its support may move with a parameter, which the score does not see" if _moves(fn.support) else None
 
     def init_state(self) -> State:
-        """The baseline's."""
+        """Return the baseline's state."""
         return self.baseline.init_state()
 
     def predict(self, name: str, args: tuple, kwargs: dict) -> Any:
-        """The baseline's prediction."""
+        """Return the baseline's prediction."""
         return self.baseline.predict(name, args, kwargs)
 
     def observe(self, fn: dist.Distribution, value: Array) -> Any:
-        """What the baseline wants to know of a draw."""
+        """Return what the baseline wants to know of a draw."""
         return self.baseline.observe(fn, value)
 
     def surrogate(self, signal: Signal) -> tuple[Array, State]:
-        """Σ log q(z) · stop(cost − b), a mean over particles."""
+        """Return Σ log q(z) · stop(cost − b), a mean over particles."""
         b, state, auxiliary = self.baseline(signal)
         advantage = lax.stop_gradient(signal.weight * (signal.cost - b))
         return jnp.sum(signal.log_q * advantage) / len(signal.log_q) - auxiliary, state
@@ -92,7 +98,10 @@ class LeaveOneOut(ScoreFunction):
 
         1/K Σ_k (f_k − 1/(K−1) Σ_{j≠k} f_j) ∇_θ log q(z_k; θ)
 
-    Needs two particles or more, and an objective takes at least so many where a site asks for it.
+    It needs two particles or more, and an objective takes at least so many where a site asks for it.
+
+    Args:
+        baseline: the mean cost of the other particles.
 
     References: Kool, van Hoof, Welling (2019), "Buy 4 REINFORCE Samples, Get a Baseline for Free!".
     """
@@ -103,7 +112,7 @@ class LeaveOneOut(ScoreFunction):
 
 
 def _moves(support: Any) -> bool:
-    """Whether an edge of a continuous support is computed, and not a constant."""
+    """Return whether an edge of a continuous support is computed, and not a constant."""
     if getattr(support, "is_discrete", True):
         return False
     edges = vars(support).values()

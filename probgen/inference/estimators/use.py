@@ -9,12 +9,16 @@ from probgen.inference.estimators.base import Estimator, check_kind
 
 
 class use(Messenger):
-    """Give sites their estimators, without touching the program: a handler around a guide, or a context manager.
+    """A handler that gives sites their estimators, without touching the program: around a guide, or as a context
+    manager.
 
-    Args: `guide`: any guide, automatic ones too; `estimators`: `{site: estimator}`; the outermost `use` wins, and
-    wins over `infer={"estimator": …}`. What an estimator keeps from step to step (a moving average, a learned
-    baseline) is registered by this handler, so that `SVI` carries it: a guide whose text asks for one is wrapped as
-    `use(guide)`.
+    The outermost `use` wins, and wins over `infer={"estimator": …}`. What an estimator keeps from step to step (a
+    moving average, a learned baseline) is registered by this handler, so that `SVI` carries it: a guide whose text asks
+    for one is wrapped as `use(guide)`.
+
+    Args:
+        guide: any guide, automatic ones too; or, as a context manager, the estimators.
+        estimators: `{site: estimator}`.
 
     Raises ValueError where a name is not a site that the guide draws.
 
@@ -58,7 +62,7 @@ class use(Messenger):
         return result
 
     def __getattr__(self, name: str) -> Any:
-        """What else the guide has, such as an automatic guide's `sample_posterior`."""
+        """Return what else the guide has, such as an automatic guide's `sample_posterior`."""
         if name.startswith("__") or self.__dict__.get("fn") is None:
             raise AttributeError(name)
         return getattr(self.fn, name)
@@ -95,5 +99,5 @@ class use(Messenger):
 
 
 def state_site(name: str) -> str:
-    """The `mutable` site with the state of a site's estimator."""
+    """Return the name of the `mutable` site with the state of a site's estimator."""
     return f"{name}$estimator"

@@ -21,7 +21,7 @@ from probgen.inference.objectives.match import missing_plates
 
 
 class SiteChoice(NamedTuple):
-    """One random site of a guide: what it is, which estimator serves it, why, and what it flows into."""
+    """A random site of a guide: what it is, which estimator serves it, why, and what it flows into."""
 
     name: str
     distribution: str
@@ -33,7 +33,7 @@ class SiteChoice(NamedTuple):
 
 
 class Defect(NamedTuple):
-    """What one of numpyro's objectives does wrong with a program."""
+    """A fault of one of numpyro's objectives on a program."""
 
     objective: str
     sites: tuple[str, ...]
@@ -41,11 +41,17 @@ class Defect(NamedTuple):
 
 
 class Explanation(NamedTuple):
-    """`str` prints it all.
+    """The plan of an objective for a program; `str` prints it all.
 
-    `evaluations`: joint values at which the density is evaluated for one gradient; `mixed_plates`: (site, plate, term)
-    where the elements of a plate are not independent, so that no objective is right; `missing_plates`: what broadcasts
-    over an axis that is no plate's.
+    Attributes:
+        sites: for each random site of the guide what it is, which estimator serves it and why.
+        closed_kl: the sites whose KL is taken in closed form.
+        num_particles: how many particles there would be.
+        evaluations: joint values at which the density is evaluated for one gradient.
+        mixed_plates: (site, plate, term) where the elements of a plate are not independent, so that no objective is
+            right.
+        missing_plates: what broadcasts over an axis that is no plate's.
+        defects: what numpyro's own objectives would do wrong.
     """
 
     sites: tuple[SiteChoice, ...]
@@ -102,12 +108,19 @@ def explain(
     key: Array | None = None,
     **kwargs: Any,
 ) -> Explanation:
-    """For any numpyro program and guide: per site which estimator, why, and what the stock objectives would do wrong
-    with it.
+    """Return, for any numpyro program and guide, which estimator serves each site, why, and what the stock objectives
+    would do wrong with it.
 
-    Args: `objective`: `objectives.ELBO()` by default; `params`: values of `param` sites (their initial ones by
-    default); `key`: for one run of guide and model; `*args, **kwargs`: the program's. Raises ValueError as the
-    objective would.
+    Args:
+        model: a numpyro program.
+        guide: its guide.
+        *args: the program's arguments.
+        objective: `objectives.ELBO()` by default.
+        params: values of `param` sites; their initial ones by default.
+        key: of one run of guide and model.
+        **kwargs: the program's keyword arguments.
+
+    Raises ValueError as the objective would.
 
     >>> import numpyro, numpyro.distributions as dist
     >>> def model():
@@ -168,7 +181,7 @@ def _run(model: Callable, guide: Callable, key: Array, params: dict, args: tuple
 
 
 def stock_defects(guide: dict, model: dict) -> list[Defect]:
-    """What numpyro 0.22's objectives do wrong with a program, given the traces of guide and model."""
+    """Return what numpyro 0.22's objectives do wrong with a program, given the traces of guide and model."""
     drawn = {n: s for n, s in guide.items() if s["type"] == "sample" and not s["is_observed"]}
     sites = {**{n: s for n, s in model.items() if s["type"] == "sample"}, **drawn}
     stuck = tuple(name for name, site in drawn.items() if not site["fn"].has_rsample)

@@ -17,10 +17,17 @@ _TRIES = 8
 def mixed_plates(
     plan: Plan, run: Callable[[Array, dict[str, Any]], Run], key: Array, guide_trace: dict[str, Any]
 ) -> list[tuple[str, str, str]]:
-    """(site, plate, term) where changing the site's first element of a plate moves a term at another element.
+    """Return (site, plate, term) where changing the site's first element of a plate moves a term at another element.
 
     Costs are summed plate by plate, so that such a program gets a wrong gradient, of any objective that trusts its
-    plates. Args: `run(key, values)`: one particle at given values of its sites; `guide_trace`: a run of the guide.
+    plates.
+
+    Args:
+        plan: the traced program.
+        run: `(key, values) -> run`, one particle at given values of its sites.
+        key: of the runs.
+        guide_trace: a run of the guide.
+
     Sites whose gradient is a path need no plates, and are not tried.
     """
     found = []
@@ -41,7 +48,8 @@ def mixed_plates(
 
 
 def _changed(fn: Any, value: Array, dim: int, key: Array) -> Array | None:
-    """The value with another draw in place of the first element along a plate; None if all draws are the same."""
+    """Return the value with another draw in place of the first element along a plate; None if all draws are the
+    same."""
     axis = dim - fn.event_dim + value.ndim
     first = (slice(None),) * axis + (0,)
     for i in range(_TRIES):

@@ -15,7 +15,17 @@ from probgen.inference.estimators import Estimator
 
 
 class Problem(NamedTuple):
-    """A program, its guide, the params to stand at, the exact loss as a function of them, and contenders by name."""
+    """A program with a guide and exact gradients, on which estimators are compared.
+
+    Attributes:
+        name: of the problem.
+        what: it is, in a clause.
+        model: the program.
+        guide: its guide.
+        params: the values of the `param` sites at which to stand.
+        loss: the exact loss, a function of them.
+        contenders: `{name: {site: estimator}}`.
+    """
 
     name: str
     what: str
@@ -27,7 +37,10 @@ class Problem(NamedTuple):
 
 
 def bernoulli_toy(t: float = 0.45) -> Problem:
-    """min_θ E[(b − t)²], b ~ Bernoulli(sigmoid(θ)), at θ = ½.
+    """Return the problem min_θ E[(b − t)²], b ~ Bernoulli(sigmoid(θ)), at θ = ½.
+
+    Args:
+        t: in (0, 1); the nearer to ½, the smaller is the gradient beside its noise.
 
     References: REBAR (Tucker et al. 2017), arXiv:1703.07370, with t = 0.45; t = 0.499: RELAX (Grathwohl et al. 2018),
     arXiv:1711.00123.
@@ -59,7 +72,10 @@ def bernoulli_toy(t: float = 0.45) -> Problem:
 
 
 def gaussian_square(k: float = 2.0) -> Problem:
-    """min E[(x − k)²], x ~ Normal(μ, s²), at μ = s = 1.
+    """Return the problem min E[(x − k)²], x ~ Normal(μ, s²), at μ = s = 1.
+
+    Args:
+        k: the number to come near to.
 
     References: Monte Carlo Gradient Estimation in Machine Learning (Mohamed et al. 2020), arXiv:1906.10652.
     """
@@ -93,8 +109,8 @@ _PRIOR_LOGITS = jnp.array([0.0, 0.5, -0.5]), jnp.array([0.0, 1.0, -1.0])
 
 
 def three_sites() -> Problem:
-    """μ ~ Normal; c ~ Categorical(3), its logits linear in μ; a plate of Bernoullis z, their logits linear in c; x ~
-    Normal(z + μ, 1).
+    """Return a problem of three kinds of sites: μ ~ Normal; c ~ Categorical(3), its logits linear in μ; a plate of
+    Bernoullis z, their logits linear in c; x ~ Normal(z + μ, 1).
 
     The guide has the same dependence. The exact loss is a quadrature over μ of sums over c and z.
     """
@@ -163,8 +179,12 @@ def _three_sites_loss(p: dict[str, Array]) -> Array:
 
 
 def bits(size: int = 10) -> Problem:
-    """A plate of bits with a correlated posterior of their own each: x ~ Normal(z, 1), z ~ Bernoulli(½), q(z) of
-    given logits."""
+    """Return a problem of a plate of bits, each with an observation of its own: x ~ Normal(z, 1), z ~ Bernoulli(½),
+    q(z) of given logits.
+
+    Args:
+        size: of the plate.
+    """
     x = jnp.linspace(-1.0, 2.0, size)
 
     def model() -> None:

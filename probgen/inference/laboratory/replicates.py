@@ -13,8 +13,8 @@ Group = dict[str, Array]  # {param site: [P]}
 
 
 class Moments(NamedTuple):
-    """Of so many `gradients`: `mean` and `variance` by component; the `largest` distance of a component from the
-    reference, and the mean `cosine` of single gradients to it, by group; `loss` and its variance."""
+    """The moments of so many `gradients`: `mean` and `variance` by component; the `largest` distance of a component
+    from the reference, and the mean `cosine` of single gradients to it, by group; `loss` and its variance."""
 
     gradients: Any
     mean: Group
@@ -29,14 +29,15 @@ _RARE = 5.0  # times the largest gradient over N: what a value that was never dr
 
 
 def flat(gradient: dict[str, Any]) -> Group:
-    """One vector for each param site."""
+    """Return one vector for each param site."""
     return {name: jnp.concatenate([x.ravel() for x in jax.tree.leaves(tree)]) for name, tree in gradient.items()}
 
 
 def replicate(
     loss_and_gradient: Callable[[Array], tuple[Array, Group]], key: Array, count: int, reference: Group | None = None
 ) -> Moments:
-    """The moments of `count` independent gradients, in blocks on the device (Welford's update, block by block)."""
+    """Return the moments of `count` independent gradients, in blocks on the device (Welford's update, block by
+    block)."""
     shape = jax.eval_shape(loss_and_gradient, key)[1]
     size = sum(x.size for x in shape.values())
     block = _block(count, max(1, min(1_000, 4_000_000 // max(size, 1))))
@@ -73,12 +74,12 @@ def replicate(
 
 
 def _block(count: int, most: int) -> int:
-    """The largest divisor of `count` that is no more than `most`."""
+    """Return the largest divisor of `count` that is no more than `most`."""
     return next(size for size in range(min(count, most), 0, -1) if count % size == 0)
 
 
 def z_scores(moments: Moments, truth: Array, truth_variance: Array | np.ndarray | float, group: str) -> np.ndarray:
-    """The means' distances from the truth in standard errors, widened by what rare values may hide."""
+    """Return the means' distances from the truth in standard errors, widened by what rare values may hide."""
     mean, exact = np.asarray(moments.mean[group], float), np.asarray(truth, float)
     count = float(moments.gradients)
     variance = np.asarray(moments.variance[group], float) / count + np.asarray(truth_variance, float)
@@ -88,5 +89,6 @@ def z_scores(moments: Moments, truth: Array, truth_variance: Array | np.ndarray 
 
 
 def limit(level: float, tests: int) -> float:
-    """What the largest |z| of so many tests exceeds by chance with a probability of at most `level` (Bonferroni)."""
+    """Return what the largest |z| of so many tests exceeds by chance with a probability of at most `level`
+    (Bonferroni)."""
     return float(-ndtri(level / 2 / tests))

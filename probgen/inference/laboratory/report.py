@@ -23,7 +23,13 @@ _ROUNDS = 15
 
 
 class Point(NamedTuple):
-    """Where gradients are taken: params, and what contenders keep beside them (`{contender: {site: value}}`)."""
+    """A point at which gradients are taken.
+
+    Attributes:
+        step: of the training that led there.
+        params: of all `param` sites.
+        own: what contenders keep beside them, `{contender: {site: value}}`.
+    """
 
     step: int
     params: dict[str, Any]
@@ -48,14 +54,17 @@ def gradient_report(
     Args:
         key: a `jax.random.key`.
         params: values of all `param` sites as `SVI.get_params` gives them; or the points of `shared_trajectory`.
-        model, guide, *args, **kwargs: as for SVI.
+        model: a numpyro program, as for SVI.
+        guide: its guide.
+        *args: the program's arguments.
         estimators: `{name: {site: estimator}}`, each on top of the guide's own choices; or `{name: objective}`, such as
             numpyro's `TraceGraph_ELBO()`; the default alone by default.
         num_replicates: independent gradients for each.
-        num_particles: of the objectives that are made here, 1 by default; or `objective`, an `objectives.ELBO` to use
-            instead.
+        num_particles: of the objectives that are made here, 1 by default.
+        objective: an `objectives.ELBO` to use instead.
         reference: `params -> loss`, exact, to be differentiated. Without one, bias is held against the default
             estimators, which are unbiased, with their own standard error.
+        **kwargs: the program's keyword arguments.
 
     Returns an `xarray.Dataset` over `estimator`, `group` (one for each param site), and `step` along a trajectory:
     `variance_mean`, `variance_max` and `variance_total` over the group's components; `bias_z`, the largest |z| of a
@@ -152,7 +161,7 @@ class _Program:
         return of
 
     def initial(self, contender: _Contender, key: Array) -> dict[str, Any]:
-        """State that a guide begins with, which SVI would carry."""
+        """Return the state that a guide begins with, which SVI would carry."""
         with numpyro.handlers.block(), numpyro.handlers.trace() as trace, numpyro.handlers.seed(rng_seed=key):
             contender.guide(*self.args, **self.kwargs)
         return {name: site["value"] for name, site in trace.items() if site["type"] == "mutable"}
@@ -167,7 +176,7 @@ class _Program:
         return jax.jit(run)
 
     def seconds(self, contenders: Mapping[str, _Contender], point: Point, key: Array) -> dict[str, float]:
-        """Medians of single compiled gradients, taken in turns."""
+        """Return medians of single compiled gradients, taken in turns."""
         calls = {name: jax.jit(self.gradient(contender)) for name, contender in contenders.items()}
         times: dict[str, list[float]] = {name: [] for name in calls}
         for round in range(_ROUNDS + 1):
@@ -201,7 +210,7 @@ def _reference(exact: Callable | None, trusted: Callable[..., Moments], point: P
 def _measure(
     compiled: Mapping[str, Callable[..., Moments]], points: list[Point], exact: list[_Reference], keys: Array
 ) -> tuple[list[dict[str, tuple[Moments, _Reference]]], dict[str, str]]:
-    """At each point the moments of every contender that serves, and why the others do not."""
+    """Return at each point the moments of every contender that serves, and why the others do not."""
     measured: list[dict[str, tuple[Moments, _Reference]]] = [{} for _ in points]
     reasons: dict[str, str] = {}
     for (name, moments), key in zip(compiled.items(), keys, strict=True):

@@ -4,9 +4,12 @@ from typing import Any
 
 
 def table(report: Any) -> str:
-    """A report as text: one row for each estimator, over all groups (along a trajectory: at its last step).
+    """Return a report as text: one row for each estimator, over all groups (along a trajectory: at its last step).
 
     `*` marks a bias beyond the limit of chance; what could not be measured is a dash, with the reason below.
+
+    Args:
+        report: what `gradient_report` returned.
     """
     at = report.isel(step=-1) if "step" in report.dims else report
     rows = [

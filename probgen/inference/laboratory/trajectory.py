@@ -32,8 +32,18 @@ def shared_trajectory(
     What contenders keep from step to step (moving averages, learned baselines) is brought along at the same params,
     each by its own gradients, so that all of them are as warm as they would be, and none of them steers.
 
-    Args: `guide` with the estimators that steer; `estimators`: the contenders; `baseline_optimizer` of learned
-    baselines, `optimizer` by default.
+    Args:
+        key: a `jax.random.key`.
+        model: a numpyro program.
+        guide: its guide, with the estimators that steer.
+        *args: the program's arguments.
+        optimizer: an optax transformation.
+        steps: how many.
+        every: steps from one point to the next.
+        estimators: the contenders, `{name: {site: estimator}}`.
+        objective: `objectives.ELBO()` by default.
+        baseline_optimizer: of learned baselines; `optimizer` by default.
+        **kwargs: the program's keyword arguments.
 
     >>> import jax, optax
     >>> from probgen.inference.laboratory import bits
@@ -80,13 +90,13 @@ def shared_trajectory(
 
 
 class _Follower:
-    """A contender that learns what it keeps, at params that are another's."""
+    """A contender that learns what it keeps, at the params of another one."""
 
     def __init__(self, model: Callable, guide: Callable, objective: ELBO, optimizer: optax.GradientTransformation):
         self.model, self.guide, self.objective, self.optimizer = model, guide, objective, optimizer
 
     def init(self, key: Array, args: tuple, kwargs: dict, params: dict[str, Any]) -> bool:
-        """Whether there is anything to keep; `start` is how it begins."""
+        """Return whether there is anything to keep; `start` is how it begins."""
         svi = SVI(self.model, self.guide, self.optimizer, self.objective)
         state = svi.init(key, *args, **kwargs)
         learned = {name: value for name, value in svi.get_params(state).items() if name not in params}

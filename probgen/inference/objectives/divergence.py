@@ -12,7 +12,7 @@ _MOST_LEVELS = 64
 
 
 def closed_kl(q: dist.Distribution, p: dist.Distribution) -> Array | None:
-    """KL(q ‖ p) of the distributions' batch shape, or None.
+    """Return KL(q ‖ p) of the distributions' batch shape, or None.
 
         Σ_z q(z) (log q(z) − log p(z)) over the values of each element where they are few; else as numpyro knows it
 

@@ -75,14 +75,15 @@ class ELBO(numpyro_elbo.ELBO):
     def plan(
         self, rng_key: Array, param_map: dict[str, Any], model: Callable, guide: Callable, *args: Any, **kwargs: Any
     ) -> Plan:
-        """What would be done: the sites, their estimators and why, what flows where. Nothing is computed."""
+        """Return what would be done: the sites, their estimators and why, what flows where. Nothing is computed."""
         plate_key, key = split_key(rng_key, (2,))
         return make_plan(Pair(model, guide, args, kwargs, param_map, plate_key), key)
 
     def loss_with_mutable_state(
         self, rng_key: Array, param_map: dict[str, Any], model: Callable, guide: Callable, *args: Any, **kwargs: Any
     ) -> dict[str, Any]:
-        """`{"loss": −ELBO, "mutable_state": …}`; the loss is the bound, whatever its gradient's estimators add."""
+        """Return `{"loss": −ELBO, "mutable_state": …}`; the loss is the bound, whatever its gradient's estimators
+        add."""
         plate_key, key = split_key(rng_key, (2,))
         plan = make_plan(Pair(model, guide, args, kwargs, param_map, plate_key), key)
         found = estimate(
@@ -97,16 +98,16 @@ class ELBO(numpyro_elbo.ELBO):
         return {"loss": -objective, "mutable_state": {**found.values.mutables, **states} or None}
 
     def coefficients(self, values: Values) -> Mapping[Key, Any]:
-        """Weights of terms in the gradient; those that are not named weigh 1."""
+        """Return weights of terms in the gradient; those that are not named weigh 1."""
         return {}
 
     def terms(self, plan: Plan) -> list[Key]:
-        """A site's KL in closed form, or its log p and log q."""
+        """Return the keys of the terms: for each site its KL in closed form, or its log p and log q."""
         closed = {name for kind, name in plan.graph.frames if kind == "kl" and self._is_right(plan, name)}
         return [(kind, name) for kind, name in plan.graph.frames if (kind == "kl") == (name in closed)]
 
     def _is_right(self, plan: Plan, name: str) -> bool:
-        """Whether the KL depends on neither the site nor its descendants in the guide."""
+        """Return whether the KL depends on neither the site nor its descendants in the guide."""
         graph = plan.graph
         later = {other for other, parents in graph.parents.items() if name in parents}
         return self.analytic_kl and not graph.flows["kl", name] & (later | {name})
@@ -122,7 +123,7 @@ class Pair:
         self.param_map, self.plate_key = param_map, plate_key
 
     def __call__(self, key: Array, decided: Mapping[str, Estimator], values: Mapping[str, Array]) -> tuple[Run, Static]:
-        """The terms of one particle."""
+        """Return the terms of one particle."""
         drawing = Drawing(decided, values)
         guide, model, mutables = self._traces(key, drawing)
         check_match(model, guide)
@@ -146,7 +147,7 @@ class Pair:
         return run, Static(drawing.sites, {key: frames[key] for key in run.terms}, scales)
 
     def _traces(self, key: Array, drawing: Drawing) -> tuple[dict, dict, dict]:
-        """The guide's trace, the model's on the guide's values, and the mutable state that they leave."""
+        """Return the guide's trace, the model's on the guide's values, and the mutable state that they leave."""
         guide_key, model_key = split_key(key, (2,))
         with drawing:
             guide = self._trace(self.guide, guide_key, self.param_map)
@@ -182,7 +183,7 @@ class Pair:
         )
 
     def _guide_term(self, run: Run, drawn: Site | None, site: dict, rank: int) -> Array:
-        """−log q; and what the site's estimator asks for beside it."""
+        """Return −log q, and write down what the site's estimator asks for beside it."""
         own = tuple(site["cond_indep_stack"])
         if drawn is None:  # observed, or given from outside
             return -to_plates(_scaled(site, _log_prob(site)), own, rank)
@@ -195,7 +196,7 @@ class Pair:
         return -to_plates(_scaled(site, log_q), own, rank)
 
     def _beside(self, run: Run, drawn: Site, site: dict, rank: int) -> None:
-        """A site's estimator's state, and what the estimator wants to know."""
+        """Write down a site's estimator's state, and what the estimator wants to know."""
         name, estimator = drawn.name, drawn.estimator
         run.states[name] = run.mutables.pop(state_site(name), None)
         prediction = site["infer"].get("prediction")
@@ -211,7 +212,7 @@ class Pair:
 
 
 def _plate_scale(site: dict) -> float:
-    """How many elements of the plate one of the minibatch stands for."""
+    """Return how many elements of the plate one of the minibatch stands for."""
     size, subsample = site["args"]
     return size / subsample if subsample else 1.0
 
@@ -233,13 +234,13 @@ def _scaled(site: dict, log_prob: Array) -> Array:
 
 
 def _scale(site: dict, rank: int) -> Array:
-    """The scale as a number over the plates; one per row of a plate is no unit for a baseline."""
+    """Return the scale as a number over the plates; one per row of a plate is no unit for a baseline."""
     scale = 1.0 if site["scale"] is None or jnp.ndim(site["scale"]) else site["scale"]
     return jnp.asarray(scale, float).reshape((1,) * rank)
 
 
 def _closed(site: dict, model_site: dict | None, drawn: Site | None) -> Array | None:
-    """−KL(q ‖ p), scaled; None where it is not known, or weighed differently in guide and model."""
+    """Return −KL(q ‖ p), scaled; None where it is not known, or weighed differently in guide and model."""
     if model_site is None or drawn is None or drawn.scanned or not drawn.estimator.closed_form:
         return None
     if set(site["cond_indep_stack"]) != set(model_site["cond_indep_stack"]) or not _same(
@@ -251,7 +252,7 @@ def _closed(site: dict, model_site: dict | None, drawn: Site | None) -> Array | 
 
 
 def _same(a: Any, b: Any) -> bool:
-    """Whether two scales are known to be the same."""
+    """Return whether two scales are known to be the same."""
     if a is b:
         return True
     known = not any(x is None or isinstance(x, jax.core.Tracer) for x in (a, b))

@@ -24,7 +24,9 @@ class ImportanceWeighted(ELBO):
     The score of a site meets the whole bound of its element; under `LeaveOneOut` the baseline is the bound with w_k
     replaced by the geometric mean of the others (VIMCO). Nothing is summed out in closed form or by enumeration.
 
-    Args: `num_particles`: K; `vectorize_particles`: as for `ELBO`.
+    Args:
+        num_particles: K, at least as many as the estimators need.
+        vectorize_particles: True for `vmap`, False for `lax.map`, or a function `(f, keys) -> results`.
 
     Raises ValueError, naming the site, for estimators that are wrong under weights (`Enumerate`, `StickingTheLanding`,
     `OptimalCoefficient`), and where a plate with minibatches does not enclose all sites.
@@ -41,7 +43,7 @@ class ImportanceWeighted(ELBO):
     def plan(
         self, rng_key: Array, param_map: dict[str, Any], model: Callable, guide: Callable, *args: Any, **kwargs: Any
     ) -> Plan:
-        """What would be done: the sites, their estimators and why, what flows where."""
+        """Return what would be done: the sites, their estimators and why, what flows where."""
         plate_key, key = split_key(rng_key, (2,))
         plan = make_plan(Pair(model, guide, args, kwargs, param_map, plate_key), key, enumerates=False)
         for name, choice in plan.choices.items():
@@ -56,7 +58,7 @@ class ImportanceWeighted(ELBO):
     def loss_with_mutable_state(
         self, rng_key: Array, param_map: dict[str, Any], model: Callable, guide: Callable, *args: Any, **kwargs: Any
     ) -> dict[str, Any]:
-        """`{"loss": −L_K, "mutable_state": …}`."""
+        """Return `{"loss": −L_K, "mutable_state": …}`."""
         plan = self.plan(rng_key, param_map, model, guide, *args, **kwargs)
         keys = split_key(split_key(rng_key, (2,))[1], (max(self.num_particles, plan.particles),))
         runs = self.vectorize_particles_fn(plan.run, keys)
@@ -77,7 +79,7 @@ class ImportanceWeighted(ELBO):
         return {"loss": -(jnp.sum(bound) + score), "mutable_state": {**mutables, **states} or None}
 
     def _log_weights(self, plan: Plan, terms: dict[Key, Array]) -> tuple[Array, float]:
-        """log w_k over the plates that enclose every site, and what the plates' minibatches are scaled by."""
+        """Return log w_k over the plates that enclose every site, and what the plates' minibatches are scaled by."""
         frames = {key: set(plan.graph.frames[key]) for key in self.terms(plan)}
         common = set.intersection(*frames.values())
         for key, mine in frames.items():
@@ -95,7 +97,7 @@ class ImportanceWeighted(ELBO):
 
 
 def _without_each(log_w: Array) -> Array:
-    """For each particle, the bound with its weight replaced by the geometric mean of the others."""
+    """Return for each particle the bound with its weight replaced by the geometric mean of the others."""
     count = len(log_w)
     means = (jnp.sum(log_w, 0, keepdims=True) - log_w) / (count - 1)
     own = jnp.eye(count, dtype=bool).reshape(count, count, *[1] * (log_w.ndim - 1))

@@ -47,13 +47,14 @@ def check_match(model: dict, guide: dict) -> None:
 
 
 def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """A batch shape from its first axis that is not of size one."""
+    """Return a batch shape from its first axis that is not of size one."""
     first = next((i for i, size in enumerate(shape) if size != 1), len(shape))
     return shape[first:]
 
 
 def _check_support(name: str, guide: dist.Distribution, model: dist.Distribution) -> None:
-    """A point mass says ℝ of itself, wherever its point lies."""
+    """Raise ValueError where the guide is known to draw outside of the model's support. A point mass says ℝ of itself,
+    wherever its point lies, and is not asked."""
     if isinstance(family(guide), dist.Delta):
         return
     try:
@@ -89,7 +90,8 @@ def _check_plates(model: dict, guide: dict) -> None:
 
 
 def missing_plates(model: dict) -> Iterator[str]:
-    """What is to be said of sites under plates whose value and parameters broadcast over an axis that is no plate's.
+    """Yield what is to be said of sites under plates whose value and parameters broadcast over an axis that is no
+    plate's.
 
     An observation `[N, 1]` beside parameters `[N]` counts N × N terms where N were meant.
     """
@@ -102,7 +104,7 @@ FITTING = "open it with as many as there are rows, len(y), or with subsample_siz
 
 
 def unfitting_plates(model: dict) -> Iterator[str]:
-    """What is to be said of observations that are neither one nor as many as the elements of their plate."""
+    """Yield what is to be said of observations that are neither one nor as many as the elements of their plate."""
     for name, site in model.items():
         if site["type"] != "sample" or not site["is_observed"]:
             continue
@@ -117,8 +119,8 @@ def unfitting_plates(model: dict) -> Iterator[str]:
 
 
 def repeated_observations(model: dict) -> Iterator[str]:
-    """What is to be said of observed sites whose value and parameters both lack an axis that the other has, no plate's:
-    some observations would meet the parameters of others, and count more than once."""
+    """Yield what is to be said of observed sites whose value and parameters both lack an axis that the other has, no
+    plate's: some observations would meet the parameters of others, and count more than once."""
     for name, site in model.items():
         if site["type"] != "sample" or not site["is_observed"] or not (axes := _axes_of_no_plate(site)):
             continue
@@ -132,7 +134,7 @@ def repeated_observations(model: dict) -> Iterator[str]:
 
 
 def _shapes(site: dict) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The shape of a site's log-densities, and that of its value without the event's axes."""
+    """Return the shape of a site's log-densities, and that of its value without the event's axes."""
     fn, value = site["fn"], jnp.shape(site["value"])
     value = value[: len(value) - len(fn.event_shape)]
     return jnp.broadcast_shapes(tuple(fn.batch_shape), value), value

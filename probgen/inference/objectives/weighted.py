@@ -19,7 +19,7 @@ _STEP = "step$objective"
 
 
 class Weighted(ELBO):
-    """The base: the objective that is wrapped, and weights that multiply its own.
+    """The base of objectives that wrap one and multiply its weights by their own.
 
     The loss that is reported stays −ELBO, the true bound; the weights are in the gradient only.
     """
@@ -32,7 +32,7 @@ class Weighted(ELBO):
         super().__init__(objective.num_particles, objective.vectorize_particles, analytic_kl=objective.analytic_kl)
 
     def weigh(self, values: Values) -> Mapping[str, Any]:
-        """The weight of each latent site's terms."""
+        """Return the weight of each latent site's terms."""
         raise NotImplementedError(f"{type(self).__name__} does not say what a site weighs: write its weigh(values)")
 
     @property
@@ -41,7 +41,8 @@ class Weighted(ELBO):
         return self.objective.scheduled
 
     def coefficients(self, values: Values) -> Mapping[Key, Any]:
-        """The wrapped objective's weights times this one's. Raises ValueError where there is nothing to weigh."""
+        """Return the wrapped objective's weights times this one's. Raises ValueError where there is nothing to
+        weigh."""
         if not _latents(values):
             raise ValueError(f"{type(self).__name__}: the guide draws no latent site, whose KL could be weighed")
         inner, weights = self.objective.coefficients(values), self.weigh(values)
@@ -67,8 +68,12 @@ class Beta(Weighted):
 
     What is reported (the `losses` of SVI and `fit`, and their validation) is −ELBO, the plain bound, whatever β is.
 
-    Args: `objective`; `beta`: a number, or a schedule, a function of the step (such as optax's). `fit` counts the
-    steps; for `SVI` wrap the guide by `count_steps`. Raises ValueError for a number below 0.
+    Args:
+        objective: an `ELBO`, or what wraps one.
+        beta: β ≥ 0, or a schedule, a function of the step (such as optax's). `fit` counts the steps; for `SVI` wrap the
+            guide by `count_steps`.
+
+    Raises ValueError for a number below 0.
 
     References: β-VAE (Higgins et al. 2017); annealing: Generating Sentences from a Continuous Space (Bowman et al.
     2016), arXiv:1511.06349.
@@ -89,7 +94,7 @@ class Beta(Weighted):
         return callable(self.beta) or self.objective.scheduled
 
     def weigh(self, values: Values) -> dict[str, Any]:
-        """β for every latent site."""
+        """Return β for every latent site."""
         beta = self.beta(self._step(values)) if callable(self.beta) else self.beta
         return dict.fromkeys(_latents(values), beta)
 
@@ -106,7 +111,11 @@ class FreeBits(Weighted):
     The mean over the batch and the particles is held against λ, as in the paper. What is reported (the `losses` of SVI
     and `fit`, and their validation) is −ELBO, the plain bound.
 
-    Args: `objective`; `nats`: λ, for every latent site, or by name. Raises ValueError for a number below 0.
+    Args:
+        objective: an `ELBO`, or what wraps one.
+        nats: λ ≥ 0, for every latent site, or by name.
+
+    Raises ValueError for a number below 0.
 
     References: Improving Variational Inference with Inverse Autoregressive Flow (Kingma et al. 2016), arXiv:1606.04934.
 
@@ -123,7 +132,7 @@ class FreeBits(Weighted):
         super().__init__(objective)
 
     def weigh(self, values: Values) -> dict[str, Any]:
-        """1 for a site whose KL is above λ, else 0."""
+        """Return 1 for a site whose KL is above λ, else 0."""
         if isinstance(self.nats, Mapping) and (missing := sorted(self.nats.keys() - set(_latents(values)))):
             raise ValueError(f"nats: there is no latent site {missing[0]!r}; there are {sorted(_latents(values))}")
         sites = [name for name in _latents(values) if not isinstance(self.nats, Mapping) or name in self.nats]
@@ -133,7 +142,11 @@ class FreeBits(Weighted):
 
 
 class count_steps(Messenger):
-    """A guide that counts how often it has run, in numpyro's mutable state, for schedules. Twice counts once.
+    """A guide that counts how often it has run, in numpyro's mutable state, for schedules; wrapped twice, it counts
+    once.
+
+    Args:
+        fn: the guide.
 
     >>> guide = count_steps(lambda: None)
     """
@@ -146,7 +159,7 @@ class count_steps(Messenger):
         return super().__call__(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
-        """What else the guide has, such as an automatic guide's `sample_posterior`."""
+        """Return what else the guide has, such as an automatic guide's `sample_posterior`."""
         if name.startswith("__") or self.__dict__.get("fn") is None:
             raise AttributeError(name)
         return getattr(self.fn, name)

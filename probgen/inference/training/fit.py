@@ -51,19 +51,21 @@ def fit(
 
     Args:
         model: a probgen distribution of batch shape (), a `ConditionalModel` (then `data` is `(x, context)`), or a
-            numpyro program; a program is called with the data: `program(*data)` for a tuple, `program(**data)` for
-            a dict, else `program(data)`.
+            numpyro program; a program is called with the data: `program(*data)` for a tuple, `program(**data)` for a
+            dict, else `program(data)`.
         data: arrays (or lists of numbers) with the rows on axis 0.
-        guide, objective: as for `SVI`; without a guide a program has no latent sites. The objective is
-            `objectives.ELBO(num_particles)` by default. A model with latent variables brings its own `program` and
-            `guide`, and is trained as they would be.
+        guide: of a program, as for `SVI`; without it the program has no latent sites. A model with latent variables
+            brings its own `program` and `guide`, and is trained as they would be.
+        objective: as for `SVI`; `objectives.ELBO(num_particles)` by default.
         optimizer: an optax transformation, `optax.adam(1e-3)` by default; clip gradients there.
-        steps, epochs: one of them. An epoch is ⌊N / batch_size⌋ steps, reshuffled each time.
+        steps: how many; these or `epochs`.
+        epochs: how many, each of ⌊N / batch_size⌋ steps, reshuffled each time.
         batch_size: rows in a step; all of them by default. A program's plates over the rows are scaled by N / B, so
             that batches reproduce what the full data would; a program or guide of which that cannot be said is refused.
         key: a `jax.random.key`.
         validation: rows like `data`; their loss (a program's as if they stood for all N) is taken at the start, every
-            `validate_every` steps (an epoch by default) and at the end, and the params that were best are returned.
+            `validate_every` steps and at the end, and the params that were best are returned.
+        validate_every: steps from one validation to the next; an epoch by default.
         patience: stop after so many validations without a better one.
         ema: decay of an exponential moving average of the params, which is then what is validated and returned.
         num_particles: particles of the default objective, or of the bound where a model has only that (1 by default).
@@ -128,7 +130,7 @@ def _task(
     learnable: Callable[[str, Any], bool] | None,
     key: Array,
 ) -> Task:
-    """The model's or the program's; ValueError for what applies to the other alone."""
+    """Return the model's or the program's task; raise ValueError for what applies to the other alone."""
     if is_model(model):
         if guide is not None:
             raise ValueError("guide: a distribution is its own program; write a numpyro program to use a guide")
@@ -190,7 +192,7 @@ def _validation_data(validation: Any, data: Data) -> Data:
 def _train(
     loop: Loop, watch: "Watch", data: Data, carry: Carry, total: int, bar: Progress, interrupt: Interrupt
 ) -> tuple[Carry, np.ndarray, str]:
-    """Chunks of steps until the end, a failure, lost patience or Ctrl-C."""
+    """Take chunks of steps until the end, a failure, lost patience or Ctrl-C."""
     losses: list[np.ndarray] = []
     done, chunk, stopped = 0, 1, "finished"
     watch.look(carry, 0)
@@ -245,11 +247,11 @@ class Watch:
         return self.history[-1][1] if self.history else None
 
     def due(self, step: int) -> bool:
-        """Whether it is time to look."""
+        """Return whether it is time to look."""
         return self.held_out is not None and step % self.every == 0
 
     def steps_until_next(self, step: int) -> int:
-        """How many steps may be taken before the next look."""
+        """Return how many steps may be taken before the next look."""
         return CHUNK if self.held_out is None else min(CHUNK, self.every - step % self.every)
 
     def _current(self, carry: Carry) -> tuple[Any, Any]:
@@ -257,7 +259,7 @@ class Watch:
         return {**params, **(carry.svi.mutable_state or {})}, carry.rest
 
     def look(self, carry: Carry, step: int) -> bool:
-        """Validate, unless it was done at this step; True when patience is lost."""
+        """Validate, unless it was done at this step; return True when patience is lost."""
         if self.held_out is None or (self.history and self.history[-1][0] == step):
             return False
         params, rest = self._current(carry)
@@ -270,12 +272,12 @@ class Watch:
         return self.patience is not None and waited >= self.patience
 
     def chosen(self, carry: Carry) -> tuple[Any, Any]:
-        """The best params on validation data, or the last."""
+        """Return the best params on validation data, or the last."""
         return self._current(carry) if self.kept is None else self.kept
 
 
 def _mean_score(task: Task, size: int, key: Array, params: Any, rest: Any, data: Data) -> Array:
-    """The loss of all rows, in blocks of `size` and what is left over."""
+    """Return the loss of all rows, in blocks of `size` and what is left over."""
     rows = count(data)
     whole = rows // size
 
@@ -288,7 +290,8 @@ def _mean_score(task: Task, size: int, key: Array, params: Any, rest: Any, data:
 
 
 def _block_size(rows: int, most: int) -> int:
-    """The largest number of rows, at most `most`, of which blocks leave none over; or `most`, where that is small."""
+    """Return the largest number of rows, at most `most`, of which blocks leave none over; or `most`, where that is
+    small."""
     if rows <= most:
         return rows
     return next((size for size in range(most, most // 2, -1) if rows % size == 0), most)

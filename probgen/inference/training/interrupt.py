@@ -7,7 +7,7 @@ from typing import Any
 
 
 class Interrupt:
-    """While it is open, the first Ctrl-C only sets `pending`, to be looked at where stopping is safe.
+    """A context in which the first Ctrl-C only sets `pending`, to be looked at where stopping is safe.
 
     An exception in the middle of a step would lose the params: their old buffers are donated, and their new ones have
     no name yet. A second Ctrl-C raises at once. Signals reach the main thread only; elsewhere nothing is changed, nor

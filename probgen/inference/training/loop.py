@@ -17,7 +17,7 @@ _FAST = "ConvDimensionNumbers(lhs_spec=(0, 3, 1, 2), rhs_spec=(3, 2, 0, 1), out_
 
 
 class Carry(NamedTuple):
-    """All that changes from step to step, donated from chunk to chunk."""
+    """The state that changes from step to step, donated from chunk to chunk."""
 
     svi: Any
     rest: Any
@@ -27,7 +27,7 @@ class Carry(NamedTuple):
 
 
 def _all_finite(tree: Any) -> Array:
-    """Whether every number is finite: a sum per leaf is enough, since NaN and infinity survive it."""
+    """Return whether every number is finite: a sum per leaf is enough, since NaN and infinity survive it."""
     leaves = [jnp.sum(leaf) for leaf in jax.tree.leaves(tree) if jnp.issubdtype(jnp.result_type(leaf), jnp.floating)]
     return jnp.all(jnp.isfinite(jnp.stack(leaves))) if leaves else jnp.array(True)
 
@@ -37,7 +37,7 @@ def _copy(tree: Any) -> Any:
 
 
 def is_slow_in_loops(jaxpr: Any) -> bool:
-    """Whether a CPU takes a hundred times as long for this inside of a loop (jax#12868).
+    """Return whether a CPU takes a hundred times as long for this inside of a loop (jax#12868).
 
     That holds of convolutions in other layouts than this one, and the gradient of every convolution has others.
     """
@@ -65,7 +65,7 @@ class Loop:
         self._stepwise: bool | None = None
 
     def start(self, svi_state: Any) -> Carry:
-        """The carry before the first step; nothing of the user's is in it to be donated."""
+        """Return the carry before the first step; nothing of the user's is in it to be donated."""
         average = self.svi.get_params(svi_state) if self.ema is not None else None
         order, step = jnp.arange(self.rows), jnp.zeros((), jnp.int32)
         return _copy(Carry(svi_state, self.task.rest, average, order, step))
@@ -129,7 +129,7 @@ class Loop:
         return self._step(self._shuffled(carry), data)
 
     def _shuffled(self, carry: Carry) -> Carry:
-        """A new order of the rows where an epoch begins."""
+        """Return the carry with a new order of the rows where an epoch begins."""
         if self.batch_size == self.rows:
             return carry
         epoch, position = jnp.divmod(carry.step, self.epoch_steps)

@@ -58,8 +58,8 @@ _Runs = list[tuple[str, _Site, _Site]]
 def plates_to_scale(
     program: Callable, guide: Callable, args: tuple, kwargs: dict, rows: int, size: int, instead: str
 ) -> tuple[frozenset[str], frozenset[str]]:
-    """Names of the plates of the program and of its guide to be scaled by rows / size, where `size` rows of all stand
-    for all of them. Raises ValueError where they cannot; `instead` tells what may be done instead."""
+    """Return names of the plates of the program and of its guide to be scaled by rows / size, where `size` rows of all
+    stand for all of them. Raises ValueError where they cannot; `instead` tells what may be done instead."""
     model, ours = (_two_runs(of, fn, args, kwargs, size) for of, fn in (("", program), (" of the guide", guide)))
     try:
         plates, our_plates = _plates("", model, rows, size), _plates(" of the guide", ours, rows, size)
@@ -78,7 +78,7 @@ def plates_to_scale(
 
 
 def _two_runs(of: str, program: Callable, args: tuple, kwargs: dict, size: int) -> _Runs:
-    """The sites that there are on `size` rows and on one more, as they are there and there."""
+    """Return the sites that there are on `size` rows and on one more, as they are there and there."""
     sites = _sites(program, args, kwargs, size)
     try:
         other = _sites(program, args, kwargs, size + 1)
@@ -90,7 +90,7 @@ def _two_runs(of: str, program: Callable, args: tuple, kwargs: dict, size: int) 
 
 
 def _plates(of: str, runs: _Runs, rows: int, size: int) -> _Plates:
-    """The plates that follow the rows; ValueError for those that do so in a way that is not understood."""
+    """Return the plates that follow the rows; raise ValueError for those that do so in a way that is not understood."""
     unscaled, following, fixed = set(), set(), set()
     for name, site, other in runs:
         if site.kind != "plate":
@@ -113,7 +113,8 @@ def _plates(of: str, runs: _Runs, rows: int, size: int) -> _Plates:
 
 
 def _latent_sites(of: str, runs: _Runs, plates: frozenset[str], rows: int) -> dict[str, frozenset[str]]:
-    """The latent sites with their plates of the rows; ValueError for a site that a batch would not do justice."""
+    """Return the latent sites with their plates of the rows; raise ValueError for a site that a batch would not do
+    justice."""
     local = {name for name, site, _ in runs if site.plates & plates}
     for name, site, other in runs:
         _check_site(f"{name!r}{of}", site, site.shapes != other.shapes, plates, local, rows)
@@ -158,7 +159,7 @@ def _check_site(name: str, site: _Site, grows: bool, plates: frozenset[str], loc
 
 
 def _sites(program: Callable, args: tuple, kwargs: dict, size: int) -> dict[str, _Site]:
-    """The program's sites on `size` rows, traced abstractly."""
+    """Return the program's sites on `size` rows, traced abstractly."""
     found: dict[str, _Site] = {}
 
     def run(args: tuple, kwargs: dict) -> dict[str, Any]:

@@ -7,18 +7,29 @@ from numpyro.infer.svi import SVIRunResult, SVIState
 
 
 class Best(NamedTuple):
-    """Where the validation loss was least: after how many steps, and the loss in nats per datum."""
+    """The validation at which the loss was least.
+
+    Attributes:
+        step: after how many steps.
+        loss: in nats per datum.
+    """
 
     step: int
     loss: float
 
 
 class FitResult(SVIRunResult):
-    """numpyro's `SVIRunResult` (`params`, `state`, `losses`) and what else there is to know.
+    """The result of `fit`: numpyro's `SVIRunResult` and what else there is to know.
 
-    `model`: the trained distribution, or the program with its params substituted; the best on validation data where
-    there were any. `history`: an `xarray.Dataset`. `best`: a `Best`, or None without validation. `stopped`: why it
-    ended: "finished", "patience", "interrupted", or what went wrong and at which step.
+    Attributes:
+        params: of the `param` sites, `{name: value}`, as they are in `model`.
+        state: numpyro's `SVIState` after the last step.
+        losses: of each step, in nats per datum.
+        model: the trained distribution, or the program with its params substituted; the best on validation data where
+            there were any.
+        history: an `xarray.Dataset` of the losses.
+        best: a `Best`, or None without validation.
+        stopped: why it ended: "finished", "patience", "interrupted", or what went wrong and at which step.
     """
 
     model: Any
@@ -29,7 +40,7 @@ class FitResult(SVIRunResult):
     def __new__(
         cls, params: dict, state: SVIState, losses: Any, *, model: Any, history: Any, best: Best | None, stopped: str
     ) -> "FitResult":
-        """A named tuple of three, with the rest as attributes."""
+        """Make a named tuple of three, with the rest as attributes."""
         result = super().__new__(cls, params, state, losses)
         result.model, result.history, result.best, result.stopped = model, history, best, stopped
         return result
@@ -38,7 +49,8 @@ class FitResult(SVIRunResult):
 def make_history(
     losses: np.ndarray, validation: list[tuple[int, float]], event_size: int | None, kind: str, stopped: str
 ) -> Any:
-    """The losses as an `xarray.Dataset`: `train` per step, `validation` at `validation_step`, in nats per datum."""
+    """Return the losses as an `xarray.Dataset`: `train` per step, `validation` at `validation_step`, in nats per
+    datum."""
     import xarray
 
     variables: dict[str, tuple[str, np.ndarray]] = {"train": ("step", losses)}

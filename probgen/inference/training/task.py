@@ -35,7 +35,7 @@ class PerRow(Objective):
     """An objective divided by the number of rows that it counts, so that losses and gradients are per datum."""
 
     def __new__(cls, objective: Objective, rows: int) -> "PerRow":
-        """Under the name of the objective's class, by which numpyro's warnings speak of it."""
+        """Make it under the name of the objective's class, by which numpyro's warnings speak of it."""
         return super().__new__(type(type(objective).__name__, (cls,), {}))
 
     def __init__(self, objective: Objective, rows: int):
@@ -45,11 +45,11 @@ class PerRow(Objective):
         super().__init__(objective.num_particles, objective.vectorize_particles)
 
     def loss(self, *args: Any, **kwargs: Any) -> Any:
-        """The objective's loss per row."""
+        """Return the objective's loss per row."""
         return self.objective.loss(*args, **kwargs) / self.rows
 
     def loss_with_mutable_state(self, *args: Any, **kwargs: Any) -> Any:
-        """The objective's loss per row, and its state."""
+        """Return the objective's loss per row, and its state."""
         result = self.objective.loss_with_mutable_state(*args, **kwargs)
         return {**result, "loss": result["loss"] / self.rows}
 
@@ -104,7 +104,7 @@ class ModelTask:
         return model(*context) if self.conditional else model
 
     def program(self, rest: Rest, x: Array, *context: Array) -> None:
-        """The model at the data."""
+        """Observe the data under the model."""
         model = self._model(rest, context)
         if self.latent:
             model.program(x, name=None)
@@ -119,22 +119,22 @@ class ModelTask:
             self._model(rest, context).guide(x, name=None)
 
     def init(self, svi: Any, key: Array, batch: Data) -> Any:
-        """SVI's first state, compiled whole."""
+        """Return SVI's first state, compiled whole."""
         return jax.jit(svi.init)(key, self.rest, *batch[0])
 
     def score(self, params: dict, rest: Rest, key: Array, data: Data) -> Array:
-        """The objective's loss of other rows, in nats per row."""
+        """Return the objective's loss of other rows, in nats per row."""
         objective = PerRow(self.objective.objective, count(data))
         with evaluating():
             return objective.loss(key, params, self.program, self.guide, rest, *data[0])
 
     def update(self, params: dict, rest: Rest, key: Array, data: Data) -> Rest:
-        """What of the model changes without gradients, after a step."""
+        """Return what of the model changes without gradients, after a step."""
         model = combine(params.get("model$params", {}), rest)
         return partition(model.update(*data[0], key), self.learnable)[1]
 
     def finish(self, params: dict, rest: Rest) -> Any:
-        """The trained model."""
+        """Return the trained model."""
         return from_params(params, "model", combine(self.params, rest), learnable=self.learnable)
 
 
@@ -190,7 +190,7 @@ class ProgramTask:
         self.program, self.guide = self._scaled(batch_size)
 
     def _scaled(self, size: int) -> tuple[Callable, Callable]:
-        """The program and the guide as `size` rows are to weigh, with `rest` as their first argument."""
+        """Return the program and the guide as `size` rows are to weigh, with `rest` as their first argument."""
         program, guide = (
             Differentiable(ScalePlates(fn, names, self.rows / size))
             for fn, names in zip(self.source, self.plates, strict=True)
@@ -198,7 +198,7 @@ class ProgramTask:
         return _after_rest(program), _counting(_after_rest(guide), self.objective.objective)
 
     def init(self, svi: Any, key: Array, batch: Data) -> Any:
-        """SVI's first state. Automatic guides set themselves up here, on numbers."""
+        """Return SVI's first state. Automatic guides set themselves up here, on numbers."""
         state = svi.init(key, self.rest, *batch[0], **batch[1])
         if not jax.tree.leaves(svi.get_params(state)) and state.mutable_state is None:
             jax.eval_shape(  # which tells of a site that the guide does not draw
@@ -208,20 +208,20 @@ class ProgramTask:
         return state
 
     def score(self, params: dict, rest: None, key: Array, data: Data) -> Array:
-        """The objective's loss of other rows, as if they stood for all, in nats per row."""
+        """Return the objective's loss of other rows, as if they stood for all, in nats per row."""
         with evaluating():
             return self.objective.loss(key, params, *self._scaled(count(data)), rest, *data[0], **data[1])
 
     def update(self, params: dict, rest: None, key: Array, data: Data) -> None:
-        """Nothing of a program changes but by gradients and its own mutable state."""
+        """Return None: nothing of a program changes but by gradients and its own mutable state."""
 
     def finish(self, params: dict, rest: None) -> Any:
-        """The program with its params."""
+        """Return the program with its params."""
         return evaluating(numpyro.handlers.substitute(self.source[0], data=params))
 
 
 def _counting(guide: Callable, objective: Objective) -> Callable:
-    """The guide, counting the steps where the objective follows a schedule."""
+    """Return the guide, counting the steps where the objective follows a schedule."""
     return count_steps(guide) if getattr(objective, "scheduled", False) else guide
 
 
@@ -232,7 +232,7 @@ def _after_rest(fn: Callable) -> Callable:
 def _plates(
     program: Callable, guide: Callable, data: Data, held_out: Data | None, batch_size: int, key: Array
 ) -> tuple[frozenset[str], frozenset[str]]:
-    """Names of the plates of program and guide whose scale depends on how many rows there are."""
+    """Return names of the plates of program and guide whose scale depends on how many rows there are."""
     rows = count(data)
     size = batch_size if batch_size < rows or held_out is None else count(held_out)
     if size == rows:
@@ -249,5 +249,5 @@ Task = ModelTask | ProgramTask
 
 
 def is_model(model: Any) -> bool:
-    """Whether `fit` got a distribution (or a conditional one), and not a numpyro program."""
+    """Return whether `fit` got a distribution (or a conditional one), and not a numpyro program."""
     return isinstance(model, Distribution | ConditionalModel)
