@@ -1,6 +1,5 @@
 """Moments, entropies, distribution functions: in closed form, by exact sums, or an error that says what else to do."""
 
-from collections.abc import Callable
 from typing import Any, NoReturn, Self
 
 import jax.numpy as jnp
@@ -8,10 +7,10 @@ import numpyro.distributions as dist
 from jax import Array
 
 from probgen.distributions.enumeration import MOST, are_few, events_of, number_of_events
-from probgen.distributions.lifting import Rank
+from probgen.distributions.pytree import PytreeDistribution
 
 
-class ClosedForms(dist.Distribution):
+class ClosedForms(PytreeDistribution):
     """The base of distributions that answer what users ask beside densities and draws.
 
     A subclass that knows a closed form writes `_mean()`, `_variance()`, `_mode()`, `_entropy()`, `_cdf(value)` or
@@ -28,9 +27,6 @@ class ClosedForms(dist.Distribution):
     def exact(self) -> bool:
         """Whether `log_prob` is the log-density."""
         return True
-
-    def _each(self, function: Callable[..., Any], *args: Any, ranks: tuple[Rank, ...] = ()) -> Any:
-        raise NotImplementedError(f"{type(self).__name__} is no probgen distribution: subclass distributions.Model")
 
     # -- what users call: lifted over added axes
 

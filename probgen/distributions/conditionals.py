@@ -23,9 +23,10 @@ from probgen.core import (
     static_functions,
     vectorize,
 )
-from probgen.distributions.base import Distribution, Family
+from probgen.distributions.base import Distribution
 from probgen.distributions.delegate import Delegate
 from probgen.distributions.heads import Head
+from probgen.distributions.pytree import Family
 
 
 class Conditional(eqx.Module):

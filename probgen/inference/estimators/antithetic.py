@@ -55,8 +55,7 @@ class DisARM(Estimator):
 
     def surrogate(self, signal: Signal) -> tuple[Array, None]:
         """Return the difference of the costs times that of what moves them, a mean over particles."""
-        first, second = (lambda x, i=i: lax.index_in_dim(x, i, signal.axis) for i in (0, 1))
-        apart = lambda x: first(x) - second(x)
+        apart = lambda x: jnp.diff(x, axis=-1 if signal.axis is None else signal.axis)
         return jnp.sum(signal.weight * apart(signal.cost) * apart(signal.extra)) / len(signal.cost), None
 
 
