@@ -1,5 +1,6 @@
 """The command line, end to end with little training."""
 
+import dataclasses
 import json
 
 import jax
@@ -8,8 +9,9 @@ import pytest
 
 import probgen
 from probgen.cli import main
-from probgen.cli.commands import load_images
-from probgen.cli.models import MODELS
+from probgen.cli.commands import load_rows
+from probgen.cli.models import MODELS, Trained
+from probgen.data import DATASETS, Data
 
 NAMES = ["independent", "mixture", "real_nvp", "autoregressive", "vae", "score"]
 
@@ -23,10 +25,10 @@ def demo(tmp_path_factory):
 
 
 def test_the_split_is_fixed():
-    images = load_images("optdigits")
+    images = load_rows("optdigits")
     assert (len(images.train), len(images.validation), len(images.test)) == (3323, 500, 1797)
     assert images.levels == 17 and images.shape == (8, 8)
-    again = load_images("optdigits")
+    again = load_rows("optdigits")
     np.testing.assert_array_equal(images.validation, again.validation)
 
 
@@ -56,7 +58,7 @@ def test_the_leaderboard(demo):
 
 def test_the_histogram_is_a_count():
     """The table's first row by NumPy alone."""
-    images = load_images("optdigits")
+    images = load_rows("optdigits")
     counts = np.stack([np.bincount(column, minlength=17) for column in images.train.reshape(-1, 64).T]) + 1e-3
     table = np.log2(counts / counts.sum(1, keepdims=True))
     want = -table[np.arange(64), images.test.reshape(-1, 64)].mean()
@@ -102,6 +104,69 @@ def test_sample_writes_a_picture(demo, tmp_path):
     assert out.read_bytes()[:4] == b"\x89PNG"
 
 
+def few_rows(name):
+    """Of each part 200 rows; of names some that nobody has."""
+    if name != "names":
+        whole = probgen.data.datasets.load(name)
+        return dataclasses.replace(whole, parts={part: rows[:200] for part, rows in whole.parts.items()})
+    lengths = np.random.RandomState(0).randint(2, 7, 200)
+    rows = np.random.RandomState(1).randint(1, 27, (200, 8)) * (np.arange(8) < lengths[:, None] - 1)
+    return Data(name, {"train": rows, "train_lengths": lengths}, 27, alphabet=DATASETS[name].alphabet)
+
+
+@pytest.fixture
+def few(monkeypatch):
+    monkeypatch.setattr("probgen.data.load", few_rows)
+
+
+def test_a_model_of_each_class(few, tmp_path, capsys):
+    file, out = str(tmp_path / "vae.safetensors"), str(tmp_path / "draws.npy")
+    assert main(["train", "vae", "--quick", "--context", "labels", "--out", file]) == 0
+    assert main(["evaluate", file, "--context", "labels"]) == 0
+    trained, _, evaluated = capsys.readouterr().out.splitlines()
+    assert trained == f"vae on the test rows of optdigits: {evaluated}" and "200 rows, 64 particles" in evaluated
+    want = probgen.load(file)(np.eye(10)[3]).sample(jax.random.key(0), (4,))
+    for context in ("3", "0,0,0,1,0,0,0,0,0,0"):
+        assert main(["sample", file, "--num", "4", "--context", context, "--out", out]) == 0
+        np.testing.assert_array_equal(np.load(out), want)
+
+
+@pytest.mark.parametrize("entry", [entry for entry in MODELS if entry.conditional], ids=lambda entry: entry.name)
+def test_conditional_models_are_files_alone(entry, monkeypatch, tmp_path):
+    monkeypatch.setattr(
+        "probgen.cli.models._by_gradients", lambda data, model, *args, **kwargs: Trained(model, None, 0)
+    )
+    data = load_rows("optdigits", "labels")
+    if entry.event_dim == 1:
+        data = data._replace(train=(data.train[0].reshape(-1, 64), data.train[1]))
+    probgen.save(tmp_path / "model.safetensors", entry.train(data, key=jax.random.key(0), quick=True).model)
+    assert probgen.load(tmp_path / "model.safetensors").context_shape == (10,)
+
+
+def test_contexts_stay_with_their_rows():
+    whole, split = probgen.data.load("optdigits"), load_rows("optdigits", "labels")
+    seen = {row.tobytes(): label for row, label in zip(whole.train, whole.train_labels, strict=True)}
+    for x, context in (split.train, split.validation):
+        assert [seen[row.tobytes()] for row in x] == context.argmax(-1).tolist() and (context.sum(-1) == 1).all()
+    np.testing.assert_array_equal(split.test[1].argmax(-1), whole.test_labels)
+
+
+def test_words_of_several_lengths(few, tmp_path, capsys):
+    file, draws, text = (str(tmp_path / name) for name in ("words.safetensors", "words.npy", "words.txt"))
+    assert main(["train", "char_rnn", "--quick", "--data", "names", "--out", file]) == 0
+    assert main(["evaluate", file, "--data", "names"]) == 0
+    trained, _, evaluated = capsys.readouterr().out.splitlines()
+    assert evaluated in trained
+    model, (x, lengths) = probgen.load(file), load_rows("names").test
+    assert len(x) == 20
+    costs = np.where(np.arange(8) < lengths[:, None], -model.conditionals(x).log_prob(x), 0.0)  # the end included
+    assert f"= {costs.sum(-1).mean():.3f} ± " in evaluated
+    assert main(["sample", file, "--num", "9", "--out", draws]) == 0
+    assert main(["sample", file, "--num", "9", "--out", text, "--data", "names"]) == 0
+    words = ["".join(chr(96 + i) for i in row).split("`")[0] for row in np.load(draws)]
+    assert (tmp_path / "words.txt").read_text().splitlines() == words
+
+
 @pytest.mark.parametrize(("arguments", "message"), [
     (["evaluate", "nowhere.safetensors"], "there is no model file at nowhere.safetensors"),
     (["sample", "nowhere.safetensors"], "there is no model file"),
@@ -122,6 +187,20 @@ def test_sample_writes_a_picture(demo, tmp_path):
     (["nope", "--help"], "there is no command 'nope'; there are demo, train"),
     (["evaluate", "changed.safetensors"], "so that the command line cannot rebuild it: in Python, probgen.load(path"),
     (["evaluate", "."], "there is no model file at ."),
+    (["evaluate", "of_classes.safetensors"], "--context: expected one, for of_classes.safetensors holds a conditional"),
+    (["sample", "of_classes.safetensors"], "a conditional model of contexts of 3 numbers"),
+    (["evaluate", "of_classes.safetensors", "--context", "labels"], "optdigits has 10 classes, of_classes"),
+    (["sample", "of_classes.safetensors", "--context", "3"], "with commas between them, or a class 0..2"),
+    (["sample", "of_classes.safetensors", "--context", "0,nan,1"], "got '0,nan,1'"),
+    (["sample", "bits.safetensors", "--context", "3"], "--context: expected none, for the model of bits.safetensors"),
+    (["evaluate", "bits.safetensors", "--context", "labels"], "--context: expected none"),
+    (["train", "mixture", "--context", "labels"], "takes none; real_nvp, autoregressive, vae, score, char_rnn do"),
+    (["train", "vae", "--context", "size"], "--context: optdigits has no size"),
+    (["train", "char_rnn"], "optdigits: char_rnn is for sequences"),
+    (["sample", "bits.safetensors", "--out", "x.txt"], "--data: a text (.txt), and nothing else"),
+    (["sample", "bits.safetensors", "--data", "names"], "--data: a text (.txt), and nothing else"),
+    (["sample", "bits.safetensors", "--data", "names", "--out", "x.txt"], "does not model sequences of the symbols of"),
+    (["sample", "bits.safetensors", "--data", "mnist", "--out", "x.txt"], "expected the name of a data set that has"),
 ])  # fmt: skip
 def test_mistakes_are_one_sentence(arguments, message, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
@@ -132,6 +211,7 @@ def test_mistakes_are_one_sentence(arguments, message, capsys, monkeypatch, tmp_
         ("bits", probgen.mixtures.histogram((8, 8), 2)),
         ("flow", probgen.flows.on_levels(probgen.flows.real_nvp(64, layers=2, hidden=(8,), key=key), (8, 8), 4)),
         ("points", probgen.flows.real_nvp(2, layers=2, hidden=(8,), key=key)),
+        ("of_classes", probgen.autoregressive.made((8, 8), 17, hidden=(8,), context_dim=3, key=key)),
     ]:
         if f"{name}.safetensors" in arguments:
             probgen.save(f"{name}.safetensors", model)

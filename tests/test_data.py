@@ -183,6 +183,7 @@ def test_names_are_ended_by_zeros(folder, monkeypatch):
     data = load("names")
     assert data.train.tolist() == [[5, 13, 13, 1, 0], [1, 22, 1, 0, 0], [26, 15, 5, 0, 0]]
     assert [data.alphabet[code] for code in data.train[1]] == ["a", "v", "a", ".", "."]
+    assert data["train_lengths"].tolist() == [5, 4, 4]
 
 
 def test_tables_are_reals_and_labels_integers(folder):

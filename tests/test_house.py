@@ -84,6 +84,13 @@ def test_layers_of_inference():
     assert not wrong, wrong
 
 
+def test_what_happens_within_training_is_its_own():
+    """What others need too, such as what checks events of data, is in `distributions`."""
+    for file in PACKAGE.rglob("*.py"):
+        if part(file) != "inference":
+            assert not any(name.startswith("probgen.inference.training") for name in imports(file)), file
+
+
 def test_no_circle_of_files():
     """Not even of imports that only type checkers, or functions, make."""
     name = lambda file: ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")

@@ -9,6 +9,10 @@ _EPILOG = """examples:
   probgen train vae --out vae.safetensors
   probgen evaluate vae.safetensors --particles 64
   probgen sample vae.safetensors --num 100 --out digits.png
+  probgen train vae --context labels --out labelled.safetensors        a model of the images of each class
+  probgen sample labelled.safetensors --context 3 --out threes.png
+  probgen train char_rnn --data names                                  words of several lengths
+  probgen sample char_rnn.safetensors --data names --out names.txt
   probgen compare-estimators --problem bits --stock    bias, variance and cost of gradient estimators"""
 
 
@@ -18,7 +22,7 @@ def _parser() -> argparse.ArgumentParser:
 
     parser = argparse.ArgumentParser(
         prog="probgen",
-        description="Generative models as numpyro distributions, trained and compared on images.",
+        description="Generative models as numpyro distributions, trained and compared on images and names.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -35,20 +39,31 @@ def _parser() -> argparse.ArgumentParser:
 
     train = command("train", "train one model on a data set of integers")
     train.add_argument("model", choices=[model.name for model in MODELS])
-    train.add_argument("--data", default="optdigits", help="name of a data set of images (default optdigits)")
+    train.add_argument("--data", default="optdigits", help="name of a data set of integers (default optdigits)")
+    train.add_argument("--context", metavar="labels", help="make the model conditional on the class of each row")
     train.add_argument("--out", help="model file to write (default MODEL.safetensors)")
     train.add_argument("--quick", action="store_true", help="little training")
 
-    evaluate = command("evaluate", "the likelihood of a data set's test rows under a model file")
+    evaluate = command(
+        "evaluate",
+        "the likelihood of a data set's test rows (a held-out tenth where none are published) under a model file",
+    )
     evaluate.add_argument("file", help="model file that demo or train wrote")
     evaluate.add_argument("--data", default="optdigits", help="name of a data set (default optdigits)")
+    evaluate.add_argument("--context", metavar="labels", help="of a conditional model: the class of each row")
     evaluate.add_argument("--particles", type=int, help="particles of a bound (default 64)")
 
     sample = command("sample", "draw from a model file")
     sample.add_argument("file", help="model file that demo or train wrote")
     sample.add_argument("--num", type=int, default=64, help="number of draws (default 64)")
     sample.add_argument(
-        "--out", default="samples.png", help="a picture (.png) or an array (.npy) (default samples.png)"
+        "--context", help="of a conditional model: a class, or as many numbers as it takes, --context=0.5,-1,2"
+    )
+    sample.add_argument("--data", help="name of the data set whose alphabet spells a text")
+    sample.add_argument(
+        "--out",
+        default="samples.png",
+        help="a picture (.png), an array (.npy) or a text with a draw in each line (.txt) (default samples.png)",
     )
 
     compare.add_options(command("compare-estimators", "bias, variance and cost of gradient estimators"))

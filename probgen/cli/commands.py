@@ -1,42 +1,79 @@
 """`probgen train`, `evaluate` and `sample`."""
 
 import argparse
+import math
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from probgen import data as datasets
-from probgen.cli.models import MODELS, Images
+from probgen.autoregressive import Autoregressive
+from probgen.cli.models import MODELS, Split, up_to_lengths
 from probgen.core import load, save
 from probgen.core.files import MissingRecipe
+from probgen.distributions import ConditionalModel
+from probgen.distributions.conditionals import inner_model
+from probgen.distributions.events import as_arrays, check_rows
 from probgen.evaluation import likelihood
-from probgen.inference.training.checks import as_arrays, check_events
 
 
-def load_images(name: str) -> Images:
-    """Load a data set of integer images, its training rows split once and for all. Raises ValueError for other data."""
+def load_rows(name: str, context: str | None = None) -> Split:
+    """Load a data set, split once and for all; beside its rows are labels as one-hot contexts, or their lengths.
+
+    Where no test rows are published, a tenth is held out. Raises ValueError where it has no such context.
+    """
     data = datasets.load(name)
-    if data.levels is None or np.ndim(data.train) < 2:
-        raise ValueError(f"{name}: the models of the command line are for images with integer levels")
-    train, validation = datasets.holdout(data.train, size=min(500, len(data.train) // 4))
-    return Images(name, np.asarray(train), np.asarray(validation), np.asarray(data.test), data.levels)
+    if context is not None and (context != "labels" or "train_labels" not in data.parts):
+        raise ValueError(f"--context: {name} has no {context} beside its rows")
+    ragged = context is None and "train_lengths" in data.parts
+    classes = 1 + max(int(data[part].max()) for part in data.parts if part.endswith("_labels")) if context else None
+
+    def part(name: str) -> Any:
+        if ragged:
+            return data[name], data[f"{name}_lengths"]
+        return (data[name], np.eye(classes, dtype=np.float32)[data[f"{name}_labels"]]) if classes else data[name]
+
+    train, count = part("train"), len(data.train)
+    train, test = (train, part("test")) if "test" in data.parts else _held_out(train, count // 10)
+    train, validation = _held_out(train, min(500, count // 4))
+    return Split(name, train, validation, test, data.levels or 0, classes, ragged)
+
+
+def _held_out(rows: Any, size: int) -> tuple[Any, Any]:
+    rest, held = datasets.holdout(np.arange(len(jax.tree.leaves(rows)[0])), size=size)
+    return jax.tree.map(lambda x: x[rest], rows), jax.tree.map(lambda x: x[held], rows)
 
 
 def train(options: argparse.Namespace) -> None:
     """Train one model, print its test likelihood, write its file."""
-    images = load_images(options.data)
     entry = next(entry for entry in MODELS if entry.name == options.model)
+    if options.context and not entry.conditional:
+        raise ValueError(f"--context: {entry.name} takes none; {', '.join(e.name for e in MODELS if e.conditional)} do")
+    data = load_rows(options.data, options.context)
+    if not data.levels or len(data.shape) != entry.event_dim:
+        kind = "images" if entry.event_dim == 2 else "sequences"
+        raise ValueError(f"{data.name}: {entry.name} is for {kind} with integer levels")
     out = file_to_write(options.out or f"{options.model}.safetensors")
-    trained = entry.train(images, key=jax.random.key(options.seed), quick=options.quick)
+    trained = entry.train(data, key=jax.random.key(options.seed), quick=options.quick)
     save(out, trained.model)
-    result = likelihood(trained.model, images.test, key=jax.random.key(options.seed), num_particles=entry.particles)
-    print(f"{entry.name} on the test rows of {images.name}: {result}")
+    model, rows = _with_rows(trained.model, data)
+    result = likelihood(model, rows, key=jax.random.key(options.seed), num_particles=entry.particles)
+    print(f"{entry.name} on the test rows of {data.name}: {result}")
     print(f"written: {out}")
 
 
-def _load(path: str) -> Any:
+def _with_rows(model: Any, data: Split) -> tuple[Any, Any]:
+    """The model with the test rows; of ragged ones, where it goes through them in order, up to their lengths only."""
+    if not data.ragged:
+        return model, data.test
+    in_order = isinstance(model, Autoregressive) and model.order.is_raster
+    return (up_to_lengths(model), data.test) if in_order else (model, data.test[0])
+
+
+def _load(path: str, context: str | None) -> Any:
     try:
         model = load(path)
     except MissingRecipe:
@@ -44,37 +81,80 @@ def _load(path: str) -> Any:
             f"{path} names no recipe that makes its model, so that the command line cannot rebuild it: in Python, "
             "probgen.load(path, like=model) reads it into a model of its structure"
         ) from None
-    if not hasattr(model, "log_prob_bound"):
-        raise ValueError(f"{path} holds a conditional model, which needs a context")
+    if isinstance(model, ConditionalModel) and context is None:
+        raise ValueError(f"--context: expected one, for {path} holds a conditional model of {_numbers(model)}")
+    if context is not None and not isinstance(model, ConditionalModel):
+        raise ValueError(f"--context: expected none, for the model of {path} is not conditional")
     return model
+
+
+def _numbers(model: ConditionalModel) -> str:
+    """What contexts a model takes, in words."""
+    return f"contexts of {math.prod(model.context_shape)} numbers"
 
 
 def evaluate(options: argparse.Namespace) -> None:
     """Print the test likelihood of a model file."""
     if options.particles is not None:
         at_least_one("--particles", options.particles)
-    model, data = _load(options.file), datasets.load(options.data)
-    (rows,), _, _ = as_arrays(options.data, np.asarray(data.test))
-    check_events(f"{options.data} is no data for {options.file}", model, rows)
-    default = 64 if model.kind in ("weights", "bound") else 1
+    model, data = _load(options.file, options.context), load_rows(options.data, options.context)
+    if data.context_dim and model.context_shape != (data.context_dim,):
+        raise ValueError(
+            f"--context: {data.name} has {data.context_dim} classes, {options.file} takes {_numbers(model)}"
+        )
+    model, rows = _with_rows(model, data)
+    check_rows(f"{data.name} is no data for {options.file}", model, as_arrays(data.name, rows)[:2])
+    default = 64 if inner_model(model).kind in ("weights", "bound") else 1
     particles = default if options.particles is None else options.particles
     print(likelihood(model, rows, key=jax.random.key(options.seed), num_particles=particles))
 
 
 def sample(options: argparse.Namespace) -> None:
-    """Draw from a model file into a picture or an array."""
+    """Draw from a model file into a picture, an array or a text."""
     at_least_one("--num", options.num)
-    model, out = _load(options.file), file_to_write(options.out)
-    if out.suffix not in (".png", ".npy"):
-        raise ValueError(f"--out: expected a name ending in .png or .npy, got {out}")
+    model, out = _load(options.file, options.context), file_to_write(options.out)
+    if out.suffix not in (".png", ".npy", ".txt"):
+        raise ValueError(f"--out: expected a name ending in .png, .npy or .txt, got {out}")
+    if (out.suffix == ".txt") != (options.data is not None):
+        raise ValueError("--data: a text (.txt), and nothing else, takes a data set, whose alphabet spells it")
+    if options.context is not None:
+        model = model(_context(options.context, model.context_shape))
     if out.suffix == ".png" and len(model.event_shape) != 2:
         raise ValueError(f"--out: {options.file} models events {model.event_shape}, no images: write them as .npy")
+    alphabet = _alphabet(options, model) if out.suffix == ".txt" else ""
     draws = np.asarray(jax.jit(lambda m, k: m.sample(k, (options.num,)))(model, jax.random.key(options.seed)))
     if out.suffix == ".npy":
         np.save(out, draws)
+    elif out.suffix == ".txt":  # a row ends at the first symbol, which fills it up
+        out.write_text("".join("".join(alphabet[i] for i in row).split(alphabet[0])[0] + "\n" for row in draws))
     else:
         write_grid(out, draws)
     print(f"written: {out}")
+
+
+def _context(text: str, shape: tuple[int, ...]) -> np.ndarray:
+    """A context's numbers, or a class where the model takes a vector."""
+    size = math.prod(shape)
+    if len(shape) == 1 and text.isdecimal() and int(text) < size > 1:
+        return np.eye(size, dtype=np.float32)[int(text)]
+    try:
+        numbers = np.array(text.split(","), np.float32)
+    except ValueError:
+        numbers = np.array(np.nan)
+    if numbers.shape != (size,) or not np.isfinite(numbers).all():
+        a_class = f", or a class 0..{size - 1}" if len(shape) == 1 and size > 1 else ""
+        raise ValueError(f"--context: expected {size} numbers with commas between them{a_class}, got {text!r}")
+    return numbers.reshape(shape)
+
+
+def _alphabet(options: argparse.Namespace, model: Any) -> str:
+    """The characters of the symbols that a model draws. Raises ValueError where it draws others."""
+    alphabet = getattr(datasets.DATASETS.get(options.data), "alphabet", "")
+    if not alphabet:
+        raise ValueError(f"--data: expected the name of a data set that has an alphabet, got {options.data}")
+    if len(model.event_shape) != 1 or model.support(jnp.full(model.event_shape, len(alphabet))):
+        raise ValueError(f"--data: {options.file} does not model sequences of the symbols of {options.data}")
+    return alphabet
 
 
 def at_least_one(option: str, number: int) -> None:

@@ -5,6 +5,8 @@ from typing import Literal, get_args
 DensityKind = Literal["exact", "weights", "bound", "estimate"]
 """What a model says of its density: a `kind` is one of "exact", "weights", "bound" and "estimate" (see `weakest`)."""
 
+SIGNS: dict[DensityKind, str] = {"exact": "=", "weights": "≤", "bound": "≤", "estimate": "≈"}  # losses
+
 
 def weakest(*kinds: DensityKind) -> DensityKind:
     """Return the kind of what is put together from parts of these kinds: what the weakest of them can promise.

@@ -16,10 +16,11 @@ class Data:
     """The parts of a data set as NumPy arrays: integers as int32, reals as float32.
 
     Attributes:
-        name: of the data set, as `load` was asked for it.
-        parts: the arrays by part: "train", "validation", "test" with one row per datum, and labels [N] as
-            "train_labels", "test_labels". A data set without a published split has all its rows in "train".
-        levels: the data are integers 0..levels−1; None for reals.
+        name: what `load` was asked for.
+        parts: the arrays by part: "train", "validation", "test" with one row per datum, labels [N] as "train_labels",
+            "test_labels", lengths [N] of rows that are filled up as "train_lengths". A data set without a published
+            split has all its rows in "train".
+        levels: the data are integers 0..levels-1; None for reals.
         columns: the names of the columns of a table, where they are known.
         alphabet: of a text; the code `i` is the character `alphabet[i]`.
     """
@@ -73,8 +74,8 @@ def load(name: str) -> Data:
     into the user's cache.
 
     Images are [N, H, W] without a channel axis. "power" is prepared as in its paper (see `formats.power`);
-    "tinyshakespeare" is one array of characters, "names" has one row per name, ended by zeros; all other tables are
-    raw.
+    "tinyshakespeare" is one array of characters, "names" has one row per name, ended by zeros (its length counts one
+    of them); all other tables are raw.
 
     Args:
         name: such as "optdigits", "mnist", "binarized_mnist", "fashion_mnist", "power", "tinyshakespeare", "names",

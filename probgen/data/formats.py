@@ -84,12 +84,12 @@ def text(arrays: Arrays) -> Parts:
 
 
 def words(arrays: Arrays) -> Parts:
-    """Return one lower-case word per row: a..z are 1..26, and 0 fills the row after the word, at least once."""
+    """Return one lower-case word per row: a..z are 1..26, then zeros; its length counts one of them."""
     spelled = arrays["text"].tobytes().split()
     rows = np.zeros((len(spelled), 1 + max(map(len, spelled))), np.int32)
     for row, word in zip(rows, spelled, strict=True):
         row[: len(word)] = np.frombuffer(word, np.uint8) - (ord("a") - 1)
-    return {"train": rows}
+    return {"train": rows, "train_lengths": np.array([1 + len(word) for word in spelled])}
 
 
 def power(rows: np.ndarray) -> Parts:

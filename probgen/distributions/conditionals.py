@@ -133,6 +133,11 @@ class ConditionalModel(eqx.Module):
         raise AttributeError(f"'ConditionalModel' object has no attribute {name!r}")
 
 
+def inner_model(model: Any) -> Distribution:
+    """The model of a conditional one; else the model itself."""
+    return model.model if isinstance(model, ConditionalModel) else model
+
+
 class AtContext(Delegate):
     """A conditional model with its context: an ordinary distribution, which can do what the model can.
 

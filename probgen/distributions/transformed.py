@@ -17,7 +17,7 @@ from probgen.bijectors.support import UnknownSupport, require_within
 from probgen.core import DensityKind, as_numbers, check_instances, weakest
 from probgen.distributions import push_forward
 from probgen.distributions.base import Distribution
-from probgen.distributions.conditionals import ConditionalModel
+from probgen.distributions.conditionals import ConditionalModel, inner_model
 from probgen.distributions.interop import from_distrax
 from probgen.distributions.wrapped import kind_of
 
@@ -201,7 +201,7 @@ def initialize(model: M, batch: Array, context: Array | None = None) -> M:
     (Array([ 2., 20.], dtype=float32), Array([ 1., 10.], dtype=float32))
     """
     batch = jnp.asarray(as_numbers("batch", batch))
-    inner: Any = model.model if isinstance(model, ConditionalModel) else model
+    inner: Any = inner_model(model)
     if not hasattr(inner, "initialized"):
         what = "a Transformed, an Autoregressive or a ConditionalModel of one"
         raise ValueError(f"model: expected {what}, got a {type(inner).__name__}")

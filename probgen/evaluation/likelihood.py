@@ -8,8 +8,10 @@ import numpy as np
 from jax import Array
 
 from probgen.core import DensityKind, check_sizes
+from probgen.core.density import SIGNS
 from probgen.distributions import ConditionalModel, Distribution
-from probgen.inference.training.checks import SIGNS, as_arrays, check_rows, inner_model, widened
+from probgen.distributions.conditionals import inner_model
+from probgen.distributions.events import as_arrays, check_rows, widened
 
 
 class Likelihood(NamedTuple):

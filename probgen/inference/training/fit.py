@@ -15,7 +15,8 @@ from numpyro.infer import ELBO, SVI
 
 from probgen.core import check_instances, check_sizes, split_key
 from probgen.distributions import Conditional
-from probgen.inference.training.checks import Data, as_arrays, check_objective, count, widened
+from probgen.distributions.events import Data, as_arrays, count, widened
+from probgen.inference.training.checks import check_objective
 from probgen.inference.training.interrupt import Interrupt
 from probgen.inference.training.loop import CHUNK, Carry, Loop
 from probgen.inference.training.progress import Progress

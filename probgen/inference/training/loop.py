@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array, lax
 from numpyro.infer import SVI
 
-from probgen.inference.training.checks import Data, widened
+from probgen.distributions.events import Data, widened
 from probgen.inference.training.task import Task
 
 CHUNK = 1024  # the most steps between two looks of the host

@@ -15,19 +15,13 @@ from jax import Array
 from numpyro.infer import ELBO as Objective
 
 from probgen.core import Rest, combine, evaluating, from_params, has_update, module, partition
+from probgen.core.density import SIGNS
 from probgen.distributions import Bounded, ConditionalModel, Distribution
+from probgen.distributions.conditionals import inner_model
+from probgen.distributions.events import Data, check_like, check_rows, count, widened
 from probgen.inference.engine.differentiable import Differentiable
 from probgen.inference.objectives import ELBO, count_steps
-from probgen.inference.training.checks import (
-    SIGNS,
-    Data,
-    check_like,
-    check_observed,
-    check_rows,
-    count,
-    inner_model,
-    widened,
-)
+from probgen.inference.training.checks import check_observed
 from probgen.inference.training.plates import ScalePlates, plates_to_scale
 
 

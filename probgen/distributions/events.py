@@ -1,0 +1,109 @@
+"""What is wrong with the events of some data is said in one sentence, before anything compiles."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from probgen.core import as_numbers
+from probgen.distributions.base import Distribution
+from probgen.distributions.conditionals import ConditionalModel, inner_model
+from probgen.distributions.on_support import on_edge
+
+_ROWS = 8192  # looked at together
+
+Data = tuple[tuple, dict]  # what a program is called with, the rows of every array on axis 0
+
+
+def as_arrays(name: str, data: Any) -> tuple[tuple, dict, int]:
+    """Data as positional and keyword arrays with one number of rows N. Raises ValueError where they are unusable."""
+    args = () if isinstance(data, dict) else data if isinstance(data, tuple) else (data,)
+    kwargs = data if isinstance(data, dict) else {}
+    is_list = lambda x: isinstance(x, list)
+    args, kwargs = jax.tree.map(lambda x: _as_array(name, x), (args, kwargs), is_leaf=is_list)
+    rows = {x.shape[:1] for x in jax.tree.leaves((args, kwargs))}
+    if len(rows) != 1 or rows == {()}:
+        raise ValueError(f"{name}: expected arrays with one number of rows, got {sorted(rows)}")
+    if (found := rows.pop()[0]) == 0:
+        raise ValueError(f"{name}: expected at least one row, got none")
+    return args, kwargs, found
+
+
+def count(data: Data) -> int:
+    """The number of rows."""
+    return jax.tree.leaves(data)[0].shape[0]
+
+
+def _as_array(name: str, x: Any) -> jax.Array:
+    """On the device, in the dtype that it has (64 bits apart): a quarter of the memory for bytes."""
+    host = np.asarray(as_numbers(name, x))
+    with np.errstate(over="ignore"):
+        array = jnp.asarray(x if isinstance(x, jax.Array) else host)
+    floating = jnp.issubdtype(array.dtype, jnp.floating)
+    if not floating and array.dtype == host.dtype:
+        return array
+    kept = np.isfinite(np.asarray(array)) if floating else np.asarray(array) == host
+    if not kept.all():
+        first = tuple(np.argwhere(~kept)[0])
+        where = f"got {host[first]}" + (f" in row {first[0]}" if first else "")
+        expected = "finite numbers" if floating else f"numbers that fit {array.dtype}"
+        raise ValueError(f"{name}: expected {expected}, {where}")
+    return array
+
+
+def widened(data: Any) -> Any:
+    """Integers of fewer than 32 bits as int32, for their arithmetic would wrap around: what a batch undergoes."""
+    small = lambda x: jnp.issubdtype(x.dtype, jnp.integer) and x.dtype.itemsize < 4
+    return jax.tree.map(lambda x: x.astype(jnp.int32) if small(x) else x, data)
+
+
+def check_rows(name: str, model: Any, data: Data) -> tuple[jax.Array, ...]:
+    """The arrays of the data, (x,) or (x, context), as the model takes them. Raises ValueError where it takes others,
+    has batch axes, or a row is no event."""
+    args, kwargs = data
+    inner, conditional = inner_model(model), isinstance(model, ConditionalModel)
+    if kwargs or len(args) != 1 + conditional:
+        expected = "(x, context)" if conditional else "one array x"
+        raise ValueError(f"{name}: expected {expected}, got {len(args) + len(kwargs)} arrays")
+    if inner.batch_shape:
+        raise ValueError(f"model: expected batch shape (), got {inner.batch_shape}; take each of them by itself")
+    check_events(name, inner, args[0])
+    return args
+
+
+def check_events(name: str, model: Distribution, x: jax.Array) -> None:
+    """Raise ValueError where rows x are no events of the model: shape, dtype, support or its edge."""
+    if x.shape[1:] != model.event_shape:
+        raise ValueError(f"{name}: expected rows of shape {model.event_shape}, got {x.shape[1:]}")
+    support = model.support
+    if support is None:
+        return
+    if support.is_discrete != (not jnp.issubdtype(x.dtype, jnp.floating)):
+        expected = "integers" if support.is_discrete else "floating-point numbers"
+        raise ValueError(f"{name}: the model is over {expected}, got dtype {x.dtype}")
+    for start in range(0, len(x), _ROWS):
+        part = widened(np.asarray(x[start : start + _ROWS]))
+        inside = np.asarray(support(part))
+        if not inside.all():
+            row = start + int(np.argwhere(~inside)[0][0])
+            raise ValueError(f"{name}: row {row} lies outside the model's support {support}")
+        if (edge := np.asarray(on_edge(model, part))).any():
+            row = start + int(np.argwhere(edge)[0][0])
+            raise ValueError(f"{name}: row {row} lies on the edge of {support}, where the model has no density")
+
+
+def check_like(name: str, held_out: Data, data: Data) -> None:
+    """Raise ValueError where other rows than the data's differ from them in shape or in the kind of number: a program
+    would broadcast them."""
+    for other, ours in zip(jax.tree.leaves(held_out), jax.tree.leaves(data), strict=True):
+        if other.shape[1:] != ours.shape[1:]:
+            raise ValueError(f"{name}: expected rows of shape {ours.shape[1:]} as in data, got {other.shape[1:]}")
+        if _numbers(other) != _numbers(ours):
+            raise ValueError(f"{name}: expected rows of {_numbers(ours)} as in data, got dtype {other.dtype}")
+
+
+def _numbers(x: jax.Array) -> str:
+    if x.dtype == bool:
+        return "booleans"
+    return "floating-point numbers" if jnp.issubdtype(x.dtype, jnp.floating) else "integers"
