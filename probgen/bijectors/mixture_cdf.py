@@ -92,6 +92,17 @@ GAUSSIAN = Kernel(
 """The standard normal distribution, F(x) = Φ(x); its quantiles are accurate in both tails."""
 
 
+class _Tails(NamedTuple):
+    """Of numbers x: z_k and log σ_k, log π_k G(z_k) and log π_k G(−z_k), log F(x) and log(1 − F(x))."""
+
+    z: Array
+    log_scales: Array
+    below: Array
+    above: Array
+    log_p: Array
+    log_q: Array
+
+
 class MixtureCDF(Elementwise):
     """y = G⁻¹(F(x)) with F(x) = Σ_k π_k G((x − μ_k) / σ_k), for each number of the event.
 
@@ -148,35 +159,41 @@ class MixtureCDF(Elementwise):
         bounded = MAX_LOG_SCALE * jnp.tanh(self.raw_scales / MAX_LOG_SCALE)
         return jax.nn.log_softmax(self.logits), self.means, bounded
 
-    def _logs(self, x: Array) -> tuple[Array, Array, Array]:
-        """Return log F(x), log(1 − F(x)) and log F'(x)."""
+    def _tails(self, x: Array) -> _Tails:
         log_weights, means, log_scales = self._parts()
         z = (x[..., None] - means) * jnp.exp(-log_scales)
-        log_sum = lambda terms: jax.nn.logsumexp(log_weights + terms, -1)
-        below, above = log_sum(self.kernel.log_cdf(z)), log_sum(self.kernel.log_cdf(-z))
-        return below, above, log_sum(self.kernel.log_pdf(z) - log_scales)
+        below, above = (log_weights + self.kernel.log_cdf(side) for side in (z, -z))
+        return _Tails(z, log_scales, below, above, jax.nn.logsumexp(below, -1), jax.nn.logsumexp(above, -1))
 
-    def _log_slope(self, x: Array, y: Array) -> Array:
+    def _log_density(self, tails: _Tails) -> Array:
+        """Return log F'(x)."""
+        terms = jax.nn.log_softmax(self.logits) + self.kernel.log_pdf(tails.z) - tails.log_scales
+        return jax.nn.logsumexp(terms, -1)
+
+    def _log_slope(self, tails: _Tails, y: Array) -> Array:
         """Return log dy/dx. Far out F' and g are beyond all numbers, but F'/F and g/G are not, and there F(x) = G(y).
 
         F'/F = Σ_k r_k g(z_k) / (G(z_k) σ_k),   r_k ∝ π_k G(z_k)
         """
-        log_weights, means, log_scales = self._parts()
-        sign = jnp.where(y > 0, -1.0, 1.0).astype(y.dtype)  # of the nearer tail
-        z = sign[..., None] * (x[..., None] - means) * jnp.exp(-log_scales)
-        log_shares = jax.nn.log_softmax(log_weights + self.kernel.log_cdf(z), -1)
-        hazard = jax.nn.logsumexp(log_shares - self.kernel.log_ratio(z) - log_scales, -1)
-        return hazard + self.kernel.log_ratio(sign * y)
+        right = y > 0  # the nearer tail
+        sign = jnp.where(right, -1.0, 1.0).astype(y.dtype)
+        log_shares = jnp.where(
+            right[..., None], tails.above - tails.log_q[..., None], tails.below - tails.log_p[..., None]
+        )
+        ratio = jnp.where(right[..., None], self.kernel.log_ratio(-tails.z), self.kernel.log_ratio(tails.z))
+        log_hazards = log_shares - ratio - tails.log_scales
+        return jax.nn.logsumexp(log_hazards, -1) + self.kernel.log_ratio(sign * y)
 
     def _standard(self, x: Array) -> Array:
-        return self.kernel.quantile(*self._logs(x)[:2])
+        tails = self._tails(x)
+        return self.kernel.quantile(tails.log_p, tails.log_q)
 
     def forward_each(self, x: Array) -> tuple[Array, Array]:
-        below, above, log_density = self._logs(x)
+        tails = self._tails(x)
         if self.uniform:
-            return jnp.exp(jnp.minimum(below, 0.0)), log_density
-        y = self.kernel.quantile(below, above)
-        return y, self._log_slope(x, y)
+            return jnp.exp(jnp.minimum(tails.log_p, 0.0)), self._log_density(tails)
+        y = self.kernel.quantile(tails.log_p, tails.log_q)
+        return y, self._log_slope(tails, y)
 
     def inverse_each(self, y: Array) -> tuple[Array, Array]:
         if self.uniform:
@@ -184,4 +201,5 @@ class MixtureCDF(Elementwise):
         _, means, log_scales = self._parts()
         quantiles = means + jnp.exp(log_scales) * y[..., None]
         x = invert_increasing(self._standard, y, quantiles.min(-1), quantiles.max(-1))
-        return x, -(self._logs(x)[2] if self.uniform else self._log_slope(x, y))
+        tails = self._tails(x)
+        return x, -(self._log_density(tails) if self.uniform else self._log_slope(tails, y))

@@ -204,7 +204,9 @@ def _from_near(last: Array, left: Array, right: Array) -> tuple[Array, Array]:
 def _measure(x: Array, last: Array, start: Array, size: Array, span: _Span) -> Array:
     """Return how far x is from the near end of its bin."""
     low, high, _ = span
-    return jnp.clip(lax.select(last, high - x, x - low) / (high - low) - lax.select(last, jnp.zeros_like(start), start), 0.0, size)
+    return jnp.clip(
+        lax.select(last, high - x, x - low) / (high - low) - lax.select(last, jnp.zeros_like(start), start), 0.0, size
+    )
 
 
 def _place(far: Array, last: Array, start: Array, span: _Span) -> Array:
@@ -248,12 +250,17 @@ def _push_forward(found: _Bin, dots: Array, tails: Tails) -> tuple[Array, ...]:
     def of_softmax(p: Array, start: Array, size: Array, dots: Array) -> tuple[Array, Array]:
         moved = p * dots
         mean = jnp.sum(moved, -1)
-        before, own = (jnp.sum(lax.select(which, moved, jnp.zeros_like(moved)), -1) for which in (ks < index, ks == index))
+        before, own = (
+            jnp.sum(lax.select(which, moved, jnp.zeros_like(moved)), -1) for which in (ks < index, ks == index)
+        )
         return scale * before - (start - MIN_BIN * found.number) * mean, scale * own - (size - MIN_BIN) * mean
 
     of_widths, of_heights, of_slopes = jnp.split(dots, (bins, 2 * bins), -1)  # whose transpose is a concatenation
     places, following = _slope_places(tails, bins, found.number)
-    slopes = [jnp.sum(lax.select(places == i, of_slopes, jnp.zeros_like(of_slopes)), -1) for i in (index, following[..., None])]
+    slopes = [
+        jnp.sum(lax.select(places == i, of_slopes, jnp.zeros_like(of_slopes)), -1)
+        for i in (index, following[..., None])
+    ]
     # the derivative of the softplus, from its value
     d = (-jnp.expm1(MIN_SLOPE - d) * dot for d, dot in zip((found.near, found.far), _from_near(found.last, *slopes)))
     return (
