@@ -76,6 +76,48 @@ def small_vae(**kwargs):
 # -- the linear-Gaussian oracle
 
 
+def test_the_terms_of_the_bound_are_the_closed_forms():
+    """−½ E‖x − W z − μ‖²/σ² by moments of z, and the KL of diagonal normals, each dimension by itself."""
+    model, x = pca(), MARGINAL.sample(KEY, (5,))
+    q = model.encode(x)
+    terms = jax.jit(lambda key: model.elbo_terms(key, jnp.broadcast_to(x, (4000, *x.shape))))(jax.random.key(1))
+    variance = NOISE**2
+    miss = x - q.mean @ WEIGHT.T - MEAN
+    spread = jnp.sum(WEIGHT**2 * q.variance[:, None], (1, 2))
+    expected = -0.5 * ((miss**2).sum(-1) + spread) / variance - 0.5 * D * jnp.log(2 * jnp.pi * variance)
+    error = terms.log_likelihood.std(0) / np.sqrt(4000)
+    np.testing.assert_array_less(abs(terms.log_likelihood.mean(0) - expected), 4.5 * error)
+    each = 0.5 * (q.mean**2 + q.variance - 1.0 - jnp.log(q.variance))
+    np.testing.assert_allclose(terms.kl_of_each[0], each, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(terms.kl, jnp.broadcast_to(each.sum(-1), (4000, 5)), rtol=1e-5)
+    assert pca(exact_posterior()).elbo_terms(KEY, x).kl_of_each is None
+
+
+def test_encode_decode_and_what_they_make():
+    model, (x, y) = pca(), MARGINAL.sample(KEY, (2, 3))
+    assert model.encode(x).batch_shape == model.decode(jnp.zeros((3, Z))).batch_shape == (3,)
+    z = model.encode(x).mean
+    again = jax.vmap(lambda key: model.reconstruct(key, x))(jax.random.split(KEY, 2000))
+    sd = jnp.sqrt(jnp.sum(WEIGHT**2 * model.encode(x).variance[:, None], -1) / 2000)
+    np.testing.assert_array_less(abs(again.mean(0) - z @ WEIGHT.T - MEAN), 4.5 * sd)
+    line = model.interpolate(x, y, steps=3)
+    assert line.shape == (3, 3, D)
+    np.testing.assert_allclose(line[:, 0], z @ WEIGHT.T + MEAN, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(line[:, 1], (line[:, 0] + line[:, 2]) / 2, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="steps: expected an integer of at least 2, got 1"):
+        model.interpolate(x, y, steps=1)
+
+
+def test_a_conditional_vae_encodes_and_decodes_at_its_contexts():
+    model, contexts = small_vae(context_dim=2), jax.random.normal(KEY, (5, 2))
+    x, at = integers(5, 4, 4), model(contexts)
+    alone = model(contexts[2])
+    np.testing.assert_allclose(at.encode(x).mean[2], alone.encode(x[2]).mean, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(at.decode(jnp.ones((5, 3))).mean[2], alone.decode(jnp.ones(3)).mean, rtol=1e-5)
+    assert at.reconstruct(KEY, x).shape == (5, 4, 4) and at.interpolate(x, x, steps=2).shape == (5, 2, 4, 4)
+    assert at.elbo_terms(KEY, x).kl_of_each.shape == (5, 3)
+
+
 def test_with_the_exact_posterior_every_weight_is_the_evidence():
     x = MARGINAL.sample(KEY, (50,))
     weights = jax.jit(lambda m: m.log_weights(jax.random.key(1), x, 8))(pca(exact_posterior()))

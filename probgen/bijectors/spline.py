@@ -10,7 +10,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 from numpyro.distributions import constraints
 
 from probgen.bijectors.support import covers
@@ -198,19 +198,19 @@ def _take(values: Array, index: Array) -> Array:
 
 def _from_near(last: Array, left: Array, right: Array) -> tuple[Array, Array]:
     """Return what belongs to the left and the right end of a bin, as that of the near and of the far one."""
-    return jnp.where(last, right, left), jnp.where(last, left, right)
+    return lax.select(last, right, left), lax.select(last, left, right)
 
 
 def _measure(x: Array, last: Array, start: Array, size: Array, span: _Span) -> Array:
     """Return how far x is from the near end of its bin."""
     low, high, _ = span
-    return jnp.clip(jnp.where(last, high - x, x - low) / (high - low) - jnp.where(last, 0.0, start), 0.0, size)
+    return jnp.clip(lax.select(last, high - x, x - low) / (high - low) - lax.select(last, jnp.zeros_like(start), start), 0.0, size)
 
 
 def _place(far: Array, last: Array, start: Array, span: _Span) -> Array:
     """Return the number that lies so far from the near end of its bin."""
     low, high, _ = span
-    return jnp.clip(jnp.where(last, high - (high - low) * far, low + (high - low) * (start + far)), low, high)
+    return lax.clamp(low, lax.select(last, high - (high - low) * far, low + (high - low) * (start + far)), high)
 
 
 def _rational(t: Array, w: Array, h: Array, near: Array, far: Array) -> tuple[Array, Array]:
@@ -248,12 +248,12 @@ def _push_forward(found: _Bin, dots: Array, tails: Tails) -> tuple[Array, ...]:
     def of_softmax(p: Array, start: Array, size: Array, dots: Array) -> tuple[Array, Array]:
         moved = p * dots
         mean = jnp.sum(moved, -1)
-        before, own = (jnp.sum(jnp.where(which, moved, 0.0), -1) for which in (ks < index, ks == index))
+        before, own = (jnp.sum(lax.select(which, moved, jnp.zeros_like(moved)), -1) for which in (ks < index, ks == index))
         return scale * before - (start - MIN_BIN * found.number) * mean, scale * own - (size - MIN_BIN) * mean
 
     of_widths, of_heights, of_slopes = jnp.split(dots, (bins, 2 * bins), -1)  # whose transpose is a concatenation
     places, following = _slope_places(tails, bins, found.number)
-    slopes = [jnp.sum(jnp.where(places == i, of_slopes, 0.0), -1) for i in (index, following[..., None])]
+    slopes = [jnp.sum(lax.select(places == i, of_slopes, jnp.zeros_like(of_slopes)), -1) for i in (index, following[..., None])]
     # the derivative of the softplus, from its value
     d = (-jnp.expm1(MIN_SLOPE - d) * dot for d, dot in zip((found.near, found.far), _from_near(found.last, *slopes)))
     return (
@@ -272,14 +272,15 @@ def _forward(x: Array, raw: Array, span: _Span) -> tuple[Array, Array]:
 
 
 @_forward.defjvp
+@partial(jax.checkpoint, static_argnums=0, prevent_cse=False)
 def _(span: _Span, primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> Any:
     (x, raw), (x_dot, raw_dot) = primals, tangents
     found, size = _find(x, raw, span, by_height=False), span[1] - span[0]
     start_dot, w_dot, bottom_dot, *others = _push_forward(found, raw_dot, span[2])
-    t, t_dot = _measure(x, found.last, found.x, found.w, span), jnp.where(found.last, -x_dot, x_dot - size * start_dot)
-    _, (rise_dot, log_dot) = jax.jvp(_rational, (t, *found.shape), (t_dot / size, w_dot, *others))
-    y_dot = size * jnp.where(found.last, -rise_dot, bottom_dot + rise_dot)
-    return _forward(x, raw, span), (y_dot, log_dot)
+    t, t_dot = _measure(x, found.last, found.x, found.w, span), lax.select(found.last, -x_dot, x_dot - size * start_dot)
+    (rise, log_slope), (rise_dot, log_dot) = jax.jvp(_rational, (t, *found.shape), (t_dot / size, w_dot, *others))
+    y_dot = size * lax.select(found.last, -rise_dot, bottom_dot + rise_dot)
+    return (_place(rise, found.last, found.y, span), log_slope), (y_dot, log_dot)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(2,))
@@ -291,6 +292,7 @@ def _inverse(y: Array, raw: Array, span: _Span) -> tuple[Array, Array]:
 
 
 @_inverse.defjvp
+@partial(jax.checkpoint, static_argnums=0, prevent_cse=False)
 def _(span: _Span, primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> Any:
     # f(x, θ) = y: what θ moves at a still x is taken from what moves y, and divided by the slope
     (y, raw), (y_dot, raw_dot) = primals, tangents
@@ -300,7 +302,7 @@ def _(span: _Span, primals: tuple[Array, Array], tangents: tuple[Array, Array]) 
     still, one = jnp.zeros_like(t), jnp.ones_like(t)
     (_, log_slope), (rise_dot, log_dot) = jax.jvp(_rational, (t, *found.shape), (still, w_dot, *others))
     along = jax.jvp(lambda t: _rational(t, *found.shape)[1], (t,), (one,))[1]
-    v_dot = jnp.where(found.last, -y_dot, y_dot - size * bottom_dot) / size
+    v_dot = lax.select(found.last, -y_dot, y_dot - size * bottom_dot) / size
     t_dot = (v_dot - rise_dot) * jnp.exp(-log_slope)
-    x_dot = size * jnp.where(found.last, -t_dot, start_dot + t_dot)
+    x_dot = size * lax.select(found.last, -t_dot, start_dot + t_dot)
     return _inverse(y, raw, span), (x_dot, -(log_dot + along * t_dot))

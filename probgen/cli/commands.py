@@ -99,10 +99,8 @@ def evaluate(options: argparse.Namespace) -> None:
     if options.particles is not None:
         at_least_one("--particles", options.particles)
     model, data = _load(options.file, options.context), load_rows(options.data, options.context)
-    if data.context_dim and model.context_shape != (data.context_dim,):
-        raise ValueError(
-            f"--context: {data.name} has {data.context_dim} classes, {options.file} takes {_numbers(model)}"
-        )
+    if data.classes and model.context_shape != (data.classes,):
+        raise ValueError(f"--context: {data.name} has {data.classes} classes, {options.file} takes {_numbers(model)}")
     model, rows = _with_rows(model, data)
     check_rows(f"{data.name} is no data for {options.file}", model, as_arrays(data.name, rows)[:2])
     default = 64 if inner_model(model).kind in ("weights", "bound") else 1
@@ -121,7 +119,7 @@ def sample(options: argparse.Namespace) -> None:
     if options.context is not None:
         model = model(_context(options.context, model.context_shape))
     if out.suffix == ".png" and len(model.event_shape) != 2:
-        raise ValueError(f"--out: {options.file} models events {model.event_shape}, no images: write them as .npy")
+        raise ValueError(f"--out: {options.file} models events {model.event_shape}, no images: use .npy, or .txt")
     alphabet = _alphabet(options, model) if out.suffix == ".txt" else ""
     draws = np.asarray(jax.jit(lambda m, k: m.sample(k, (options.num,)))(model, jax.random.key(options.seed)))
     if out.suffix == ".npy":

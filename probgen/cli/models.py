@@ -25,7 +25,7 @@ from probgen.score import vp_score
 class Split(NamedTuple):
     """Rows of integers 0..levels−1 (0 levels: of reals), split into three: each x [N, ...], or (x, what comes along).
 
-    Along come contexts [N, context_dim]; or, of `ragged` rows, their lengths [N] before they are filled up.
+    Along come the one-hot [N, classes] of labels; or, of `ragged` rows, their lengths [N] before they are filled up.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Split(NamedTuple):
     validation: Any
     test: Any
     levels: int
-    context_dim: int | None = None
+    classes: int | None = None
     ragged: bool = False
 
     @property
@@ -134,7 +134,7 @@ def _real_nvp(data: Split, *, key: Array, quick: bool) -> Trained:
         hidden=hidden,
         dropout=dropout,
         permute=True,
-        context_dim=data.context_dim,
+        context_dim=data.classes,
         key=model_key,
     )
     model = on_levels(flow, data.shape, data.levels)
@@ -150,7 +150,7 @@ def _autoregressive(data: Split, *, key: Array, quick: bool) -> Trained:
         channels=channels,
         blocks=blocks,
         dropout=dropout,
-        context_dim=data.context_dim,
+        context_dim=data.classes,
         key=model_key,
     )
     return _by_gradients(
@@ -169,7 +169,7 @@ def _vae(data: Split, *, key: Array, quick: bool) -> Trained:
         prior=gaussian_mixture(16, components=20, diagonal=True, key=prior_key),
         dropout=dropout,
         input_dropout=dropout,
-        context_dim=data.context_dim,
+        context_dim=data.classes,
         key=model_key,
     )
     return _by_gradients(data, model, "vae", epochs=4 if quick else 100, batch_size=64, rate=2e-3, key=fit_key)
@@ -184,7 +184,7 @@ def _score(data: Split, *, key: Array, quick: bool) -> Trained:
         width=width,
         blocks=blocks,
         dropout=dropout,
-        context_dim=data.context_dim,
+        context_dim=data.classes,
         key=model_key,
     )
     return _by_gradients(data, model, "score", epochs=4 if quick else 100, batch_size=128, rate=1e-3, key=fit_key)
@@ -193,11 +193,9 @@ def _score(data: Split, *, key: Array, quick: bool) -> Trained:
 def _char_rnn(data: Split, *, key: Array, quick: bool) -> Trained:
     """Train on ragged rows by their density up to their lengths: what fills them up is not learned."""
     model_key, fit_key = jax.random.split(key)
-    model: Any = char_rnn(
-        *data.shape, data.levels, width=32 if quick else 128, context_dim=data.context_dim, key=model_key
-    )
-    if data.ragged:
-        model = up_to_lengths(model)
+    width = 32 if quick else 128
+    model: Any = char_rnn(*data.shape, data.levels, width=width, context_dim=data.classes, key=model_key)
+    model = up_to_lengths(model) if data.ragged else model
     trained = _by_gradients(data, model, "char_rnn", epochs=1 if quick else 20, batch_size=64, rate=4e-3, key=fit_key)
     return trained._replace(model=trained.model.model.model) if data.ragged else trained
 

@@ -1,7 +1,7 @@
 """The latent-variable model: a prior, a likelihood and an amortized posterior, trained and evaluated by bounds."""
 
 from collections.abc import Callable
-from typing import Any, NoReturn, Self
+from typing import Any, NamedTuple, NoReturn, Self
 
 import jax
 import jax.numpy as jnp
@@ -10,12 +10,27 @@ import numpyro.distributions as dist
 from jax import Array
 from numpyro.distributions import constraints
 
-from probgen.core import DensityKind, bind, module, split_key, weakest
+from probgen.core import DensityKind, bind, check_sizes, module, split_key, weakest
 from probgen.distributions import Bounded, Model, lifted, observe, verb
 from probgen.distributions.in_blocks import map_particles
-from probgen.distributions.wrapped import kind_of, log_density
+from probgen.distributions.wrapped import elementwise, kind_of, log_density, unmasked
 
 _Conditional = Callable[[Array], dist.Distribution]
+
+
+class ElboTerms(NamedTuple):
+    """The terms of a lower bound of log p(x), in nats, [...].
+
+    Attributes:
+        log_likelihood: log p(x | z), the reconstruction.
+        kl: KL(q(z | x) ‖ p(z)).
+        kl_of_each: of each latent number, [..., *latent_shape], where q and p are products of such numbers whose KL is
+            known in closed form; None elsewhere.
+    """
+
+    log_likelihood: Array
+    kl: Array
+    kl_of_each: Array | None
 
 
 class LatentVariableModel(Model):
@@ -134,11 +149,60 @@ class LatentVariableModel(Model):
         It is in closed form where `numpyro.distributions.kl.kl_divergence` knows one; else log q(z | x) − log p(z) at
         one draw from q(z | x), whose mean it is; or with a bound of log p(z), and then no less in the mean.
         """
+        return self._kl(key, x)
+
+    def _kl(self, key: Array, x: Array) -> Array:
         try:
             return dist.kl_divergence(self._posterior_of(x), self.prior)
         except NotImplementedError:
             z, log_q = self._infer(key, x)
             return log_q - log_density(self.prior, jax.random.fold_in(key, 1), z)
+
+    @verb
+    def encode(self, x: Array) -> dist.Distribution:
+        """Return the posterior q(z | x) of rows [..., *event_shape], of batch shape [...]."""
+        posterior: dist.Distribution = self._at_rows(lambda d, x: d.posterior(x), x)
+        return posterior
+
+    @verb
+    def decode(self, z: Array) -> dist.Distribution:
+        """Return the likelihood p(x | z) of rows [..., *latent_shape], of batch shape [...]."""
+        likelihood: dist.Distribution = self._at_rows(lambda d, z: d.likelihood(z), z)
+        return likelihood
+
+    @lifted("key", "event")
+    def reconstruct(self, key: Array, x: Array) -> Array:
+        """Return E[x' | z] at one draw z from q(z | x) for each row, [..., *event_shape].
+
+        `decode(encode(x).sample(key)).sample(key)` would be draws of x'.
+        """
+        return self.likelihood(self._posterior_of(x).sample(key)).mean
+
+    @lifted("event", "event")
+    def interpolate(self, x: Array, y: Array, *, steps: int = 8) -> Array:
+        """Return E[x' | z] along the line from the mean of q(z | x) to that of q(z | y), [..., steps, *event_shape].
+
+        Args:
+            x: where the line begins, [..., *event_shape].
+            y: where it ends, [..., *event_shape].
+            steps: how many points it has, the ends among them; at least 2.
+        """
+        check_sizes(2, steps=steps)
+        start, end = self._posterior_of(x).mean, self._posterior_of(y).mean
+        return jax.vmap(lambda t: self.likelihood(start + t * (end - start)).mean)(jnp.linspace(0.0, 1.0, steps))
+
+    @lifted("key", "event")
+    def elbo_terms(self, key: Array, x: Array) -> ElboTerms:
+        """Return what the evidence lower bound of each row consists of, in nats, at one draw from q(z | x).
+
+            log p(x) ≥ E_q[log p(x | z)] − KL(q(z | x) ‖ p(z))
+
+        The KL is that of `kl`. Averaged over rows, the terms are distortion and rate (Alemi et al. 2018,
+        arXiv:1711.00464); the dimensions with almost no KL are those that say nothing.
+        """
+        z, _ = self._infer(key, x)
+        given_z = log_density(self.likelihood(z), jax.random.fold_in(key, 2), x)
+        return ElboTerms(given_z, self._kl(key, x), _kl_of_each(self._posterior_of(x), self.prior))
 
     @verb
     def program(self, x: Array | None, *, size: int | None = None, name: str | None = "model") -> Array:
@@ -177,6 +241,16 @@ class LatentVariableModel(Model):
         model = self if name is None else module(name, self)
         with _rows_plate(x, size):
             return numpyro.sample("z", model._at_rows(lambda d, x: d.posterior(x), x))
+
+
+def _kl_of_each(q: dist.Distribution, p: dist.Distribution) -> Array | None:
+    q, p = elementwise(unmasked(q)), elementwise(unmasked(p))
+    if q.event_shape or p.event_shape:
+        return None
+    try:
+        return jnp.broadcast_to(dist.kl_divergence(q, p), q.batch_shape)
+    except NotImplementedError:
+        return None
 
 
 @jax.custom_jvp
