@@ -66,7 +66,8 @@ def train(options: argparse.Namespace) -> None:
 
 
 def _with_rows(model: Any, data: Split) -> tuple[Any, Any]:
-    """The model with the test rows; of ragged ones, where it goes through them in order, up to their lengths only."""
+    """Return the model with the test rows; of ragged ones, where it goes through them in order, up to their lengths
+    only."""
     if not data.ragged:
         return model, data.test
     in_order = isinstance(model, Autoregressive) and model.order.is_raster
@@ -89,7 +90,7 @@ def _load(path: str, context: str | None) -> Any:
 
 
 def _numbers(model: ConditionalModel) -> str:
-    """What contexts a model takes, in words."""
+    """Return what contexts a model takes, in words."""
     return f"contexts of {math.prod(model.context_shape)} numbers"
 
 
@@ -131,7 +132,7 @@ def sample(options: argparse.Namespace) -> None:
 
 
 def _context(text: str, shape: tuple[int, ...]) -> np.ndarray:
-    """A context's numbers, or a class where the model takes a vector."""
+    """Return a context's numbers, or a class where the model takes a vector."""
     size = math.prod(shape)
     if len(shape) == 1 and text.isdecimal() and int(text) < size > 1:
         return np.eye(size, dtype=np.float32)[int(text)]
@@ -146,7 +147,7 @@ def _context(text: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _alphabet(options: argparse.Namespace, model: Any) -> str:
-    """The characters of the symbols that a model draws. Raises ValueError where it draws others."""
+    """Return the characters of the symbols that a model draws. Raises ValueError where it draws others."""
     alphabet = getattr(datasets.DATASETS.get(options.data), "alphabet", "")
     if not alphabet:
         raise ValueError(f"--data: expected the name of a data set that has an alphabet, got {options.data}")

@@ -56,7 +56,8 @@ class Trained(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """`train(data, key=, quick=) -> Trained`; `particles` for its bound on test rows; `what` it is, for the table.
+    """A model of the command line: `train(data, key=, quick=) ->
+    Trained`; `particles` for its bound on test rows; `what` it is, for the table.
 
     `event_dim`: 2 of images, 1 of sequences; `conditional`: whether it takes contexts.
     """

@@ -134,7 +134,7 @@ class ConditionalModel(eqx.Module):
 
 
 def inner_model(model: Any) -> Distribution:
-    """The model of a conditional one; else the model itself."""
+    """Return the model of a conditional one; else the model itself."""
     return model.model if isinstance(model, ConditionalModel) else model
 
 

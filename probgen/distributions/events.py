@@ -17,7 +17,8 @@ Data = tuple[tuple, dict]  # what a program is called with, the rows of every ar
 
 
 def as_arrays(name: str, data: Any) -> tuple[tuple, dict, int]:
-    """Data as positional and keyword arrays with one number of rows N. Raises ValueError where they are unusable."""
+    """Return data as positional and keyword arrays with one number of rows N. Raises ValueError where they are
+    unusable."""
     args = () if isinstance(data, dict) else data if isinstance(data, tuple) else (data,)
     kwargs = data if isinstance(data, dict) else {}
     is_list = lambda x: isinstance(x, list)
@@ -31,12 +32,12 @@ def as_arrays(name: str, data: Any) -> tuple[tuple, dict, int]:
 
 
 def count(data: Data) -> int:
-    """The number of rows."""
+    """Return the number of rows."""
     return jax.tree.leaves(data)[0].shape[0]
 
 
 def _as_array(name: str, x: Any) -> jax.Array:
-    """On the device, in the dtype that it has (64 bits apart): a quarter of the memory for bytes."""
+    """Put an array on the device, in the dtype that it has (64 bits apart): a quarter of the memory for bytes."""
     host = np.asarray(as_numbers(name, x))
     with np.errstate(over="ignore"):
         array = jnp.asarray(x if isinstance(x, jax.Array) else host)
@@ -53,14 +54,15 @@ def _as_array(name: str, x: Any) -> jax.Array:
 
 
 def widened(data: Any) -> Any:
-    """Integers of fewer than 32 bits as int32, for their arithmetic would wrap around: what a batch undergoes."""
+    """Return integers of fewer than 32 bits as int32, for their arithmetic would wrap around: what a batch
+    undergoes."""
     small = lambda x: jnp.issubdtype(x.dtype, jnp.integer) and x.dtype.itemsize < 4
     return jax.tree.map(lambda x: x.astype(jnp.int32) if small(x) else x, data)
 
 
 def check_rows(name: str, model: Any, data: Data) -> tuple[jax.Array, ...]:
-    """The arrays of the data, (x,) or (x, context), as the model takes them. Raises ValueError where it takes others,
-    has batch axes, or a row is no event."""
+    """Return the arrays of the data, (x,) or (x, context), as the model takes them. Raises ValueError where it takes
+    others, has batch axes, or a row is no event."""
     args, kwargs = data
     inner, conditional = inner_model(model), isinstance(model, ConditionalModel)
     if kwargs or len(args) != 1 + conditional:

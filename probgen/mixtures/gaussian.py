@@ -107,6 +107,8 @@ class GaussianMixture(Mixture):
             diagonal: whether covariances have no correlations.
             smoothing: pseudo-rows, as `EM` explains.
 
+        Raises ValueError where the shapes differ from these.
+
         >>> import jax.numpy as jnp
         >>> x = jnp.array([[0.0], [2.0], [7.0], [9.0]])
         >>> GaussianMixture.from_labels(x, jnp.array([0, 0, 1, 1]), 2).loc.tolist()
