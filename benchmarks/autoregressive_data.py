@@ -59,14 +59,14 @@ def _of_images(recipe: Callable[..., Any], images: Images, key: Array, **options
 RECIPES: dict[tuple[str, str], dict[str, Recipe]] = {
     ("binarized_mnist", "cpu"): {
         "made": Recipe(functools.partial(_of_images, made, hidden=(4000,), direct=True, dropout=0.5), 100, 1e-3, 1e-4),
-        "gated": Recipe(functools.partial(_of_images, gated_pixel_cnn, channels=32, blocks=6, reach=2), 16, 2e-3, 1e-4),
+        "gated": Recipe(functools.partial(_of_images, gated_pixel_cnn, channels=32, depth=6, reach=2), 16, 2e-3, 1e-4),
     },
     ("binarized_mnist", "gpu"): {
         "made": Recipe(
             functools.partial(_of_images, made, hidden=(8000,), direct=True, dropout=0.5), 100, 1e-3, 1e-4, 200_000
         ),
         "gated": Recipe(
-            functools.partial(_of_images, gated_pixel_cnn, channels=64, blocks=12, reach=2, dropout=0.1),
+            functools.partial(_of_images, gated_pixel_cnn, channels=64, depth=12, reach=2, dropout=0.1),
             64,
             1e-3,
             1e-4,
@@ -76,7 +76,7 @@ RECIPES: dict[tuple[str, str], dict[str, Recipe]] = {
     ("optdigits", "cpu"): {
         "made": Recipe(functools.partial(_of_images, made, hidden=(512,), dropout=0.3), 128, 2e-3, 1e-3),
         "gated": Recipe(
-            functools.partial(_of_images, gated_pixel_cnn, channels=48, blocks=5, dropout=0.3), 64, 2e-3, 1e-3
+            functools.partial(_of_images, gated_pixel_cnn, channels=48, depth=5, dropout=0.3), 64, 2e-3, 1e-3
         ),
     },
 }

@@ -377,7 +377,7 @@ DISTRIBUTIONS = [
     DistributionRow("made", lambda: autoregressive.made((3,), 3, hidden=(16,), key=KEY), _integers((3,), 3)),
     DistributionRow(
         "gated_pixel_cnn",
-        lambda: autoregressive.gated_pixel_cnn((2, 2), 3, channels=8, blocks=1, key=KEY),
+        lambda: autoregressive.gated_pixel_cnn((2, 2), 3, channels=8, depth=1, key=KEY),
         _integers((2, 2), 3),
     ),
     DistributionRow(
@@ -393,11 +393,11 @@ DISTRIBUTIONS = [
         _integers((3,), 3),
     ),
     DistributionRow(
-        "pixel_cnn", lambda: autoregressive.pixel_cnn((2, 2), 3, channels=4, blocks=1, key=KEY), _integers((2, 2), 3)
+        "pixel_cnn", lambda: autoregressive.pixel_cnn((2, 2), 3, channels=4, depth=1, key=KEY), _integers((2, 2), 3)
     ),
     DistributionRow(
         "pixel_cnn_pp",
-        lambda: autoregressive.pixel_cnn_pp((2, 2, 2), 2, channels=4, blocks=2, components=2, key=KEY),
+        lambda: autoregressive.pixel_cnn_pp((2, 2, 2), 2, channels=4, depth=2, components=2, key=KEY),
         _integers((2, 2, 2), 2),
     ),
     DistributionRow(
@@ -443,7 +443,7 @@ DISTRIBUTIONS = [
     ),
     DistributionRow(
         "vp_score",
-        lambda: score.vp_score((2,), levels=3, width=8, blocks=1, steps=8, key=KEY),
+        lambda: score.vp_score((2,), levels=3, width=8, depth=1, steps=8, key=KEY),
         _integers((2,), 3),
         1.0,
         _BOUND,
@@ -479,12 +479,12 @@ CONDITIONALS = {
         2, low=-1.0, high=(1.0, 3.0), bins=4, hidden=(8,), context_dim=3, key=KEY
     ),
     "made": lambda: autoregressive.made((2,), 3, hidden=(16,), direct=True, context_dim=3, key=KEY),
-    "gated_pixel_cnn": lambda: autoregressive.gated_pixel_cnn((2, 2), 3, channels=8, blocks=1, context_dim=3, key=KEY),
+    "gated_pixel_cnn": lambda: autoregressive.gated_pixel_cnn((2, 2), 3, channels=8, depth=1, context_dim=3, key=KEY),
     "char_rnn": lambda: autoregressive.char_rnn(3, 3, width=4, context_dim=3, key=KEY),
     "transformer": lambda: autoregressive.transformer(3, 3, width=8, heads=2, layers=1, context_dim=3, key=KEY),
     "vae": lambda: latent.vae((2,), 3, latent_dim=2, hidden=(8,), context_dim=3, key=KEY),
-    "vp_score": lambda: score.vp_score((2,), levels=3, rank=2, width=8, blocks=1, steps=8, context_dim=3, key=KEY),
-    "vp_score of reals": lambda: score.vp_score((2,), width=8, blocks=1, steps=8, context_dim=3, key=KEY),
+    "vp_score": lambda: score.vp_score((2,), levels=3, rank=2, width=8, depth=1, steps=8, context_dim=3, key=KEY),
+    "vp_score of reals": lambda: score.vp_score((2,), width=8, depth=1, steps=8, context_dim=3, key=KEY),
 }
 
 

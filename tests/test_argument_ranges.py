@@ -19,16 +19,16 @@ OF_INTEGERS = {
     "char_rnn": lambda **how: autoregressive.char_rnn(2, 3, width=4, key=KEY, **how),
     "transformer": lambda **how: autoregressive.transformer(2, 3, width=4, heads=1, layers=1, key=KEY, **how),
     "wavenet": lambda **how: autoregressive.wavenet(2, 3, channels=4, layers=1, key=KEY, **how),
-    "pixel_cnn": lambda **how: autoregressive.pixel_cnn((2, 2), 3, channels=4, blocks=1, key=KEY, **how),
-    "gated_pixel_cnn": lambda **how: autoregressive.gated_pixel_cnn((2, 2), 3, channels=4, blocks=1, key=KEY, **how),
-    "pixel_cnn_pp": lambda **how: autoregressive.pixel_cnn_pp((2, 2), 3, channels=4, blocks=2, key=KEY, **how),
+    "pixel_cnn": lambda **how: autoregressive.pixel_cnn((2, 2), 3, channels=4, depth=1, key=KEY, **how),
+    "gated_pixel_cnn": lambda **how: autoregressive.gated_pixel_cnn((2, 2), 3, channels=4, depth=1, key=KEY, **how),
+    "pixel_cnn_pp": lambda **how: autoregressive.pixel_cnn_pp((2, 2), 3, channels=4, depth=2, key=KEY, **how),
 }
 _one = lambda z, c: z
 _stacked = lambda: bijectors.stack([bijectors.Affine(jnp.zeros(2), jnp.zeros(2))] * 2)
 
 
 def _vp(event_shape=(2,), **how):
-    return score.vp_score(event_shape, **{"width": 4, "blocks": 1, "key": KEY} | how)
+    return score.vp_score(event_shape, **{"width": 4, "depth": 1, "key": KEY} | how)
 
 
 def _vae(event_shape=(2,), levels=3, **how):
@@ -82,7 +82,7 @@ TABLE = [
     (_vp, "event_shape", SHAPES),
     (_vp, "levels", LEVELS),
     *((_vp, name, SIZES) for name in ("width", "steps", "context_dim")),
-    (_vp, "blocks", (-1, 2.5)),
+    (_vp, "depth", (-1, 2.5)),
     (_rank, "rank", (*SIZES, 40, 41)),
     (_vp, "rank", (1, 32)),  # of reals, where it would do nothing
     (_vp, "scale", POSITIVE),

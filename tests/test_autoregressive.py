@@ -96,7 +96,7 @@ def test_causality_of_a_conditional_model_and_what_has_none():
 
 @pytest.mark.parametrize("build", [
     lambda: made((3, 3), 4, hidden=(32,), key=KEY),
-    lambda: gated_pixel_cnn((3, 3), 4, channels=8, blocks=2, key=KEY),
+    lambda: gated_pixel_cnn((3, 3), 4, channels=8, depth=2, key=KEY),
 ])  # fmt: skip
 def test_still_causal_and_normalized_after_training_with_weight_decay(build):
     """A float mask among the leaves would be trained here, and report a wonderful, false likelihood."""
@@ -122,7 +122,7 @@ def test_continuous_conditionals(head):
 
 def test_binary_images_use_bernoullis_and_mixtures_are_ordinal():
     assert isinstance(made((4,), 2, key=KEY).conditionals(jnp.zeros(4, int)), dist.BernoulliLogits)
-    model = gated_pixel_cnn((2, 2), 5, channels=4, blocks=1, components=2, key=KEY)
+    model = gated_pixel_cnn((2, 2), 5, channels=4, depth=1, components=2, key=KEY)
     every = jnp.stack(jnp.meshgrid(*[jnp.arange(5)] * 4), -1).reshape(-1, 2, 2)
     testing.check_normalized(model, every)
 
@@ -153,7 +153,7 @@ def test_what_does_not_fit_is_refused():
         (lambda: wavenet(4, 3, cycle=0, key=KEY), "cycle"),
         (lambda: transformer(4, 3, layers=0, key=KEY), "layers"),
         (lambda: transformer(4, 3, heads=-2, key=KEY), "heads"),
-        (lambda: pixel_cnn((2, 2), 3, blocks=-1, key=KEY), "blocks"),
+        (lambda: pixel_cnn((2, 2), 3, depth=-1, key=KEY), "depth"),
         (lambda: pixel_cnn((2, 2), 3, reach=0, key=KEY), "reach"),
         (lambda: gated_pixel_cnn((2, 2), 3, channels=True, key=KEY), "channels"),
         (lambda: pixel_cnn_pp((2, 2), 3, components=-1, key=KEY), "components"),

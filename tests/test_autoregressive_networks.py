@@ -33,14 +33,14 @@ MODELS = {
     "wavenet": lambda **c: wavenet(6, 3, channels=8, layers=4, cycle=3, key=KEY, **c),
     "transformer": lambda **c: transformer(6, 3, width=8, heads=2, layers=2, key=KEY, **c),
     "transformer, rotary": lambda **c: transformer(6, 3, width=8, heads=2, layers=2, rotary=True, key=KEY, **c),
-    "pixel_cnn": lambda **c: pixel_cnn(IMAGE, 3, channels=8, blocks=2, first_reach=2, key=KEY, **c),
-    "pixel_cnn, colour": lambda **c: pixel_cnn((2, 2, 3), 3, channels=8, blocks=1, key=KEY, **c),
+    "pixel_cnn": lambda **c: pixel_cnn(IMAGE, 3, channels=8, depth=2, first_reach=2, key=KEY, **c),
+    "pixel_cnn, colour": lambda **c: pixel_cnn((2, 2, 3), 3, channels=8, depth=1, key=KEY, **c),
     "gated_pixel_cnn": lambda **c: gated_pixel_cnn(
-        IMAGE, 3, channels=8, blocks=2, reach=2, order=Order.serpentine(IMAGE), key=KEY, **c
+        IMAGE, 3, channels=8, depth=2, reach=2, order=Order.serpentine(IMAGE), key=KEY, **c
     ),
 }
 # the slow one to compile has its law of steps here, and those of distributions in the registry
-COLOUR = {"pixel_cnn_pp, colour": lambda: pixel_cnn_pp((3, 2, 2), 4, channels=4, blocks=2, components=2, key=KEY)}
+COLOUR = {"pixel_cnn_pp, colour": lambda: pixel_cnn_pp((3, 2, 2), 4, channels=4, depth=2, components=2, key=KEY)}
 CONDITIONAL = [name for name in MODELS if ", " not in name]
 
 
@@ -129,8 +129,8 @@ def test_a_context_moves_every_conditional_and_draws_by_steps(name):
         lambda: wavenet(3, 4, channels=4, layers=2, key=KEY),
         lambda: transformer(3, 4, width=4, heads=2, layers=1, key=KEY),
         lambda: char_rnn(3, 4, width=4, key=KEY),
-        lambda: pixel_cnn((1, 2, 2), 3, channels=4, blocks=1, key=KEY),
-        lambda: pixel_cnn_pp((2, 2), 3, channels=4, blocks=2, components=2, key=KEY),
+        lambda: pixel_cnn((1, 2, 2), 3, channels=4, depth=1, key=KEY),
+        lambda: pixel_cnn_pp((2, 2), 3, channels=4, depth=2, components=2, key=KEY),
     ],
 )
 def test_it_sums_to_one(build):
@@ -162,11 +162,11 @@ def test_a_wavenet_starts_its_dilations_again():
 def test_a_pixel_cnn_has_a_blind_spot_and_a_gated_one_has_not():
     """However deep: a pixel r rows up is seen no further than r columns to the right."""
     before = np.arange(81).reshape(9, 9) < 8 * 9 + 2
-    masked = PixelCNN((9, 9, 1), 1, channels=8, blocks=12, first_reach=1, key=KEY)
+    masked = PixelCNN((9, 9, 1), 1, channels=8, depth=12, first_reach=1, key=KEY)
     seen = _seen(masked, (9, 9, 1), (8, 2))
     blind = np.array([[c - 2 > 8 - r for c in range(9)] for r in range(9)])
     np.testing.assert_array_equal(seen, before & ~blind)
-    gated = GatedPixelCNN((9, 9, 1), 1, channels=8, blocks=8, key=KEY)
+    gated = GatedPixelCNN((9, 9, 1), 1, channels=8, depth=8, key=KEY)
     np.testing.assert_array_equal(_seen(gated, (9, 9, 1), (8, 2)), before)
 
 
@@ -183,7 +183,7 @@ def test_rotary_positions_are_relative():
         (lambda: Transformer(2, 1, length=4, width=10, heads=4, key=KEY), "heads"),
         (lambda: Transformer(2, 1, length=4, width=6, heads=2, rotary=True, key=KEY), "heads"),
         (lambda: Transformer(2, 1, length=4, width=8, heads=2, key=KEY)(jnp.zeros(5, int)), "at most 4"),
-        (lambda: GatedPixelCNN((3, 3, 1), 1, blocks=3, shortcuts=True, key=KEY), "even"),
+        (lambda: GatedPixelCNN((3, 3, 1), 1, depth=3, shortcuts=True, key=KEY), "even"),
         (lambda: pixel_cnn((3, 3, 1, 1), 2, key=KEY), "height, width"),
     ],
 )

@@ -232,7 +232,7 @@ def test_broken_files_are_refused(tmp_path):
 
 
 def _score():
-    return probgen.score.vp_score((2,), width=8, blocks=1, steps=3, key=KEY)
+    return probgen.score.vp_score((2,), width=8, depth=1, steps=3, key=KEY)
 
 
 def test_a_model_that_its_recipe_no_longer_makes_does_not_claim_it(tmp_path):

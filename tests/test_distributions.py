@@ -168,10 +168,10 @@ def test_sizes_of_recipes_may_be_numpy_integers():
         flows.on_levels(flows.real_nvp(two, layers=two, hidden=(two,), key=KEY), (two,), three),
         autoregressive.made((two,), three, hidden=(two,), key=KEY),
         latent.vae((two,), three, latent_dim=two, hidden=(two,), key=KEY),
-        score.vp_score((two,), levels=three, width=two, blocks=two, key=KEY),
+        score.vp_score((two,), levels=three, width=two, depth=two, key=KEY),
         categorical_mixture((two,), three, components=two, key=KEY),
         flows.real_nvp(two, layers=two, hidden=(two,), context_dim=three, key=KEY)(jnp.ones(3)),
-        autoregressive.gated_pixel_cnn((two, two), three, channels=two, blocks=two, key=KEY),
+        autoregressive.gated_pixel_cnn((two, two), three, channels=two, depth=two, key=KEY),
     ):
         bound = jax.jit(lambda m: m.log_prob_bound(KEY, m.sample(KEY)))(model)
         assert np.isfinite(bound) and (model.recipe or isinstance(model, AtContext))

@@ -46,7 +46,7 @@ AT_EACH, AT_CHANNEL, AT_ALL = (0,), (0, 1, 2), (0, 1)  # the axes of the data th
     [
         (lambda: autoregressive.made((5,), 2, hidden=(8,), key=KEY), 2, AT_EACH),
         (lambda: autoregressive.made((4,), 3, hidden=(8,), order=(2, 0, 3, 1), context_dim=2, key=KEY), 3, AT_EACH),
-        (lambda: autoregressive.gated_pixel_cnn((3, 2, 2), 3, channels=4, blocks=1, key=KEY), 3, AT_CHANNEL),
+        (lambda: autoregressive.gated_pixel_cnn((3, 2, 2), 3, channels=4, depth=1, key=KEY), 3, AT_CHANNEL),
         (lambda: autoregressive.char_rnn(6, 2, width=4, key=KEY), 2, AT_ALL),
     ],
 )

@@ -51,7 +51,7 @@ MODELS = {
         jax.random.split(KEY, 3)
     ),
     "dequantized flow": lambda: on_levels(real_nvp(8, layers=1, hidden=(64,), key=KEY), (8,), 4),
-    "score": lambda: vp_score((8,), levels=4, width=64, blocks=1, key=KEY),
+    "score": lambda: vp_score((8,), levels=4, width=64, depth=1, key=KEY),
 }
 X = jnp.arange(24).reshape(3, 8) % 4
 
@@ -77,6 +77,6 @@ def test_bounds_of_many_particles(name, monkeypatch):
 
 def test_parameters_of_a_score_model_of_many_levels():
     """A layer from the width to 16 · 16 · 256 logits had 16.8 million."""
-    count = lambda levels: count_parameters(vp_score((16, 16), levels=levels, blocks=1, key=KEY))
+    count = lambda levels: count_parameters(vp_score((16, 16), levels=levels, depth=1, key=KEY))
     assert count(256) < 3e6
     assert count(1024) - count(256) == (1024 - 256) * (16 * 16 + 32)  # biases and features; no width in it

@@ -137,13 +137,13 @@ def test_causal_convolution_is_the_convolution():
 
 def test_gated_pixel_cnn_has_no_blind_spot():
     """Every pixel sees all before it in raster order, and none after: the masked kernels of 2016 missed some."""
-    net = GatedPixelCNN((5, 5, 1), 2, channels=4, blocks=4, key=KEY)
+    net = GatedPixelCNN((5, 5, 1), 2, channels=4, depth=4, key=KEY)
     depends = _dependence(net, jax.random.normal(KEY, (5, 5, 1)))
     np.testing.assert_array_equal(depends, np.tril(np.ones((25, 25), bool), -1))
 
 
 def test_gated_pixel_cnn_sees_the_context_everywhere():
-    net = GatedPixelCNN((3, 3, 1), 2, channels=4, blocks=1, context_dim=2, key=KEY)
+    net = GatedPixelCNN((3, 3, 1), 2, channels=4, depth=1, context_dim=2, key=KEY)
     jacobian = jax.jacobian(net, 1)(jnp.ones((3, 3, 1)), jnp.ones(2))
     assert np.all(np.any(np.asarray(jacobian) != 0, axis=(3, 4)))
 
@@ -156,7 +156,7 @@ def test_convolve_has_a_derivative_in_every_mode():
 
 def test_the_gradient_of_a_convolution_runs_in_a_loop():
     """`fit` would dispatch step by step otherwise, because of jax#12868."""
-    net, x = GatedPixelCNN((4, 4, 1), 2, channels=4, blocks=2, key=KEY), jnp.ones((4, 4, 1))
+    net, x = GatedPixelCNN((4, 4, 1), 2, channels=4, depth=2, key=KEY), jnp.ones((4, 4, 1))
     assert not is_slow_in_loops(jax.make_jaxpr(jax.grad(lambda net: net(x).sum()))(net))
     plain = eqx.nn.Conv2d(1, 1, 3, key=KEY)
     assert is_slow_in_loops(
@@ -169,5 +169,5 @@ def test_sizes_may_be_numpy_integers():
     assert MLP(four, 3, hidden=(two,), context_dim=two, key=KEY)(jnp.ones(4), jnp.ones(2)).shape == (3,)
     assert MADE(four, two, hidden=(np.int32(8),), key=KEY)(jnp.ones(4)).shape == (4, 2)
     assert ResidualMLP(four, two, context_dim=two, width=four, key=KEY)(jnp.ones(4), jnp.ones(2)).shape == (2,)
-    net = GatedPixelCNN((two, two, np.int64(1)), two, channels=four, blocks=two, key=KEY)
+    net = GatedPixelCNN((two, two, np.int64(1)), two, channels=four, depth=two, key=KEY)
     assert net(jnp.ones((2, 2, 1))).shape == (2, 2, 1, 2)

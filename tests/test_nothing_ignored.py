@@ -150,7 +150,7 @@ def normal_guide(x):
 
 @pytest.mark.parametrize("number", [0, -1, True, 1.5, None])
 def test_numbers_of_particles_are_whole(number):
-    score = probgen.score.vp_score((2,), width=4, blocks=1, key=KEY)
+    score = probgen.score.vp_score((2,), width=4, depth=1, key=KEY)
     report = lambda **options: probgen.gradient_report(KEY, {"loc": X[0]}, program, lambda x: None, X, **options)
     for call in (
         lambda: objectives.ELBO(number),
@@ -343,7 +343,7 @@ def test_complex_numbers_are_refused_wherever_numbers_come_in():
         lambda: quiet(program, np.asarray(x)),
         lambda: FLOW.log_prob(x),
         lambda: FLOW.log_prob_bound(KEY, x),
-        lambda: probgen.score.vp_score((2,), width=4, blocks=1, key=KEY).log_prob_bound(KEY, x),
+        lambda: probgen.score.vp_score((2,), width=4, depth=1, key=KEY).log_prob_bound(KEY, x),
         lambda: probgen.mixtures.gaussian_mixture(2, components=2, key=KEY).log_prob(x),
         lambda: FLOW.bijector.forward(x),
         lambda: bijectors.Reverse().inverse(x),

@@ -225,7 +225,7 @@ def test_orders_of_the_ode_samplers():
 def tiny(seed=0, rank=None):
     """A model of two numbers in 0..2 with weights that are far from the start."""
     model = vp_score(
-        (2,), levels=3, width=8, blocks=1, rank=rank, log_snr=(5.0, -6.0), steps=60, key=jax.random.key(seed)
+        (2,), levels=3, width=8, depth=1, rank=rank, log_snr=(5.0, -6.0), steps=60, key=jax.random.key(seed)
     )
     params, rest = probgen.partition(model)
     keys = dict(zip(params, jax.random.split(jax.random.key(seed + 1), len(params)), strict=True))
@@ -315,7 +315,7 @@ def test_networks_see_images_as_they_are():
 
 
 def test_shapes_dtypes_and_support():
-    model = vp_score((4, 4), levels=17, width=8, blocks=1, steps=3, key=jax.random.key(0))
+    model = vp_score((4, 4), levels=17, width=8, depth=1, steps=3, key=jax.random.key(0))
     x = sample_of(model, jax.random.key(1), (5, 2))
     assert x.shape == (5, 2, 4, 4) and x.dtype == jnp.int32
     assert model.support(x).all() and not model.support(x + 17).any()
@@ -341,7 +341,7 @@ def test_models_made_under_vmap():
 
 
 def test_there_is_no_exact_density_and_there_are_no_weights():
-    model = vp_score((3,), width=8, blocks=1, key=jax.random.key(0))
+    model = vp_score((3,), width=8, depth=1, key=jax.random.key(0))
     with pytest.raises(NotImplementedError, match="log_prob_bound"):
         model.log_prob(jnp.zeros(3))
     with pytest.raises(NotImplementedError, match="log_prob_bound"):
@@ -350,7 +350,7 @@ def test_there_is_no_exact_density_and_there_are_no_weights():
 
 @pytest.mark.parametrize("levels", [None, 5])
 def test_conditional_form_passes_gradients_to_the_context(levels):
-    conditional = vp_score((3,), levels=levels, width=8, blocks=1, steps=4, context_dim=2, key=jax.random.key(0))
+    conditional = vp_score((3,), levels=levels, width=8, depth=1, steps=4, context_dim=2, key=jax.random.key(0))
     noise = iter(jax.random.split(jax.random.key(1), 100))
     perturb = lambda w: w + 0.3 * jax.random.normal(next(noise), w.shape)
     params, rest = probgen.partition(conditional)
@@ -366,7 +366,7 @@ def test_conditional_form_passes_gradients_to_the_context(levels):
 
 
 def test_every_weight_learns_and_dropout_is_bound():
-    model = vp_score((3,), levels=4, width=8, blocks=2, dropout=0.5, key=jax.random.key(0))
+    model = vp_score((3,), levels=4, width=8, depth=2, dropout=0.5, key=jax.random.key(0))
     params, rest = probgen.partition(model)
     keys = jax.random.split(jax.random.key(3), len(params))
     params = {path: p + 0.3 * jax.random.normal(k, p.shape) for (path, p), k in zip(params.items(), keys, strict=True)}
@@ -384,7 +384,7 @@ def test_every_weight_learns_and_dropout_is_bound():
 
 def test_finite_at_extremes():
     for levels, x in ((2, jnp.array([0, 1])), (None, jnp.array([-1e4, 1e4]))):
-        model = vp_score((2,), levels=levels, width=8, blocks=1, log_snr=(25.0, -25.0), key=jax.random.key(0))
+        model = vp_score((2,), levels=levels, width=8, depth=1, log_snr=(25.0, -25.0), key=jax.random.key(0))
         params, rest = probgen.partition(model)
         params = jax.tree.map(lambda p: p + 3.0, params)
         loss = lambda p, m=rest, x=x: probgen.combine(p, m).log_prob_bound(jax.random.key(0), x, 8)
@@ -406,7 +406,7 @@ def test_training_learns_a_dependence():
     """Two equal coins: from 2 log 2 (independent) towards log 2."""
     coin = jax.random.bernoulli(jax.random.key(0), 0.5, (512,)).astype(jnp.int32)
     x = jnp.stack([coin, coin], -1)
-    model = vp_score((2,), levels=2, width=32, blocks=1, key=jax.random.key(1))
+    model = vp_score((2,), levels=2, width=32, depth=1, key=jax.random.key(1))
     result = probgen.fit(
         model, x, steps=400, batch_size=256, optimizer=optax.adam(1e-2), key=jax.random.key(2), progress=False
     )
@@ -415,7 +415,7 @@ def test_training_learns_a_dependence():
 
 
 def test_file_keeps_the_recipe(tmp_path):
-    model = vp_score((2, 2), levels=3, width=8, blocks=1, context_dim=2, key=jax.random.key(0))
+    model = vp_score((2, 2), levels=3, width=8, depth=1, context_dim=2, key=jax.random.key(0))
     probgen.save(tmp_path / "m.safetensors", model)
     again = probgen.load(tmp_path / "m.safetensors")
     args = (jax.random.key(1), jnp.ones((2, 2), int))

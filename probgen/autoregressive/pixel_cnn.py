@@ -17,7 +17,7 @@ def pixel_cnn(
     levels: int,
     *,
     channels: int = 64,
-    blocks: int = 5,
+    depth: int = 5,
     first_reach: int = 3,
     reach: int = 1,
     components: int = 0,
@@ -34,7 +34,7 @@ def pixel_cnn(
         event_shape: (H, W), or (H, W, C) with the channels of a pixel one after another.
         levels: how many integers a number takes, at least 2.
         channels: F, the width of the stack.
-        blocks: how many residual blocks the stack has.
+        depth: how many residual blocks the stack has.
         first_reach: how far the first kernel reaches, in pixels.
         reach: how far the other kernels reach.
         components: of the mixture of discretized logistics that a number has; a categorical where it is 0.
@@ -48,7 +48,7 @@ def pixel_cnn(
     References: Pixel Recurrent Neural Networks (van den Oord, Kalchbrenner, Kavukcuoglu 2016), arXiv:1601.06759.
 
     >>> import jax, jax.numpy as jnp
-    >>> model = pixel_cnn((4, 4), 3, channels=8, blocks=1, key=jax.random.key(0))
+    >>> model = pixel_cnn((4, 4), 3, channels=8, depth=1, key=jax.random.key(0))
     >>> model.log_prob(jnp.zeros((5, 4, 4), int)).shape
     (5,)
     """
@@ -56,7 +56,7 @@ def pixel_cnn(
     network = functools.partial(
         PixelCNN,
         channels=channels,
-        blocks=blocks,
+        depth=depth,
         first_reach=first_reach,
         reach=reach,
         dropout=dropout,
@@ -72,7 +72,7 @@ def gated_pixel_cnn(
     levels: int,
     *,
     channels: int = 32,
-    blocks: int = 5,
+    depth: int = 5,
     reach: int = 1,
     shortcuts: bool = False,
     components: int = 0,
@@ -89,7 +89,7 @@ def gated_pixel_cnn(
         event_shape: (H, W), or (H, W, C) with the channels of a pixel one after another.
         levels: how many integers a number takes, at least 2.
         channels: F, the width of each stack.
-        blocks: how many layers the stacks have.
+        depth: how many blocks the stacks have.
         reach: how far a kernel reaches, in pixels.
         shortcuts: whether the first half of the blocks is handed on to the second (`networks.GatedPixelCNN`).
         components: of the mixture of discretized logistics that a number has; a categorical where it is 0.
@@ -103,7 +103,7 @@ def gated_pixel_cnn(
     References: Conditional Image Generation with PixelCNN Decoders (van den Oord et al. 2016), arXiv:1606.05328.
 
     >>> import jax, jax.numpy as jnp
-    >>> model = gated_pixel_cnn((4, 4), 3, channels=8, blocks=2, key=jax.random.key(0))
+    >>> model = gated_pixel_cnn((4, 4), 3, channels=8, depth=2, key=jax.random.key(0))
     >>> model.log_prob(jnp.zeros((5, 4, 4), int)).shape
     (5,)
     """
@@ -111,7 +111,7 @@ def gated_pixel_cnn(
     network = functools.partial(
         GatedPixelCNN,
         channels=channels,
-        blocks=blocks,
+        depth=depth,
         reach=reach,
         shortcuts=shortcuts,
         dropout=dropout,
@@ -127,7 +127,7 @@ def pixel_cnn_pp(
     levels: int,
     *,
     channels: int = 64,
-    blocks: int = 6,
+    depth: int = 6,
     reach: int = 1,
     components: int = 5,
     order: Sequence[int] | None = None,
@@ -145,7 +145,7 @@ def pixel_cnn_pp(
         event_shape: (H, W), or (H, W, C) with the channels of a pixel one after another.
         levels: how many integers a number takes, at least 2.
         channels: F, the width of each stack.
-        blocks: how many layers the stacks have, an even number.
+        depth: how many blocks the stacks have, an even number.
         reach: how far a kernel reaches, in pixels.
         components: of the mixture of discretized logistics that a number has; a categorical where it is 0.
         order: in which the flat positions are drawn, and the network sees the image; raster by default (`Order`).
@@ -153,12 +153,12 @@ def pixel_cnn_pp(
         context_dim: the size of a context; with it the model is a `ConditionalModel`, a function of the context.
         key: draws the first weights.
 
-    Raises ValueError where `event_shape` has other axes, or `blocks` is odd.
+    Raises ValueError where `event_shape` has other axes, or `depth` is odd.
 
     References: PixelCNN++ (Salimans, Karpathy, Chen, Kingma 2017), arXiv:1701.05517.
 
     >>> import jax, jax.numpy as jnp
-    >>> model = pixel_cnn_pp((4, 4, 3), 256, channels=8, blocks=2, key=jax.random.key(0))
+    >>> model = pixel_cnn_pp((4, 4, 3), 256, channels=8, depth=2, key=jax.random.key(0))
     >>> model.log_prob(jnp.zeros((5, 4, 4, 3), int)).shape
     (5,)
     """
@@ -166,7 +166,7 @@ def pixel_cnn_pp(
         event_shape,
         levels,
         channels=channels,
-        blocks=blocks,
+        depth=depth,
         reach=reach,
         shortcuts=True,
         components=components,
@@ -191,7 +191,7 @@ def _of_images(
         raise ValueError(
             f"event_shape: expected (height, width) or (height, width, channels), got {tuple(event_shape)}"
         )
-    height, width, depth = (*as_shape(event_shape), 1)[:3]
+    height, width, colours = (*as_shape(event_shape), 1)[:3]
     head = integer_head(levels, components=components)
-    pixels = Pixels(network((height, width, depth), head.num_params), levels, (height, width, depth))
+    pixels = Pixels(network((height, width, colours), head.num_params), levels, (height, width, colours))
     return model_of(pixels, head, event_shape, order=order, context_dim=context_dim)

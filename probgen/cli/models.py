@@ -143,12 +143,12 @@ def _real_nvp(data: Split, *, key: Array, quick: bool) -> Trained:
 
 def _autoregressive(data: Split, *, key: Array, quick: bool) -> Trained:
     model_key, fit_key = jax.random.split(key)
-    channels, blocks, dropout = (16, 1, 0.0) if quick else (32, 5, 0.2)
+    channels, depth, dropout = (16, 1, 0.0) if quick else (32, 5, 0.2)
     model = gated_pixel_cnn(
         data.shape,
         data.levels,
         channels=channels,
-        blocks=blocks,
+        depth=depth,
         dropout=dropout,
         context_dim=data.classes,
         key=model_key,
@@ -177,12 +177,12 @@ def _vae(data: Split, *, key: Array, quick: bool) -> Trained:
 
 def _score(data: Split, *, key: Array, quick: bool) -> Trained:
     model_key, fit_key = jax.random.split(key)
-    width, blocks, dropout = (128, 1, 0.0) if quick else (256, 3, 0.1)
+    width, depth, dropout = (128, 1, 0.0) if quick else (256, 3, 0.1)
     model = vp_score(
         data.shape,
         levels=data.levels,
         width=width,
-        blocks=blocks,
+        depth=depth,
         dropout=dropout,
         context_dim=data.classes,
         key=model_key,

@@ -103,7 +103,7 @@ class GatedPixelCNN(eqx.Module):
         image_shape: (H, W, C).
         num_params: how many raw numbers a channel has.
         channels: F, the width of each stack.
-        blocks: L; with blocks · reach + 1 < max(H, W) far pixels are out of sight.
+        depth: L; with depth · reach + 1 < max(H, W) far pixels are out of sight.
         reach: of a kernel in pixels: it is reach + 1 high and 2 · reach + 1 wide.
         shortcuts: whether layer l of the first half of the blocks is handed on to layer L − l of the second, as in
             PixelCNN++.
@@ -117,7 +117,7 @@ class GatedPixelCNN(eqx.Module):
     PixelCNN++ (Salimans, Karpathy, Chen, Kingma 2017), arXiv:1701.05517.
 
     >>> import jax, jax.numpy as jnp
-    >>> net = GatedPixelCNN((4, 4, 1), 3, channels=8, blocks=2, key=jax.random.key(0))
+    >>> net = GatedPixelCNN((4, 4, 1), 3, channels=8, depth=2, key=jax.random.key(0))
     >>> net(jnp.ones((4, 4, 1))).shape
     (4, 4, 1, 3)
     """
@@ -137,28 +137,28 @@ class GatedPixelCNN(eqx.Module):
         num_params: int,
         *,
         channels: int = 32,
-        blocks: int = 5,
+        depth: int = 5,
         reach: int = 1,
         shortcuts: bool = False,
         dropout: float = 0.0,
         context_dim: int | None = None,
         key: Array,
     ):
-        check_sizes(channels=channels, blocks=blocks, reach=reach)
+        check_sizes(channels=channels, depth=depth, reach=reach)
         check_sizes(0, context_dim=context_dim or 0)
-        if shortcuts and blocks % 2:
-            raise ValueError(f"blocks: expected an even number with shortcuts, got {blocks}")
-        height, width, depth = image_shape
+        if shortcuts and depth % 2:
+            raise ValueError(f"depth: expected an even number with shortcuts, got {depth}")
+        height, width, colours = image_shape
         keys, short_key = jax.random.split(key, 5), jax.random.fold_in(key, 1)
         rows, around = range(1, reach + 1), range(-reach, reach + 1)
-        self.above = CausalConvolution(depth, channels, box(rows, around), key=keys[0])
-        self.left = CausalConvolution(depth, channels, box((0,), rows), key=keys[1])
+        self.above = CausalConvolution(colours, channels, box(rows, around), key=keys[0])
+        self.left = CausalConvolution(colours, channels, box((0,), rows), key=keys[1])
         self.place = 0.1 * jax.random.normal(keys[2], (height, width, 2 * channels))
-        self.blocks = jax.vmap(lambda k: _Block(channels, reach, context_dim, key=k))(jax.random.split(keys[3], blocks))
+        self.blocks = jax.vmap(lambda k: _Block(channels, reach, context_dim, key=k))(jax.random.split(keys[3], depth))
         short = jax.vmap(lambda k: _Short(channels, key=k))
-        self.shortcuts = short(jax.random.split(short_key, blocks // 2)) if shortcuts else None
-        self.out = Channels(2 * channels, depth, num_params, width=channels, key=keys[4])
-        self.dropout, self.image_shape = Dropout(dropout), (int(height), int(width), int(depth))
+        self.shortcuts = short(jax.random.split(short_key, depth // 2)) if shortcuts else None
+        self.out = Channels(2 * channels, colours, num_params, width=channels, key=keys[4])
+        self.dropout, self.image_shape = Dropout(dropout), (int(height), int(width), int(colours))
 
     def __call__(self, x: Array, context: Array | None = None) -> Array:
         """Apply the network to one image, and to a context where it was built with `context_dim`."""
@@ -192,11 +192,11 @@ class GatedPixelCNN(eqx.Module):
 
     def init(self, context: Array | None = None) -> Rows:
         """Return the cache before the first step."""
-        (_, width, depth), channels, dtype = self.image_shape, len(self.above.linear.bias), self.place.dtype
+        (_, width, colours), channels, dtype = self.image_shape, len(self.above.linear.bias), self.place.dtype
         reach, layers = self.above.margins[0], len(self.blocks.across.bias)
         row = jnp.zeros((width, channels), dtype)
         return Rows(
-            image=jnp.zeros((reach + 1, reach + width, depth), dtype),
+            image=jnp.zeros((reach + 1, reach + width, colours), dtype),
             v=(jnp.zeros((reach + 1, width, channels), dtype),) * layers,
             across=(jnp.zeros((width, 2 * channels), dtype),) * layers,
             h=(jnp.zeros((reach + width, channels), dtype),) * layers,
@@ -208,17 +208,17 @@ class GatedPixelCNN(eqx.Module):
     def step(self, cache: Rows, value: Array, i: Array) -> tuple[Rows, Array]:
         """Return the next cache and raw numbers [num_params] of the i-th number in raster order, told the one
         before."""
-        (_, width, depth), reach = self.image_shape, self.above.margins[0]
-        row, column, channel = at_pixel(i, width, depth)
-        _, last, of = at_pixel(jnp.maximum(i - 1, 0), width, depth)
+        (_, width, colours), reach = self.image_shape, self.above.margins[0]
+        row, column, channel = at_pixel(i, width, colours)
+        _, last, of = at_pixel(jnp.maximum(i - 1, 0), width, colours)
         value = jnp.where(i > 0, value.reshape(()).astype(cache.image.dtype), 0.0)
         cache = cache._replace(image=cache.image.at[-1, reach + last, of].set(value))
         cache = lax.cond((column == 0) & (channel == 0), lambda: self._next_row(cache, row), lambda: cache)
-        if depth == 1:
+        if colours == 1:
             cache = self._next_pixel(cache, row, column)
         else:
             cache = lax.cond(channel == 0, lambda: self._next_pixel(cache, row, column), lambda: cache)
-        pixel = jnp.where(jnp.arange(depth) < channel, cache.image[-1, reach + column], 0.0)
+        pixel = jnp.where(jnp.arange(colours) < channel, cache.image[-1, reach + column], 0.0)
         return cache, self.out(cache.features, pixel)[channel]
 
     def _layers(self) -> list[tuple[_Block, _Short | None]]:

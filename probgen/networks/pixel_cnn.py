@@ -57,7 +57,7 @@ class PixelCNN(eqx.Module):
         image_shape: (H, W, C).
         num_params: how many raw numbers a channel has.
         channels: F, the width of the stack.
-        blocks: how many residual blocks the stack has.
+        depth: how many residual blocks the stack has.
         first_reach: of the first kernel in pixels: it is 2 · first_reach + 1 wide.
         reach: of the other kernels.
         dropout: the rate in the blocks, in training.
@@ -67,7 +67,7 @@ class PixelCNN(eqx.Module):
     References: Pixel Recurrent Neural Networks (van den Oord, Kalchbrenner, Kavukcuoglu 2016), arXiv:1601.06759.
 
     >>> import jax, jax.numpy as jnp
-    >>> PixelCNN((4, 4, 1), 3, channels=8, blocks=2, key=jax.random.key(0))(jnp.ones((4, 4, 1))).shape
+    >>> PixelCNN((4, 4, 1), 3, channels=8, depth=2, key=jax.random.key(0))(jnp.ones((4, 4, 1))).shape
     (4, 4, 1, 3)
     """
 
@@ -84,7 +84,7 @@ class PixelCNN(eqx.Module):
         num_params: int,
         *,
         channels: int = 32,
-        blocks: int = 5,
+        depth: int = 5,
         first_reach: int = 3,
         reach: int = 1,
         dropout: float = 0.0,
@@ -92,13 +92,13 @@ class PixelCNN(eqx.Module):
         key: Array,
     ):
         check_sizes(channels=channels, first_reach=first_reach, reach=reach)
-        check_sizes(0, blocks=blocks, context_dim=context_dim or 0)
-        keys, (height, width, depth) = jax.random.split(key, blocks + 3), image_shape
-        self.first = CausalConvolution(depth, channels, before(first_reach, itself=False), key=keys[0])
+        check_sizes(0, depth=depth, context_dim=context_dim or 0)
+        keys, (height, width, colours) = jax.random.split(key, depth + 3), image_shape
+        self.first = CausalConvolution(colours, channels, before(first_reach, itself=False), key=keys[0])
         self.blocks = tuple(_Block(channels, reach, key=k) for k in keys[3:])
         self.context = Linear(context_dim, channels, key=keys[1]) if context_dim else None
-        self.out = Channels(channels, depth, num_params, width=channels, key=keys[2])
-        self.dropout, self.image_shape = Dropout(dropout), (int(height), int(width), int(depth))
+        self.out = Channels(channels, colours, num_params, width=channels, key=keys[2])
+        self.dropout, self.image_shape = Dropout(dropout), (int(height), int(width), int(colours))
 
     def __call__(self, x: Array, context: Array | None = None) -> Array:
         """Apply the network to one image, and to a context where it was built with `context_dim`."""
@@ -119,19 +119,19 @@ class PixelCNN(eqx.Module):
     def init(self, context: Array | None = None) -> Maps:
         """Return the cache before the first step."""
         bias = self.first.linear.bias
-        empty = lambda conv, depth: _with_margins(conv, self.image_shape[:2], depth, bias.dtype)
+        empty = lambda conv, colours: _with_margins(conv, self.image_shape[:2], colours, bias.dtype)
         layers = tuple(empty(block.around, len(block.inwards.bias)) for block in self.blocks)
         return Maps(empty(self.first, self.image_shape[2]), layers, jnp.zeros_like(bias), self._bound(context))
 
     def step(self, cache: Maps, value: Array, i: Array) -> tuple[Maps, Array]:
         """Return the next cache and raw numbers [num_params] of the i-th number in raster order, told the one
         before."""
-        (_, width, depth), image = self.image_shape, cache.image
-        row, column, channel = at_pixel(i, width, depth)
-        image = put_before(image, self.first, value, i, width, depth)
+        (_, width, colours), image = self.image_shape, cache.image
+        row, column, channel = at_pixel(i, width, colours)
+        image = put_before(image, self.first, value, i, width, colours)
         pixel = image[row + self.first.margins[0], column + self.first.margins[1]]
         cache = cache._replace(image=image)
-        if depth == 1:
+        if colours == 1:
             cache = self._advance(cache, row, column)
         else:
             cache = jax.lax.cond(channel == 0, lambda: self._advance(cache, row, column), lambda: cache)

@@ -81,7 +81,7 @@ class ResidualMLP(eqx.Module):
         context_dim: the size of the context.
         width: of h.
         hidden: width within a block; `width` by default.
-        blocks: L, how many.
+        depth: L, how many blocks.
         activation: φ.
         dropout: the rate in the blocks, in training.
         key: draws the first weights.
@@ -89,7 +89,7 @@ class ResidualMLP(eqx.Module):
     References: Deep Residual Learning for Image Recognition (He, Zhang, Ren, Sun 2016), arXiv:1512.03385.
 
     >>> import jax, jax.numpy as jnp
-    >>> net = ResidualMLP(3, 2, context_dim=4, width=8, blocks=1, key=jax.random.key(0))
+    >>> net = ResidualMLP(3, 2, context_dim=4, width=8, depth=1, key=jax.random.key(0))
     >>> net(jnp.ones(3), jnp.ones(4))
     Array([0., 0.], dtype=float32)
     """
@@ -108,14 +108,14 @@ class ResidualMLP(eqx.Module):
         context_dim: int,
         width: int = 256,
         hidden: int | None = None,
-        blocks: int = 2,
+        depth: int = 2,
         activation: Callable[[Array], Array] = jax.nn.silu,
         dropout: float = 0.0,
         key: Array,
     ):
         check_sizes(in_dim=in_dim, out_dim=out_dim, context_dim=context_dim, width=width, hidden=hidden or width)
-        check_sizes(0, blocks=blocks)
-        in_key, out_key, *keys = jax.random.split(key, blocks + 2)
+        check_sizes(0, depth=depth)
+        in_key, out_key, *keys = jax.random.split(key, depth + 2)
         self.into = Linear(in_dim, width, key=in_key)
         self.blocks = tuple(_Block(width, hidden or width, context_dim, key=k) for k in keys)
         self.out = Linear(width, out_dim, scale=0.0, key=out_key)

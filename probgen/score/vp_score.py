@@ -23,7 +23,7 @@ def vp_score(
     *,
     levels: int | None = None,
     width: int = 256,
-    blocks: int = 3,
+    depth: int = 3,
     rank: int | None = None,
     dropout: float = 0.0,
     scale: float | None = None,
@@ -40,7 +40,7 @@ def vp_score(
         event_shape: shape of one event; images have three axes.
         levels: L of integers 0..L−1; None for reals.
         width: the width of the network.
-        blocks: their number in the network.
+        depth: how many blocks it has.
         rank: more levels than that (32 by default) are logits of so many features a position (`LevelFeatures`),
             so that the parameters do not grow with `width` · D · L.
         dropout: its rate of dropout.
@@ -58,7 +58,7 @@ def vp_score(
     Models (Kingma, Salimans, Poole, Ho 2021), arXiv:2107.00630.
 
     >>> import jax, jax.numpy as jnp
-    >>> model = vp_score((4, 4), levels=17, width=8, blocks=1, key=jax.random.key(0))
+    >>> model = vp_score((4, 4), levels=17, width=8, depth=1, key=jax.random.key(0))
     >>> model.log_prob_bound(jax.random.key(1), jnp.zeros((3, 4, 4), int)).shape
     (3,)
     """
@@ -74,7 +74,7 @@ def vp_score(
         size * min(levels or 1, rank),
         context_dim=embedding.dim + (context_dim or 0),
         width=width,
-        blocks=blocks,
+        depth=depth,
         dropout=dropout,
         key=key,
     )
