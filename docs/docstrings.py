@@ -116,31 +116,28 @@ def _prose(text: str, where: str) -> str:
             piece = re.sub(r"[*|\\]|_(?!\w)", r"\\\g<0>", piece)
             pieces[i] = re.sub(r"arXiv:(\d+\.\d+)", r"`arXiv:\1 <https://arxiv.org/abs/\1>`__", piece)
     text = re.sub(r"^(\s*[A-Za-z0-9])\. ", r"\1\\. ", "".join(pieces), flags=re.M)  # an initial begins no list
-    return re.sub(r"^(Args|Raises|Returns|References|Sources?): ", r"**\1:** ", text)
+    return re.sub(r"^(References|Sources?): ", r"**\1:** ", text)
 
 
-def _section(text: str) -> str:
-    """Return `Args:` and the like with what they head as a list, other heads in bold above what is beneath."""
-    head, _, rest = text.partition(":\n")
-    if head in ("Args", "Attributes", "Raises"):
-        rest = re.sub(r"^ {8,}", "      ", rest, flags=re.M)
-        rest = re.sub(r"^ {4}([\w, *\\]+):(?= )", r"    - **\1**:", rest, flags=re.M)
-    return f"**{head}:**\n\n{rest}"
+def _arguments(text: str) -> str:
+    """Return the arguments, one in each item of a list."""
+    head, _, items = text.partition(":\n")
+    items = re.sub(r"^ {8}", "  ", items, flags=re.M)
+    items = re.sub(r"^ {4}([\w*\\, ]+):(?= )", r"- **\1**:", items, flags=re.M)
+    return f"**{head}:**\n\n{items}"
 
 
 def render(lines: list[str], where: str) -> list[str]:
-    """Return a docstring of the part `where` in reStructuredText."""
-    out, section = [], False
+    """Return a docstring of the part `where` in reStructuredText: what is indented, and no list, is a formula."""
+    out = []
     for block in re.split(r"\n(?:[ \t]*\n)+", "\n".join(lines).strip("\n")):
         prose, *examples = re.split(r"^(?=\s*>>> )", block, maxsplit=1, flags=re.M)
-        indent = len(block) - len(block.lstrip())
-        head = bool(re.match(r"[A-Z]\w+:\n", block))
-        section = head or (section and indent > 0)
-        if prose and indent >= (8 if section else 4):
-            out += [" " * (indent - 4) + ".. code-block:: none", "", *block.split("\n"), ""]
+        if prose.startswith("    "):
+            out += [".. code-block:: none", "", *block.split("\n"), ""]
             continue
         text = _prose(prose, where)
-        out += [*((_section(text) if head else text) + "".join(examples)).split("\n"), ""]
+        text = _arguments(text) if re.match(r"(Args|Attributes):\n", block) else text
+        out += [*(text + "".join(examples)).split("\n"), ""]
     return out
 
 

@@ -6,6 +6,7 @@ import inspect
 import pkgutil
 import re
 import sys
+from enum import Enum
 from pathlib import Path
 from types import ModuleType
 
@@ -19,7 +20,6 @@ DOCS = ROOT / "docs"
 sys.path.insert(0, str(DOCS))
 docstrings = importlib.import_module("docstrings")
 PAGES = {page: page.read_text() for page in (DOCS / "reference").glob("*.md")}
-ITEM = r"[\w, *]+: "
 
 
 def modules():
@@ -54,17 +54,72 @@ def test_a_public_name_says_what_it_is(part):
             assert text and len(text) > 20, f"{part}.{name} has no docstring, so that the reference leaves it out"
 
 
-def test_arguments_are_listed_one_by_one():
-    """What is neither `name: text` nor deeper than its name would run into the argument before it."""
+def listed(text):
+    """The names of a docstring's list of arguments, or of attributes, in their order; an item is `name: text`."""
+    items = re.search(r"^(?:Args|Attributes):\n((?: {4}.*\n?)+)", inspect.cleandoc(text or ""), re.M)
+    names = re.findall(r"^ {4}([\w*]+(?:, \*\*\w+)?): \S", items.group(1), re.M) if items else []
+    return re.findall(r"\w+", " ".join(names))
+
+
+def takes(thing):
+    """The names of a signature. `validate_args` means everywhere what it means for numpyro; a class of which nothing is
+    known but `*args, **kwargs` is made by its subclasses."""
+    parameters = inspect.signature(thing).parameters
+    if isinstance(thing, type) and all(x.kind in (x.VAR_POSITIONAL, x.VAR_KEYWORD) for x in parameters.values()):
+        return []
+    return [name for name in parameters if name != "validate_args"]
+
+
+@pytest.mark.parametrize("part", docstrings.PARTS)
+def test_every_argument_has_a_line(part):
+    """Of a public function or class, in the order of the signature."""
+    module, wrong = modules()[part], {}
+    for name in docstrings.public(module):
+        thing = getattr(module, name)
+        takes_none = isinstance(thing, type) and (
+            issubclass(thing, Enum | BaseException) or getattr(thing, "_is_protocol", False)
+        )
+        if docstrings.is_value(thing) or isinstance(thing, ModuleType) or takes_none:
+            continue
+        if listed(vars(thing).get("__doc__") or thing.__doc__) != takes(thing):
+            wrong[name] = takes(thing)
+    assert not wrong, wrong
+
+
+def documented():
+    """Every function and class of the library that has a docstring, with its file."""
     for file in (ROOT / "probgen").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
-            if not isinstance(node, ast.FunctionDef | ast.ClassDef):
-                continue
-            text = inspect.cleandoc(ast.get_docstring(node) or "")
-            for items in re.findall(r"^(?:Args|Attributes):\n((?: {4}.*\n?)+)", text, re.M):
-                for line in items.splitlines():
-                    assert line.startswith(" " * 5) or re.match(" {4}" + ITEM, line), f"{file}: {node.name}: {line}"
-                    assert not re.search(r"[.)] [a-z_]+: \S", line), f"{file}: {node.name}: {line}"
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node):
+                yield f"{file.relative_to(ROOT)}:{node.lineno} {node.name}", node, ast.get_docstring(node)
+
+
+def test_a_list_of_arguments_is_whole():
+    """Of methods and private functions too, where there is one; what is no item would run into the one before it."""
+    wrong = []
+    for where, node, text in documented():
+        wrong += [f"{where}: arguments in a paragraph"] * bool(re.search(r"\b(Args|Attributes): ", text))
+        for items in re.findall(r"^(?:Args|Attributes):\n((?: {4}.*\n?)+)", text, re.M):
+            good = lambda line: re.match(r" {8}\S| {4}[\w*]+(, \*\*\w+)?: \S", line)
+            wrong += [f"{where}: {line}" for line in items.splitlines() if not good(line)]
+            if isinstance(node, ast.FunctionDef):
+                a = node.args
+                own = [*a.posonlyargs, *a.args, *filter(None, [a.vararg]), *a.kwonlyargs, *filter(None, [a.kwarg])]
+                names = [arg.arg for arg in own if arg.arg not in ("self", "cls", "validate_args")]
+                wrong += [f"{where}: expected {names}"] * (listed(text) != names)
+    assert not wrong, "\n".join(wrong)
+
+
+def test_what_a_function_does_is_a_sentence():
+    """It begins with its verb, "Return the inverse of …"; a recipe may be what it makes, a property what it is."""
+    wrong = []
+    for where, node, text in documented():
+        nouns = {"property", "cached_property", "abstractproperty", "recipe"}
+        marks = {name for mark in node.decorator_list for name in re.findall(r"\w+", ast.unparse(mark))}
+        if isinstance(node, ast.FunctionDef) and not marks & nouns:
+            start = r"(The|An?|One|All|Both|Every|What|Whether|Where|How|Which|Those?|That|As|Of|Whatever|[\W_])\b"
+            wrong += [f"{where}: {text.splitlines()[0]}"] * bool(re.match(start, text))
+    assert not wrong, "\n".join(wrong)
 
 
 def test_docstrings_become_restructuredtext():
@@ -84,8 +139,8 @@ Args:
         r":py:obj:`probgen.fit <probgen.inference.fit>`, and :py:obj:`SVI <numpyro.infer.SVI>`\ s.",
         "", ".. code-block:: none", "", "    y_ = *x*", "",
         "**Args:**", "",
-        "    - **a**: of ``unknown``, `arXiv:1705.07057 <https://arxiv.org/abs/1705.07057>`__.",
-        "      More of it.", "",
+        "- **a**: of ``unknown``, `arXiv:1705.07057 <https://arxiv.org/abs/1705.07057>`__.",
+        "  More of it.", "",
         ">>> `this` * stays", "",
     ]  # fmt: skip
 

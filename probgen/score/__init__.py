@@ -18,11 +18,13 @@ from probgen.score.sampler import Sampler, Ancestral, EulerMaruyama, DDIM, Heun,
 __all__ = [
     "ScoreModel",
     "vp_score",
+    # the path from data to noise
     "SDE",
     "LinearLogSNR",
     "LinearBeta",
     "GeometricSigma",
     "coefficients",
+    # from data with noise to the data that are expected
     "Denoiser",
     "RealDenoiser",
     "LevelDenoiser",
@@ -30,9 +32,11 @@ __all__ = [
     "GaussianDenoiser",
     "to_noise",
     "to_data",
+    # what data are
     "Decoder",
     "NormalDecoder",
     "LevelDecoder",
+    # the path back
     "Sampler",
     "Ancestral",
     "EulerMaruyama",

@@ -13,7 +13,8 @@ _RARE = 1e-6  # what a level beside x̂ has at least
 
 
 class Decoder(eqx.Module):
-    """p(x | z₀), number by number, at the data's end of an SDE: the base of those below, and of users' own.
+    """The distribution p(x | z₀), number by number, at the data's end of an SDE: the base of those below, and of users'
+    own.
 
     A subclass has `support` of a number, `place(x)` and `__call__(z, x̂, λ)`, the distribution of the numbers of one
     event. z = α x + σ ε with α² + σ² = 1, and x̂ is the denoiser's E[x | z].
@@ -21,15 +22,15 @@ class Decoder(eqx.Module):
 
     @property
     def support(self) -> constraints.Constraint:
-        """Where a number of the data lies."""
+        """The set in which a number of the data lies."""
         raise NotImplementedError(f"{type(self).__name__} has no support")
 
     def place(self, x: Array) -> Array:
-        """The reals that noise is added to."""
+        """Return the reals that noise is added to."""
         return x
 
     def __call__(self, z: Array, x: Array, log_snr: Array) -> dist.Distribution:
-        """The distribution of the data's numbers, of batch shape that of z."""
+        """Return the distribution of the data's numbers, of batch shape that of z."""
         raise NotImplementedError(f"{type(self).__name__} has no __call__")
 
 
@@ -43,11 +44,11 @@ class NormalDecoder(Decoder):
 
     @property
     def support(self) -> constraints.Constraint:
-        """The reals."""
+        """The set of the reals."""
         return constraints.real
 
     def __call__(self, z: Array, x: Array, log_snr: Array) -> dist.Distribution:
-        """Normals about x̂."""
+        """Return normals about x̂."""
         return dist.Normal(x, jnp.exp(-0.5 * log_snr))
 
 
@@ -59,7 +60,8 @@ class LevelDecoder(Decoder):
     This is the normal of precision e^λ on the levels, moved so that levels l and l + 1 have odds w : 1 − w. Where no
     others are likely, and with two levels always, it is the posterior whose mean is x̂.
 
-    Args: `levels` L.
+    Args:
+        levels: L.
 
     >>> import jax.numpy as jnp
     >>> LevelDecoder(3)(jnp.zeros(1), jnp.array([0.25]), jnp.array(9.0)).probs.round(4).tolist()
@@ -77,11 +79,11 @@ class LevelDecoder(Decoder):
         return constraints.integer_interval(0, self.levels - 1)
 
     def place(self, x: Array) -> Array:
-        """The v of each level."""
+        """Return the v of each level."""
         return place(x, self.levels)
 
     def __call__(self, z: Array, x: Array, log_snr: Array) -> dist.Distribution:
-        """Categoricals of the levels."""
+        """Return categoricals of the levels."""
         step = 2.0 / (self.levels - 1)
         where = (x + 1.0) / step
         below = jnp.clip(jnp.floor(lax.stop_gradient(where)), 0, self.levels - 2)

@@ -16,7 +16,12 @@ Denoise = Callable[[Array, Array], Array]  # x_t, t ↦ E[x | x_t]
 
 
 def to_noise(x: Array, z: Array, log_snr: Array) -> Array:
-    """ε = (z − α x) / σ: the noise in z = α x + σ ε where the data are x.
+    """Return ε = (z − α x) / σ: the noise in z = α x + σ ε where the data are x.
+
+    Args:
+        x: the data, [...].
+        z: the data with noise, [...].
+        log_snr: λ, one number.
 
     >>> to_noise(jnp.zeros(2), jnp.ones(2), jnp.array(0.0)).round(3).tolist()
     [1.4140000343322754, 1.4140000343322754]
@@ -26,7 +31,12 @@ def to_noise(x: Array, z: Array, log_snr: Array) -> Array:
 
 
 def to_data(eps: Array, z: Array, log_snr: Array) -> Array:
-    """x = (z − σ ε) / α, the inverse of `to_noise`.
+    """Return x = (z − σ ε) / α, the inverse of `to_noise`.
+
+    Args:
+        eps: the noise, [...].
+        z: the data with noise, [...].
+        log_snr: λ, one number.
 
     >>> import jax.numpy as jnp
     >>> z, x = jnp.array([0.3, -1.0]), jnp.array([1.0, 0.5])
@@ -38,7 +48,7 @@ def to_data(eps: Array, z: Array, log_snr: Array) -> Array:
 
 
 class Denoiser(eqx.Module):
-    """z, λ ↦ x̂ = E[x | z], of one event: the base of those below, and of users' own.
+    """A function z, λ ↦ x̂ = E[x | z], of one event: the base of those below, and of users' own.
 
     A subclass writes `__call__(z, log_snr)`; the noise ε̂ and the score follow from it,
 
@@ -51,19 +61,19 @@ class Denoiser(eqx.Module):
     """
 
     def __call__(self, z: Array, log_snr: Array) -> Array:
-        """E[x | z]."""
+        """Return E[x | z]."""
         raise NotImplementedError(f"{type(self).__name__} has no __call__")
 
     def noise(self, z: Array, log_snr: Array) -> Array:
-        """E[ε | z]."""
+        """Return E[ε | z]."""
         return to_noise(self(z, log_snr), z, log_snr)
 
     def score(self, z: Array, log_snr: Array) -> Array:
-        """∇ log p(z)."""
+        """Return ∇ log p(z)."""
         return -self.noise(z, log_snr) / coefficients(log_snr)[1]
 
     def under(self, sde: SDE) -> Denoise:
-        """x_t, t ↦ E[x | x_t] along an SDE."""
+        """Return x_t, t ↦ E[x | x_t] along an SDE."""
         return lambda x, t: self(x / sde.scale(t), sde.log_snr(t))
 
 
@@ -72,7 +82,9 @@ class GaussianDenoiser(Denoiser):
 
         E[x | z] = m + α s² (z − α m) / (α² s² + σ²)
 
-    Args: `loc` m, `scale` s > 0, of the event's shape or scalars.
+    Args:
+        loc: m, of the event's shape, or one number.
+        scale: s > 0, of the event's shape, or one number.
 
     >>> import jax.numpy as jnp
     >>> GaussianDenoiser(jnp.array(1.0), jnp.array(2.0))(jnp.array(0.0), jnp.array(-80.0)).item()
@@ -83,7 +95,7 @@ class GaussianDenoiser(Denoiser):
     scale: Array
 
     def __call__(self, z: Array, log_snr: Array) -> Array:
-        """E[x | z]."""
+        """Return E[x | z]."""
         alpha, sigma = coefficients(log_snr)
         variance = self.scale**2
         return self.loc + alpha * variance * (z - alpha * self.loc) / (alpha**2 * variance + sigma**2)
@@ -92,9 +104,14 @@ class GaussianDenoiser(Denoiser):
 class NetworkDenoiser(Denoiser):
     """The base of denoisers that call a network of (event, context) with the noise level's features as context.
 
-    A condition, bound by `core.bind`, is appended to those features. Args: `network`, which takes events as they are
-    (images have three axes; `networks.Reshaped` makes vectors of them for a dense one); `embedding`: λ ↦ features;
-    `context_dim` of the condition, if there is one.
+    A condition, bound by `core.bind`, is appended to those features.
+
+    Args:
+        network: of (event, context); it takes events as they are (images have three axes; `networks.Reshaped` makes
+            vectors of them for a dense one).
+        embedding: λ ↦ features.
+        context_dim: the size of the condition, if there is one.
+        context: the condition, once it is bound; `core.bind` sets it.
     """
 
     network: Any = eqx.field(converter=static_functions)
@@ -103,13 +120,13 @@ class NetworkDenoiser(Denoiser):
     context: Array | None = given(default=None, kw_only=True)
 
     def bind_context(self, context: Array) -> "NetworkDenoiser":
-        """The same denoiser with its condition filled in."""
+        """Return the same denoiser with its condition filled in."""
         if self.context_dim is None:
             return self
         return eqx.tree_at(lambda d: d.context, self, context, is_leaf=lambda x: x is None)
 
     def features(self, z: Array, log_snr: Array) -> Array:
-        """The network's output."""
+        """Return the network's output."""
         context = self.embedding(log_snr)
         if self.context_dim is not None:
             if self.context is None:
@@ -124,7 +141,12 @@ class RealDenoiser(NetworkDenoiser):
         x̂ = c_skip z + c_out F(c_in z, λ),   v = α² s² + σ²
         c_skip = α s² / v,   c_out = σ s / √v,   c_in = 1 / √v
 
-    Args: `network`, `embedding`; `scale` s, the standard deviation of the (centred) data.
+    Args:
+        network: F, as for `NetworkDenoiser`.
+        embedding: λ ↦ features.
+        scale: s, the standard deviation of the (centred) data.
+        context_dim: the size of the condition, if there is one.
+        context: the condition, once it is bound; `core.bind` sets it.
 
     References: Elucidating the Design Space of Diffusion-Based Generative Models (Karras, Aittala, Aila, Laine 2022),
     arXiv:2206.00364, table 1; the same for the variance-preserving case.
@@ -136,7 +158,7 @@ class RealDenoiser(NetworkDenoiser):
         check_positive(scale=self.scale)
 
     def __call__(self, z: Array, log_snr: Array) -> Array:
-        """E[x | z]."""
+        """Return E[x | z]."""
         alpha, sigma = coefficients(log_snr)
         total = jnp.sqrt((alpha * self.scale) ** 2 + sigma**2)
         skip = alpha * self.scale**2 / total**2
@@ -152,7 +174,12 @@ class LevelDenoiser(NetworkDenoiser):
     By Bayes' rule the likelihood of z_d is known, so the network F (D·L numbers) has only to say what is expected at a
     position; with F = 0 this is the exact denoiser of uniform levels. At little noise x̂ is exact whatever F is.
 
-    Args: `network`, `embedding`, `levels`.
+    Args:
+        network: F, as for `NetworkDenoiser`, to D·L numbers.
+        embedding: λ ↦ features.
+        levels: L.
+        context_dim: the size of the condition, if there is one.
+        context: the condition, once it is bound; `core.bind` sets it.
     """
 
     levels: int = eqx.field(static=True, default=2, converter=as_integer)
@@ -161,14 +188,14 @@ class LevelDenoiser(NetworkDenoiser):
         check_sizes(2, levels=self.levels)
 
     def log_posterior(self, z: Array, log_snr: Array) -> Array:
-        """log P(x_d = k | z), [*event, levels]."""
+        """Return log P(x_d = k | z), [*event, levels]."""
         alpha, sigma = coefficients(log_snr)
         expected = self.features(z, log_snr).reshape(*z.shape, self.levels)
         likelihood = -0.5 * ((z[..., None] - alpha * self._values) / sigma) ** 2
         return jax.nn.log_softmax(expected + likelihood)
 
     def __call__(self, z: Array, log_snr: Array) -> Array:
-        """E[x | z], in [−1, 1]."""
+        """Return E[x | z], in [−1, 1]."""
         return jnp.exp(self.log_posterior(z, log_snr)) @ self._values
 
     @property

@@ -18,9 +18,13 @@ State = Any  # what a sampler remembers from step to step
 class Sampler:
     """The base of samplers: z_1 ~ Normal(0, c(1)² I), then `step` from t down to s, `steps` times.
 
-    `denoise` is z, t ↦ x̂ = E[x | x_t = z]: a denoiser `under` the SDE. A subclass writes
-    `step(key, denoise, sde, z, state, t, s) -> (z_s, state)` for one event, and `init(z) -> state` where it remembers
-    something from step to step. Raises ValueError where `steps` < 1.
+    `denoise` is z, t ↦ x̂ = E[x | x_t = z]: a denoiser `under` the SDE. A subclass writes `step(key, denoise, sde, z,
+    state, t, s) -> (z_s, state)` for one event, and `init(z) -> state` where it remembers something from step to step.
+
+    Args:
+        steps: how many.
+
+    Raises ValueError where `steps` < 1.
     """
 
     steps: int = 100
@@ -29,17 +33,17 @@ class Sampler:
         check_sizes(steps=self.steps)
 
     def init(self, z: Array) -> State:
-        """What is remembered before the first step: nothing, by default."""
+        """Return what is remembered before the first step: nothing, by default."""
         return None
 
     def step(
         self, key: Array, denoise: Denoise, sde: SDE, z: Array, state: State, t: Array, s: Array
     ) -> tuple[Array, State]:
-        """One step from t to s < t."""
+        """Take one step from t to s < t, and return z there and the state."""
         raise NotImplementedError(f"{type(self).__name__} has no step")
 
     def __call__(self, key: Array, denoise: Denoise, sde: SDE, z: Array) -> Array:
-        """All steps from z at t = 1; returns z at t = 0."""
+        """Take all steps from z at t = 1, and return z at t = 0."""
         times = jnp.linspace(1.0, 0.0, self.steps + 1, dtype=z.dtype)
 
         def body(carry: tuple[Array, State], now: tuple[Array, Array, Array]) -> tuple[tuple[Array, State], None]:
@@ -56,6 +60,9 @@ class Ancestral(Sampler):
 
         z_s ~ q(z_s | z_t, x = x̂) = Normal(α_s (z_t (1 − c) / α_t + c x̂), c σ_s²),   c = 1 − exp(λ_t − λ_s)
 
+    Args:
+        steps: how many.
+
     References: Denoising Diffusion Probabilistic Models (Ho, Jain, Abbeel 2020), arXiv:2006.11239; in this form
     Variational Diffusion Models (Kingma, Salimans, Poole, Ho 2021), arXiv:2107.00630, appendix A.
     """
@@ -63,7 +70,7 @@ class Ancestral(Sampler):
     def step(
         self, key: Array, denoise: Denoise, sde: SDE, z: Array, state: State, t: Array, s: Array
     ) -> tuple[Array, State]:
-        """One step from t to s < t."""
+        """Take one step from t to s < t."""
         (alpha, _), (alpha_s, sigma_s) = sde.marginal(t), sde.marginal(s)
         c = -jnp.expm1(sde.log_snr(t) - sde.log_snr(s))
         mean = alpha_s * (z * (1.0 - c) / alpha + c * denoise(z, t))
@@ -76,6 +83,9 @@ class EulerMaruyama(Sampler):
 
         dx = (f x − g² ∇ log p_t(x)) dt + g dw̄
 
+    Args:
+        steps: how many.
+
     References: Reverse-time diffusion equation models (Anderson 1982), Stochastic Processes and their Applications 12;
     Score-Based Generative Modeling through SDEs (Song et al. 2021), arXiv:2011.13456.
     """
@@ -83,7 +93,7 @@ class EulerMaruyama(Sampler):
     def step(
         self, key: Array, denoise: Denoise, sde: SDE, z: Array, state: State, t: Array, s: Array
     ) -> tuple[Array, State]:
-        """One step from t to s < t."""
+        """Take one step from t to s < t."""
         (alpha, sigma), g, dt = sde.marginal(t), sde.diffusion(t), t - s
         score = (alpha * denoise(z, t) - z) / sigma**2  # Tweedie's formula
         noise = jax.random.normal(key, z.shape, z.dtype)
@@ -96,13 +106,16 @@ class DDIM(Sampler):
 
         z_s = α_s x̂ + σ_s ε̂
 
+    Args:
+        steps: how many.
+
     References: Denoising Diffusion Implicit Models (Song, Meng, Ermon 2021), arXiv:2010.02502.
     """
 
     def step(
         self, key: Array, denoise: Denoise, sde: SDE, z: Array, state: State, t: Array, s: Array
     ) -> tuple[Array, State]:
-        """One step from t to s < t."""
+        """Take one step from t to s < t."""
         x, (alpha_s, sigma_s) = denoise(z, t), sde.marginal(s)
         return alpha_s * x + sigma_s * _noise(x, z, sde, t), state
 
@@ -113,6 +126,9 @@ class Heun(Sampler):
 
         d(z/α) = ε̂ dρ,   ρ = σ/α
 
+    Args:
+        steps: how many.
+
     References: Elucidating the Design Space of Diffusion-Based Generative Models (Karras, Aittala, Aila, Laine 2022),
     arXiv:2206.00364, algorithm 1.
     """
@@ -120,7 +136,7 @@ class Heun(Sampler):
     def step(
         self, key: Array, denoise: Denoise, sde: SDE, z: Array, state: State, t: Array, s: Array
     ) -> tuple[Array, State]:
-        """One step from t to s < t."""
+        """Take one step from t to s < t."""
         (alpha, sigma), (alpha_s, sigma_s) = sde.marginal(t), sde.marginal(s)
         drho = sigma_s / alpha_s - sigma / alpha
         eps = _noise(denoise(z, t), z, sde, t)
@@ -138,18 +154,21 @@ class DPMSolver(Sampler):
 
     where x̂₋ and h₋ are those of the step before; the first step has D = x̂_t, and is one of DDIM.
 
+    Args:
+        steps: how many.
+
     References: DPM-Solver++: Fast Solver for Guided Sampling of Diffusion Probabilistic Models (Lu, Zhou, Bao, Chen,
     Li, Zhu 2022), arXiv:2211.01095, algorithm 2.
     """
 
     def init(self, z: Array) -> State:
-        """(x̂ of the last step, its h): no such step yet."""
+        """Return (x̂ of the last step, its h), of which there is none yet."""
         return jnp.zeros_like(z), jnp.full((), jnp.inf, z.dtype)
 
     def step(
         self, key: Array, denoise: Denoise, sde: SDE, z: Array, state: State, t: Array, s: Array
     ) -> tuple[Array, State]:
-        """One step from t to s < t."""
+        """Take one step from t to s < t."""
         before, last = state
         (_, sigma), (alpha_s, sigma_s) = sde.marginal(t), sde.marginal(s)
         h, x = (sde.log_snr(s) - sde.log_snr(t)) / 2, denoise(z, t)

@@ -26,7 +26,12 @@ class ScoreModel(Model):
     spread evenly over particles and rows, uniform for each. exp of it is no unbiased estimate of p(x), so there are no
     `log_weights`.
 
-    Args: `denoiser`: z, λ ↦ E[v | z]; `sde`; `event_shape`; `decoder` p(x | z_0), of reals by default; `sampler`.
+    Args:
+        denoiser: z, λ ↦ E[v | z].
+        sde: with the schedule λ(t).
+        event_shape: the shape of one event.
+        decoder: p(x | z_0); of reals by default.
+        sampler: how draws are made; `Ancestral()` by default.
 
     References: Variational Diffusion Models (Kingma, Salimans, Poole, Ho 2021), arXiv:2107.00630.
 
@@ -59,11 +64,11 @@ class ScoreModel(Model):
 
     @property
     def support(self) -> constraints.Constraint:
-        """That of the decoder's numbers."""
+        """The decoder's support, of every number."""
         return constraints.independent(self.decoder.support, self.event_dim)
 
     def sample_event(self, key: Array) -> Array:
-        """One draw: noise, the sampler's steps, the decoder."""
+        """Draw an event: noise, the sampler's steps, the decoder."""
         noise_key, steps_key, decoder_key = jax.random.split(key, 3)
         noise = self.sde.scale(1.0) * jax.random.normal(noise_key, self.event_shape)
         x = self.sampler(steps_key, self.denoiser.under(self.sde), self.sde, noise)
@@ -81,7 +86,7 @@ class ScoreModel(Model):
         return jnp.mean(map_particles(particle, (split_key(noise_key, t.shape), t), value.size), 0)
 
     def bound_event(self, key: Array, t: Array, x: Array) -> Array:
-        """The bound of one event with its diffusion term at the time t; uniform t makes it unbiased."""
+        """Return the bound of one event with its diffusion term at the time t; uniform t makes it unbiased."""
         diffusion_key, decoder_key = jax.random.split(key)
         placed = self.decoder.place(x)
         return (

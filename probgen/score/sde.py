@@ -28,36 +28,39 @@ class SDE(eqx.Module):
     """
 
     def log_snr(self, t: ArrayLike) -> Array:
-        """λ(t) = log α²/σ²."""
+        """Return λ(t) = log α²/σ²."""
         raise NotImplementedError(f"{type(self).__name__} has no log_snr")
 
     def scale(self, t: ArrayLike) -> Array:
-        """c(t) = √(α² + σ²)."""
+        """Return c(t) = √(α² + σ²)."""
         return jnp.ones_like(jnp.asarray(t, float))
 
     def log_snr_rate(self, t: ArrayLike) -> Array:
-        """λ'(t), negative."""
+        """Return λ'(t), negative."""
         t = jnp.asarray(t, float)
         return jax.jvp(self.log_snr, (t,), (jnp.ones_like(t),))[1]
 
     def marginal(self, t: ArrayLike) -> tuple[Array, Array]:
-        """(α, σ) of x_t | x ~ Normal(α x, σ² I)."""
+        """Return (α, σ) of x_t | x ~ Normal(α x, σ² I)."""
         alpha, sigma = coefficients(self.log_snr(t))
         return self.scale(t) * alpha, self.scale(t) * sigma
 
     def drift(self, t: ArrayLike) -> Array:
-        """f(t)."""
+        """Return f(t)."""
         t = jnp.asarray(t, float)
         growth = jax.jvp(lambda t: jnp.log(self.scale(t)), (t,), (jnp.ones_like(t),))[1]
         return growth + 0.5 * self.log_snr_rate(t) * jax.nn.sigmoid(-self.log_snr(t))
 
     def diffusion(self, t: ArrayLike) -> Array:
-        """g(t)."""
+        """Return g(t)."""
         return self.marginal(t)[1] * jnp.sqrt(-self.log_snr_rate(t))
 
 
 def coefficients(log_snr: ArrayLike) -> tuple[Array, Array]:
-    """(α, σ) with α² + σ² = 1 and log α²/σ² = λ; finite, with finite gradients, at any λ.
+    """Return (α, σ) with α² + σ² = 1 and log α²/σ² = λ; finite, with finite gradients, at any λ.
+
+    Args:
+        log_snr: λ, [...].
 
     >>> alpha, sigma = coefficients(0.0)
     >>> float(alpha), float(sigma)
@@ -68,7 +71,7 @@ def coefficients(log_snr: ArrayLike) -> tuple[Array, Array]:
 
 
 def falls(log_snr: Sequence[float]) -> bool:
-    """Whether a pair (λ_max, λ_min) is finite and falls.
+    """Return whether a pair (λ_max, λ_min) is finite and falls.
 
     >>> falls((7.0, -7.0)), falls((1.0, 1.0)), falls((math.inf, 0.0))
     (True, False, False)
@@ -79,7 +82,11 @@ def falls(log_snr: Sequence[float]) -> bool:
 class LinearLogSNR(SDE):
     """λ(t) = λ_max + (λ_min − λ_max) t, c = 1 (the interior does not change the bound, only its variance).
 
-    Args: `largest` λ_max, at the data; `smallest` λ_min, at the noise. Raises ValueError where they do not fall.
+    Args:
+        largest: λ_max, at the data.
+        smallest: λ_min, at the noise.
+
+    Raises ValueError where they do not fall.
 
     References: Variational Diffusion Models (Kingma, Salimans, Poole, Ho 2021), arXiv:2107.00630, section 4.2.
 
@@ -96,7 +103,7 @@ class LinearLogSNR(SDE):
             raise ValueError(f"largest, smallest: expected finite log-SNRs, the first above the second, got {ends}")
 
     def log_snr(self, t: ArrayLike) -> Array:
-        """λ(t)."""
+        """Return λ(t)."""
         return self.largest + (self.smallest - self.largest) * jnp.asarray(t, float)
 
 
@@ -105,7 +112,11 @@ class GeometricSigma(SDE):
 
     A score model starts its draws from Normal(0, (1 + σ_max²) I), the marginal of data of unit variance.
 
-    Args: `sigma_min`, `sigma_max`. Raises ValueError where 0 < `sigma_min` < `sigma_max` does not hold.
+    Args:
+        sigma_min: more than 0, at the data.
+        sigma_max: more than `sigma_min`, at the noise.
+
+    Raises ValueError where 0 < `sigma_min` < `sigma_max` does not hold.
 
     References: Score-Based Generative Modeling through SDEs (Song et al. 2021), arXiv:2011.13456, appendix C.
 
@@ -123,11 +134,11 @@ class GeometricSigma(SDE):
             raise ValueError(f"sigma_max: expected more than sigma_min={self.sigma_min}, got {self.sigma_max}")
 
     def log_snr(self, t: ArrayLike) -> Array:
-        """λ(t) = −2 log σ(t)."""
+        """Return λ(t) = −2 log σ(t)."""
         return -2.0 * (math.log(self.sigma_min) + math.log(self.sigma_max / self.sigma_min) * jnp.asarray(t, float))
 
     def scale(self, t: ArrayLike) -> Array:
-        """c(t) = √(1 + σ²)."""
+        """Return c(t) = √(1 + σ²)."""
         return jnp.exp(-0.5 * jax.nn.log_sigmoid(self.log_snr(t)))
 
 
@@ -136,7 +147,12 @@ class LinearBeta(SDE):
 
     Time runs over u = u_min + (1 − u_min) t, since λ is infinite at u = 0.
 
-    Args: `beta_min`, `beta_max` > 0; `u_min` in (0, 1). Raises ValueError for others.
+    Args:
+        beta_min: more than 0.
+        beta_max: more than 0.
+        u_min: in (0, 1), where time begins.
+
+    Raises ValueError for others.
 
     References: Score-Based Generative Modeling through SDEs (Song et al. 2021), arXiv:2011.13456, appendix C.
 
@@ -154,7 +170,7 @@ class LinearBeta(SDE):
             raise ValueError(f"u_min: expected a number in (0, 1), got {self.u_min}")
 
     def log_snr(self, t: ArrayLike) -> Array:
-        """λ(t)."""
+        """Return λ(t)."""
         u = self.u_min + (1.0 - self.u_min) * jnp.asarray(t, float)
         b = self.beta_min * u + 0.5 * (self.beta_max - self.beta_min) * u**2
         return -b - jnp.log(-jnp.expm1(-b))  # −log expm1(b), finite for large b
