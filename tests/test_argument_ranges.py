@@ -59,6 +59,10 @@ def _rank(rank):
     return _vp(levels=40, rank=rank)
 
 
+def _convolution(offsets):
+    return networks.CausalConvolution(1, 1, offsets, key=KEY)
+
+
 _LOGISTICS = distributions.DiscretizedLogisticMixtureHead
 # constructor, argument, values that it may not have
 TABLE = [
@@ -94,8 +98,10 @@ TABLE = [
     (score.GeometricSigma, "sigma_min", POSITIVE),
     (score.GeometricSigma, "sigma_max", (*POSITIVE, 0.001)),
     (score.LevelDecoder, "levels", LEVELS),
-    (lambda offsets: networks.CausalConvolution(1, 1, offsets, key=KEY), "offsets", ((), ((-1, 0), (0, 1)))),
+    (_convolution, "offsets", ((), ((-1, 0), (0, 1)), ((0.5, 1),), ((1,),), 5, ((0, 1),) * 2)),
     (lambda gain: networks.MLP(1, 1, gain=gain, key=KEY), "gain", POSITIVE),
+    (lambda out_scale: networks.MLP(1, 1, out_scale=out_scale, key=KEY), "out_scale", NOT_NEGATIVE),
+    (lambda levels: networks.place(jnp.zeros(2), levels), "levels", LEVELS),
     (lambda u_min: score.LinearBeta(u_min=u_min), "u_min", (0.0, 1.0, NAN)),
     *((kind, "steps", SIZES) for kind in (score.Ancestral, score.EulerMaruyama, score.DDIM, score.Heun)),
     (lambda scale: score.RealDenoiser(_one, _one, scale=scale), "scale", POSITIVE),

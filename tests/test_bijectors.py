@@ -24,6 +24,7 @@ from probgen.bijectors import (
     Power,
     Reshape,
     Sigmoid,
+    Stacked,
     stack,
 )
 from probgen.bijectors.support import UnknownSupport
@@ -255,6 +256,14 @@ def test_support_that_is_not_known_is_refused():
     [
         (lambda: Coupling(lambda x: x, AffineTransformer()), "split or mask"),
         (lambda: Coupling(lambda x: x, AffineTransformer(), mask=(True, True)), "some True and some False"),
+        (lambda: Coupling(lambda x: x, AffineTransformer(), mask=(1.0, 0.0)), "mask: expected booleans"),
+        (
+            lambda: Coupling(lambda x: jnp.zeros((4, 2, 3)), AffineTransformer(), split=1, event_ndims=3).forward(
+                jnp.ones((2, 3, 3))  # channels first, where they should be last
+            ),
+            "conditioner",
+        ),
+        (lambda: Stacked([Affine(jnp.ones(2), jnp.ones(2))] * 2), "layers: expected one bijector"),
         (lambda: Coupling(lambda x: x, AffineTransformer(), mask=(True, False), event_ndims=2), "rank of the mask"),
         (lambda: Coupling(lambda x: x, AffineTransformer(), split=1, event_ndims=0), "event_ndims"),
         (lambda: Coupling(lambda x: x, AffineTransformer(), split=1).forward(jnp.ones(1)), "leaves nothing"),

@@ -116,6 +116,14 @@ def test_a_conditional_vae_encodes_and_decodes_at_its_contexts():
     np.testing.assert_allclose(at.decode(jnp.ones((5, 3))).mean[2], alone.decode(jnp.ones(3)).mean, rtol=1e-5)
     assert at.reconstruct(KEY, x).shape == (5, 4, 4) and at.interpolate(x, x, steps=2).shape == (5, 2, 4, 4)
     assert at.elbo_terms(KEY, x).kl_of_each.shape == (5, 3)
+    with pytest.raises(ValueError, match="a row for each of 5 contexts"):
+        at.encode(x[:3])
+    with pytest.raises(ValueError, match="z: expected"):
+        at.decode(jnp.ones((5, 2)))
+    with pytest.raises(AttributeError, match="call it with a context first"):
+        model.encode(x)
+    with pytest.raises(ValueError, match="prior: expected an instance"):
+        small_vae(prior=dist.Normal)
 
 
 def test_with_the_exact_posterior_every_weight_is_the_evidence():

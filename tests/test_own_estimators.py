@@ -361,3 +361,18 @@ def test_a_report_survives_a_contender_that_does_not_serve():
     assert lines[2].split() == ["pathwise", *"–" * 8] and lines[-1].startswith("pathwise: site 'b'")
     with pytest.raises(ValueError, match="site 'b': Pathwise"):
         report(unfit)
+
+
+def test_coupled_draws_are_as_many_as_was_said():
+    class Two(estimators.DisARM):
+        def draw(self, key, fn, sample_shape):
+            return super().draw(key, fn, sample_shape)[:1]
+
+    with pytest.raises(ValueError, match="to draw"):
+        expectation(jax.random.key(0), dist.Bernoulli(0.3), lambda b: b * 1.0, Two())
+
+    class None_(estimators.DisARM):
+        copies = 0
+
+    with pytest.raises(ValueError, match="copies"):
+        None_()

@@ -306,6 +306,53 @@ def test_decoders_make_other_data():
     assert (sample_of(model, jax.random.key(2), (50,)) > 0).all()
 
 
+def test_parts_of_a_model_at_a_context_are_replaced_in_the_model():
+    conditional = vp_score((2,), width=8, depth=1, steps=20, context_dim=1, key=jax.random.key(0))
+    at = conditional(jnp.ones((3, 1)))
+    other = at.replace(denoiser=GaussianDenoiser(jnp.array(5.0), jnp.array(0.1)), sampler=DDIM(20))
+    assert isinstance(other.sampler, DDIM) and other.batch_shape == (3,)
+    assert abs(sample_of(other, jax.random.key(1), (50,)).mean() - 5.0) < 0.2
+    x = jnp.full((3, 2), 5.0)
+    assert (bound_of(other, jax.random.key(2), x, 20) > bound_of(at, jax.random.key(2), x, 20) + 5.0).all()
+    with pytest.raises(ValueError, match=r"denoisr: a ScoreModel has no such field; it has .*denoiser"):
+        at.replace(denoisr=DDIM(3))
+
+
+class Rising(SDE):
+    def log_snr(self, t):
+        return 10.0 * jnp.asarray(t, float) - 5.0
+
+
+class Cosine(SDE):
+    def log_snr(self, t):
+        return -2 * jnp.log(jnp.tan(jnp.pi / 2 * jnp.asarray(t, float)))
+
+
+class Short(Denoiser):
+    def __call__(self, z, log_snr):
+        return z[:1]
+
+
+GAUSSIAN = GaussianDenoiser(LOC, SCALE)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: ScoreModel(GAUSSIAN, Rising(), (2,)), "sde: expected a log-SNR that falls"),
+        (lambda: ScoreModel(GAUSSIAN, Cosine(), (2,)), "sde: expected a finite log-SNR"),
+        (lambda: ScoreModel(LinearLogSNR(), GAUSSIAN, (2,)), "denoiser: expected a score.Denoiser, got LinearLogSNR"),
+        (lambda: ScoreModel(GAUSSIAN, LinearLogSNR(), 2), "event_shape"),
+        (lambda: ScoreModel(Short(), LinearLogSNR(), (2,)).sample(jax.random.key(0)), "denoiser: expected"),
+        (lambda: bound_of(ScoreModel(Short(), LinearLogSNR(), (2,)), jax.random.key(0), LOC), "denoiser: expected"),
+    ],
+    ids=lambda x: x if isinstance(x, str) else "",
+)
+def test_parts_that_do_not_fit_are_refused(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
+
+
 def test_networks_see_images_as_they_are():
     seen = []
     network = lambda z, context: (seen.append(z.shape), jnp.zeros(z.shape))[1]

@@ -64,9 +64,11 @@ class Coupling(Bijector):
             raise ValueError(f"expected split or mask, got split={split}, mask={mask}")
         if split is not None:
             check_sizes(split=split)
-        known = None if mask is None else np.asarray(mask, bool)
+        known = None if mask is None else np.asarray(mask)
+        if known is not None and known.dtype != bool:
+            raise ValueError(f"mask: expected booleans, got dtype {known.dtype}")
         if known is not None and len(set(known.ravel().tolist())) != 2:
-            raise ValueError(f"mask: expected some True and some False, got {mask}")
+            raise ValueError(f"mask: expected some True and some False, got {known.sum()} True of {known.size}")
         ndims = (1 if known is None else known.ndim) if event_ndims is None else event_ndims
         check_sizes(event_ndims=ndims)
         if known is not None and ndims != known.ndim:
@@ -110,10 +112,11 @@ class Coupling(Bijector):
         raw, num_params = self.conditioner(seen), self.transformer.num_params
         whole = seen.size == x.size  # an image with holes: h speaks of all places
         places = x.shape if whole else moved.shape
-        if raw.size != math.prod(places) * num_params:
+        side_by_side = (*places[:-1], places[-1] * num_params)
+        if raw.shape not in ((math.prod(side_by_side),), side_by_side, (*places, num_params)):
             raise ValueError(
                 f"conditioner: expected {num_params} numbers for each of {math.prod(places)} coordinates, "
-                f"got {raw.shape}"
+                f"{list(side_by_side)}, got {list(raw.shape)}"
             )
         raw = raw.reshape(*places, num_params)
         tau = self.transformer(raw[~self._kept()] if whole else raw)

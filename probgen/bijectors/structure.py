@@ -213,6 +213,8 @@ class Stacked(Bijector):
     context: Array | None = given(default=None)
 
     def __check_init__(self) -> None:
+        if isinstance(self.layers, list | tuple):
+            raise ValueError("layers: expected one bijector with stacked leaves, got several: `stack` makes it of them")
         if not isinstance(self.unroll, bool):
             check_sizes(unroll=self.unroll)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from types import MethodType
-from typing import Any
+from typing import Any, Self
 
 import equinox as eqx
 import jax
@@ -128,7 +128,7 @@ class ConditionalModel(eqx.Module):
         return AtContext(self.model, context, ndims, self.network)
 
     def __getattr__(self, name: str) -> Any:
-        if hasattr(Distribution, name):
+        if hasattr(Distribution, name) or hasattr(type(self.model), name):
             raise AttributeError(f"a ConditionalModel has no {name!r}: call it with a context first, model(context)")
         raise AttributeError(f"'ConditionalModel' object has no attribute {name!r}")
 
@@ -158,6 +158,12 @@ class AtContext(Delegate):
         found: Any = getattr(type(self.model), name, None)
         return MethodType(found, self) if getattr(found, "is_verb", False) else getattr(self.model, name)
 
+    def replace(self, **fields: Any) -> Self:
+        """Return the same distribution with other values of some fields, the model's own among them."""
+        own = {name: fields.pop(name) for name in ("context", "network", "model", "recipe") if name in fields}
+        new = super().replace(**own)
+        return super(AtContext, new).replace(model=new.model.replace(**fields)) if fields else new
+
     @property
     def _contexts(self) -> tuple[int, ...]:
         return self.context.shape[: self.context.ndim - self.context_ndims]
@@ -179,6 +185,8 @@ class AtContext(Delegate):
         one = lambda context, *args: part(self._at(context), *args)
         if len(self._contexts) > 1:
             raise ValueError(f"context: expected one, or one a row, got batch shape {self._contexts}")
+        if self._contexts and (rows := {jnp.shape(x)[:1] for x in args}) - {self._contexts}:
+            raise ValueError(f"expected a row for each of {self._contexts[0]} contexts, got {sorted(rows)} rows")
         return promote_batch_shape(jax.vmap(one)(self.context, *args)) if self._contexts else one(self.context, *args)
 
     def _at(self, context: Array) -> Distribution:

@@ -72,6 +72,10 @@ class PytreeDistribution(Wrapping):
 
     def replace(self, **fields: Any) -> Self:
         """Return the same distribution with other values of some fields."""
+        known = (*self.gather_pytree_data_fields(), *self.gather_pytree_aux_fields())
+        if unknown := [name for name in fields if name not in known]:
+            of = ", ".join(name for name in known if not name.startswith("_"))
+            raise ValueError(f"{unknown[0]}: a {type(self).__name__} has no such field; it has {of}")
         new = copy.copy(self)
         for name, value in fields.items():
             setattr(new, name, value)

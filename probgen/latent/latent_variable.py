@@ -10,7 +10,7 @@ import numpyro.distributions as dist
 from jax import Array
 from numpyro.distributions import constraints
 
-from probgen.core import DensityKind, bind, check_sizes, module, split_key, weakest
+from probgen.core import DensityKind, bind, check_instances, check_sizes, module, split_key, weakest
 from probgen.distributions import Bounded, Model, lifted, observe, verb
 from probgen.distributions.in_blocks import map_particles
 from probgen.distributions.wrapped import elementwise, kind_of, log_density, unmasked
@@ -78,6 +78,7 @@ class LatentVariableModel(Model):
         context_shape: tuple[int, ...] | None = None,
         validate_args: bool | None = None,
     ):
+        check_instances(prior=prior, likelihood=likelihood, posterior=posterior)
         if prior.batch_shape:
             raise ValueError(f"prior: expected batch shape (), got {prior.batch_shape}; use .to_event()")
         self.prior, self.likelihood, self.posterior = prior, likelihood, posterior
@@ -160,13 +161,18 @@ class LatentVariableModel(Model):
 
     @verb
     def encode(self, x: Array) -> dist.Distribution:
-        """Return the posterior q(z | x) of rows [..., *event_shape], of batch shape [...]."""
-        posterior: dist.Distribution = self._at_rows(lambda d, x: d.posterior(x), x)
+        """Return the posterior q(z | x) of rows [..., *event_shape], of batch shape [...]; at contexts, of a row for
+        each."""
+        posterior: dist.Distribution = self._at_rows(lambda d, x: d.posterior(x), self._as_events(x))
         return posterior
 
     @verb
     def decode(self, z: Array) -> dist.Distribution:
-        """Return the likelihood p(x | z) of rows [..., *latent_shape], of batch shape [...]."""
+        """Return the likelihood p(x | z) of rows [..., *latent_shape], of batch shape [...]; at contexts, of a row for
+        each."""
+        z, shape = jnp.asarray(z), self.prior.event_shape
+        if z.shape[z.ndim - len(shape) :] != shape:
+            raise ValueError(f"z: expected [..., {', '.join(map(str, shape))}], got {z.shape}")
         likelihood: dist.Distribution = self._at_rows(lambda d, z: d.likelihood(z), z)
         return likelihood
 
@@ -197,8 +203,9 @@ class LatentVariableModel(Model):
 
             log p(x) ≥ E_q[log p(x | z)] − KL(q(z | x) ‖ p(z))
 
-        The KL is that of `kl`. Averaged over rows, the terms are distortion and rate (Alemi et al. 2018,
-        arXiv:1711.00464); the dimensions with almost no KL are those that say nothing.
+        The KL is that of `kl`: where it has no closed form, a draw that may be negative. Averaged over rows, the terms
+        are distortion and rate (Alemi et al. 2018, arXiv:1711.00464); the dimensions with almost no KL are those that
+        say nothing.
         """
         z, _ = self._infer(key, x)
         given_z = log_density(self.likelihood(z), jax.random.fold_in(key, 2), x)

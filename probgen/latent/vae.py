@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import Array
 
-from probgen.core import Contextual, as_shape, check_sizes, recipe
+from probgen.core import Contextual, as_shape, check_instances, check_sizes, recipe
 from probgen.distributions import Conditional, ConditionalModel, integer_head
 from probgen.latent.latent_variable import LatentVariableModel
 from probgen.latent.parts import BoundedNormalHead
@@ -61,6 +61,7 @@ def vae(
     """
     event_shape = as_shape(event_shape, fewest=0)
     check_sizes(latent_dim=latent_dim)
+    check_instances(prior=prior)
     if prior is not None and prior.event_shape != (latent_dim,):
         raise ValueError(f"prior: expected event shape ({latent_dim},), got {prior.event_shape}")
     size = math.prod(event_shape)

@@ -106,8 +106,11 @@ class CausalConvolution(eqx.Module):
     offsets: Offsets = eqx.field(static=True)
 
     def __init__(self, in_channels: int, out_channels: int, offsets: Offsets, *, key: Array):
-        if not offsets or min(row for row, _ in offsets) < 0:
-            raise ValueError(f"offsets: expected rows of 0 and more, above the place, got {offsets}")
+        pairs = isinstance(offsets, tuple) and all(isinstance(o, tuple) and len(o) == 2 for o in offsets)
+        whole = pairs and all(isinstance(i, int) for o in offsets for i in o)
+        if not whole or not offsets or len(set(offsets)) < len(offsets) or min(offsets)[0] < 0:
+            expected = "different pairs (rows above, from 0; columns to the left)"
+            raise ValueError(f"offsets: expected {expected}, got {offsets!r}")
         self.offsets = offsets
         self.linear = Linear(len(offsets) * in_channels, out_channels, key=key)
 

@@ -21,6 +21,7 @@ def place(x: Array, levels: int) -> Array:
     >>> place(jnp.arange(3), 3).tolist()
     [-1.0, 0.0, 1.0]
     """
+    check_sizes(2, levels=levels)
     return 2.0 / (levels - 1) * x - 1.0
 
 

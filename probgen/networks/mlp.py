@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from probgen.core import check_positive, check_sizes
+from probgen.core import check_not_negative, check_positive, check_sizes
 from probgen.networks.dropout import Dropout
 
 
@@ -137,6 +137,7 @@ class MLP(eqx.Module):
     ):
         check_hidden(hidden, activation)
         check_positive(gain=1.0 if gain is None else gain)
+        check_not_negative(out_scale=out_scale)
         check_sizes(0, in_dim=in_dim, context_dim=context_dim or 0)
         check_sizes(out_dim=out_dim)
         sizes = (in_dim + (context_dim or 0), *hidden, out_dim)

@@ -7,13 +7,13 @@ import jax.numpy as jnp
 from jax import Array
 from numpyro.distributions import constraints
 
-from probgen.core import check_instances, map_batch, split_key
+from probgen.core import as_shape, check_instances, map_batch, split_key
 from probgen.distributions import Model
 from probgen.distributions.in_blocks import map_particles
 from probgen.score.decoder import Decoder, NormalDecoder
 from probgen.score.denoiser import Denoiser
 from probgen.score.sampler import Ancestral, Sampler
-from probgen.score.sde import SDE, coefficients
+from probgen.score.sde import SDE, check_falls, coefficients
 
 
 class ScoreModel(Model):
@@ -32,6 +32,8 @@ class ScoreModel(Model):
         event_shape: the shape of one event.
         decoder: p(x | z_0); of reals by default.
         sampler: how draws are made; `Ancestral()` by default.
+
+    Raises ValueError where a part is of another kind, or the log-SNR of the SDE is not finite or does not fall.
 
     References: Variational Diffusion Models (Kingma, Salimans, Poole, Ho 2021), arXiv:2107.00630.
 
@@ -57,10 +59,15 @@ class ScoreModel(Model):
         validate_args: bool | None = None,
     ):
         check_instances(denoiser=denoiser, sde=sde, decoder=decoder, sampler=sampler)
+        kinds = {"denoiser": Denoiser, "sde": SDE, "decoder": Decoder, "sampler": Sampler}
+        for (name, kind), part in zip(kinds.items(), (denoiser, sde, decoder, sampler), strict=True):
+            if part is not None and not isinstance(part, kind):
+                raise ValueError(f"{name}: expected a score.{kind.__name__}, got {type(part).__name__}")
+        check_falls(sde)
         self.denoiser, self.sde = denoiser, sde
         self.decoder = NormalDecoder() if decoder is None else decoder
         self.sampler = Ancestral() if sampler is None else sampler
-        super().__init__(event_shape, validate_args=validate_args)
+        super().__init__(as_shape(event_shape, fewest=0), validate_args=validate_args)
 
     @property
     def support(self) -> constraints.Constraint:
@@ -71,9 +78,16 @@ class ScoreModel(Model):
         """Draw an event: noise, the sampler's steps, the decoder."""
         noise_key, steps_key, decoder_key = jax.random.split(key, 3)
         noise = self.sde.scale(1.0) * jax.random.normal(noise_key, self.event_shape)
-        x = self.sampler(steps_key, self.denoiser.under(self.sde), self.sde, noise)
+        denoise = lambda x, t: self._expected(x / self.sde.scale(t), self.sde.log_snr(t))
+        x = self.sampler(steps_key, denoise, self.sde, noise)
         z, log_snr = x / self.sde.scale(0.0), self.sde.log_snr(0.0)
-        return self.decoder(z, self.denoiser(z, log_snr), log_snr).sample(decoder_key)
+        return self.decoder(z, self._expected(z, log_snr), log_snr).sample(decoder_key)
+
+    def _expected(self, z: Array, log_snr: Array) -> Array:
+        x = self.denoiser(z, log_snr)
+        if jnp.shape(x) != z.shape:
+            raise ValueError(f"denoiser: expected E[x | z] of the event's shape {z.shape}, got {jnp.shape(x)}")
+        return x
 
     def _log_prob_bound(self, key: Array, value: Array, num_particles: int) -> Array:
         time_key, noise_key = jax.random.split(key)
@@ -102,7 +116,7 @@ class ScoreModel(Model):
     def _reconstruction(self, key: Array, x: Array, placed: Array) -> Array:
         log_snr = self.sde.log_snr(0.0)
         z = self._noisy(key, placed, log_snr)
-        return jnp.sum(self.decoder(z, self.denoiser(z, log_snr), log_snr).log_prob(x))
+        return jnp.sum(self.decoder(z, self._expected(z, log_snr), log_snr).log_prob(x))
 
     def _prior_kl(self, placed: Array) -> Array:
         log_snr = self.sde.log_snr(1.0)
@@ -111,5 +125,5 @@ class ScoreModel(Model):
 
     def _diffusion(self, key: Array, t: Array, placed: Array) -> Array:
         log_snr = self.sde.log_snr(t)
-        x = self.denoiser(self._noisy(key, placed, log_snr), log_snr)
+        x = self._expected(self._noisy(key, placed, log_snr), log_snr)
         return 0.5 * -self.sde.log_snr_rate(t) * jnp.exp(log_snr) * jnp.sum((placed - x) ** 2)

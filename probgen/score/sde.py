@@ -79,6 +79,22 @@ def falls(log_snr: Sequence[float]) -> bool:
     return len(log_snr) == 2 and all(map(math.isfinite, log_snr)) and log_snr[0] > log_snr[1]
 
 
+def check_falls(sde: SDE) -> None:
+    """Raise ValueError where the log-SNR of an SDE is not finite, or does not fall, at nine times of [0, 1].
+
+    Args:
+        sde: any; one whose numbers are not known yet passes.
+    """
+    with jax.ensure_compile_time_eval():
+        values = jax.vmap(sde.log_snr)(jnp.linspace(0.0, 1.0, 9))
+    if isinstance(values, jax.core.Tracer):
+        return
+    if not jnp.isfinite(values).all():
+        raise ValueError(f"sde: expected a finite log-SNR on [0, 1], got {values.tolist()}; cut it off near its ends")
+    if not (jnp.diff(values) < 0).all():
+        raise ValueError(f"sde: expected a log-SNR that falls from t = 0 to 1, got {values.tolist()}")
+
+
 class LinearLogSNR(SDE):
     """λ(t) = λ_max + (λ_min − λ_max) t, c = 1 (the interior does not change the bound, only its variance).
 

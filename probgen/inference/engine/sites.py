@@ -73,8 +73,11 @@ class Drawing(Differentiable):
         if scanned:
             _check_scanned(self.sites[name], msg["value"])
         elif estimator.copies > 1:  # of coupled draws the value says which: all have the site's key
-            drawn = estimator.draw(msg["kwargs"]["rng_key"], fn, msg["kwargs"]["sample_shape"])
-            msg["value"] = jnp.asarray(drawn)[self.values.get(name, 0)]
+            drawn = jnp.asarray(estimator.draw(msg["kwargs"]["rng_key"], fn, msg["kwargs"]["sample_shape"]))
+            wanted = (estimator.copies, *fn.shape(msg["kwargs"]["sample_shape"]))
+            if drawn.shape != wanted:
+                raise ValueError(f"site {name!r}: expected {estimator} to draw {wanted}, got {drawn.shape}")
+            msg["value"] = drawn[self.values.get(name, 0)]
         elif name in self.values:
             shape = (*msg["kwargs"]["sample_shape"], *fn.batch_shape, *fn.event_shape)
             msg["value"] = jnp.broadcast_to(self.values[name], shape)

@@ -18,7 +18,8 @@ class DisARM(Estimator):
 
         ½ (f(b) − f(b̃)) Σ_i (b_i − b̃_i) σ(|α_i|) ∇_θ α_i,   b = 1[α + ε > 0],  b̃ = 1[α − ε > 0]
 
-    with logits α and logistic noise ε. Where the twins agree a bit has no gradient, and no variance.
+    with logits α and logistic noise ε. Where the twins agree a bit has no gradient, and no variance. Bits given by
+    probabilities of exactly 0 or 1 have no gradient, as their logits are infinite: give logits.
 
     References: DisARM: An Antithetic Gradient Estimator for Binary Latent Variables (Dong, Mnih, Tucker 2020),
     arXiv:2006.10680; the same in Yin, Ho, Yan, Qian, Zhou 2020, arXiv:2007.02912.

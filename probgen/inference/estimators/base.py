@@ -8,7 +8,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jax import Array, lax
 
-from probgen.core import check_instances
+from probgen.core import check_instances, check_sizes
 
 State = Any
 
@@ -123,6 +123,7 @@ class Estimator(Seams):
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Refuse a class that does nothing."""
+        check_sizes(copies=cls.copies)
         draws, sums, scores = (getattr(cls, f) is not getattr(Estimator, f) for f in ("draw", "support", "surrogate"))
         if cls.scored != scores:
             what = "and writes no surrogate(signal)" if cls.scored else "and writes a surrogate, which is not asked for"
