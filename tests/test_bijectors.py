@@ -232,7 +232,7 @@ def test_a_coupling_of_channels_is_that_of_the_flat_image():
     shapes, raw = [], jax.random.normal(KEY, (2, 2, 4))
     image = Coupling(lambda x: (shapes.append(x.shape), raw * x)[1], AffineTransformer(), split=1, event_ndims=3)
     mask = np.broadcast_to(np.arange(3) < 1, (2, 2, 3))
-    vector = Coupling(lambda x: raw * x.reshape(2, 2, 1), AffineTransformer(), mask=mask.ravel())
+    vector = Coupling(lambda x: (raw * x.reshape(2, 2, 1)).ravel(), AffineTransformer(), mask=mask.ravel())
     x = jax.random.normal(jax.random.key(1), (5, 2, 2, 3))
     y, log_det = image.forward_and_log_det(x)
     expected, log_det_of_vector = vector.forward_and_log_det(x.reshape(5, 12))
