@@ -204,15 +204,13 @@ def _from_near(last: Array, left: Array, right: Array) -> tuple[Array, Array]:
 def _measure(x: Array, last: Array, start: Array, size: Array, span: _Span) -> Array:
     """Return how far x is from the near end of its bin."""
     low, high, _ = span
-    return jnp.clip(
-        lax.select(last, high - x, x - low) / (high - low) - lax.select(last, jnp.zeros_like(start), start), 0.0, size
-    )
+    return jnp.clip(jnp.where(last, high - x, x - low) / (high - low) - jnp.where(last, 0.0, start), 0.0, size)
 
 
 def _place(far: Array, last: Array, start: Array, span: _Span) -> Array:
     """Return the number that lies so far from the near end of its bin."""
     low, high, _ = span
-    return lax.clamp(low, lax.select(last, high - (high - low) * far, low + (high - low) * (start + far)), high)
+    return jnp.clip(jnp.where(last, high - (high - low) * far, low + (high - low) * (start + far)), low, high)
 
 
 def _rational(t: Array, w: Array, h: Array, near: Array, far: Array) -> tuple[Array, Array]:
@@ -284,9 +282,9 @@ def _(span: _Span, primals: tuple[Array, Array], tangents: tuple[Array, Array]) 
     (x, raw), (x_dot, raw_dot) = primals, tangents
     found, size = _find(x, raw, span, by_height=False), span[1] - span[0]
     start_dot, w_dot, bottom_dot, *others = _push_forward(found, raw_dot, span[2])
-    t, t_dot = _measure(x, found.last, found.x, found.w, span), lax.select(found.last, -x_dot, x_dot - size * start_dot)
+    t, t_dot = _measure(x, found.last, found.x, found.w, span), jnp.where(found.last, -x_dot, x_dot - size * start_dot)
     (rise, log_slope), (rise_dot, log_dot) = jax.jvp(_rational, (t, *found.shape), (t_dot / size, w_dot, *others))
-    y_dot = size * lax.select(found.last, -rise_dot, bottom_dot + rise_dot)
+    y_dot = size * jnp.where(found.last, -rise_dot, bottom_dot + rise_dot)
     return (_place(rise, found.last, found.y, span), log_slope), (y_dot, log_dot)
 
 
@@ -309,7 +307,7 @@ def _(span: _Span, primals: tuple[Array, Array], tangents: tuple[Array, Array]) 
     still, one = jnp.zeros_like(t), jnp.ones_like(t)
     (_, log_slope), (rise_dot, log_dot) = jax.jvp(_rational, (t, *found.shape), (still, w_dot, *others))
     along = jax.jvp(lambda t: _rational(t, *found.shape)[1], (t,), (one,))[1]
-    v_dot = lax.select(found.last, -y_dot, y_dot - size * bottom_dot) / size
+    v_dot = jnp.where(found.last, -y_dot, y_dot - size * bottom_dot) / size
     t_dot = (v_dot - rise_dot) * jnp.exp(-log_slope)
-    x_dot = size * lax.select(found.last, -t_dot, start_dot + t_dot)
+    x_dot = size * jnp.where(found.last, -t_dot, start_dot + t_dot)
     return _inverse(y, raw, span), (x_dot, -(log_dot + along * t_dot))
