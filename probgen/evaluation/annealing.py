@@ -85,8 +85,8 @@ def ais(
     parts = _unconstrained(prior, onto), lambda u: log_likelihood(onto(u))
     betas = _schedule(temperatures)
     draw_key, tune_key, key = split_key(key, (3,))
-    first = jax.vmap(onto.inv)(prior.sample(draw_key, (chains,)))
-    lengths = _tuned(tune_key, parts, first, betas, leapfrog)
+    others, first = jax.vmap(jax.vmap(onto.inv))(prior.sample(draw_key, (2, chains)))
+    lengths = _tuned(tune_key, parts, others, betas, leapfrog)
     if start is None:
         log_w, acceptance = _forwards(key, parts, first, betas, lengths, leapfrog)
         return Annealed(logmeanexp(log_w), log_w, acceptance)
