@@ -247,10 +247,10 @@ def test_bound_is_below_the_mass_of_the_sampled_model():
     grid = jnp.array(list(itertools.product(range(3), repeat=2)))
     x = sample_of(model, jax.random.key(5), (n,))
     mass = jnp.array([(x == row).all(-1).mean() for row in grid])
-    bound = bound_of(model, jax.random.key(6), grid, 4000)
-    error = jnp.sqrt((1 - mass) / (mass * n))
+    bounds = jnp.stack([bound_of(model, jax.random.key(seed), grid, 4000) for seed in range(6, 14)])
+    error = jnp.sqrt((1 - mass) / (mass * n) + bounds.var(0, ddof=1) / len(bounds))
     # 60 steps differ a little from continuous time
-    assert (bound < jnp.log(mass) + 4 * error + 0.05).all()
+    assert (bounds.mean(0) < jnp.log(mass) + 4 * error + 0.05).all()
 
 
 def test_bound_is_exact_where_the_levels_are_independent():
