@@ -74,7 +74,14 @@ class Denoiser(eqx.Module):
 
     def under(self, sde: SDE) -> Denoise:
         """Return x_t, t ↦ E[x | x_t] along an SDE."""
-        return lambda x, t: self(x / sde.scale(t), sde.log_snr(t))
+        return lambda x, t: self.checked(x / sde.scale(t), sde.log_snr(t))
+
+    def checked(self, z: Array, log_snr: Array) -> Array:
+        """Return E[x | z]. Raises ValueError where it has another shape than z."""
+        x = self(z, log_snr)
+        if jnp.shape(x) != z.shape:
+            raise ValueError(f"denoiser: expected E[x | z] of the event's shape {z.shape}, got {jnp.shape(x)}")
+        return x
 
 
 class GaussianDenoiser(Denoiser):

@@ -78,16 +78,9 @@ class ScoreModel(Model):
         """Draw an event: noise, the sampler's steps, the decoder."""
         noise_key, steps_key, decoder_key = jax.random.split(key, 3)
         noise = self.sde.scale(1.0) * jax.random.normal(noise_key, self.event_shape)
-        denoise = lambda x, t: self._expected(x / self.sde.scale(t), self.sde.log_snr(t))
-        x = self.sampler(steps_key, denoise, self.sde, noise)
+        x = self.sampler(steps_key, self.denoiser.under(self.sde), self.sde, noise)
         z, log_snr = x / self.sde.scale(0.0), self.sde.log_snr(0.0)
-        return self.decoder(z, self._expected(z, log_snr), log_snr).sample(decoder_key)
-
-    def _expected(self, z: Array, log_snr: Array) -> Array:
-        x = self.denoiser(z, log_snr)
-        if jnp.shape(x) != z.shape:
-            raise ValueError(f"denoiser: expected E[x | z] of the event's shape {z.shape}, got {jnp.shape(x)}")
-        return x
+        return self.decoder(z, self.denoiser.checked(z, log_snr), log_snr).sample(decoder_key)
 
     def _log_prob_bound(self, key: Array, value: Array, num_particles: int) -> Array:
         time_key, noise_key = jax.random.split(key)
@@ -113,7 +106,7 @@ class ScoreModel(Model):
     def _noised(self, key: Array, placed: Array, log_snr: Array) -> tuple[Array, Array]:
         alpha, sigma = coefficients(log_snr)
         z = alpha * placed + sigma * jax.random.normal(key, self.event_shape)
-        return z, self._expected(z, log_snr)
+        return z, self.denoiser.checked(z, log_snr)
 
     def _prior_kl(self, placed: Array) -> Array:
         log_snr = self.sde.log_snr(1.0)
