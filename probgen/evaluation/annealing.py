@@ -88,10 +88,11 @@ def ais(
     others, first = jax.vmap(jax.vmap(onto.inv))(prior.sample(draw_key, (2, chains)))
     lengths = _tuned(tune_key, parts, others, betas, leapfrog)
     if start is None:
-        log_w, acceptance = _forwards(key, parts, first, betas, lengths, leapfrog)
+        log_w, acceptance = _weighed(key, parts, first, betas, lengths, leapfrog, backwards=False)
         return Annealed(logmeanexp(log_w), log_w, acceptance)
     last = onto.inv(start)
-    log_w, acceptance = _backwards(key, parts, jnp.broadcast_to(last, (chains, *last.shape)), betas, lengths, leapfrog)
+    first = jnp.broadcast_to(last, (chains, *last.shape))
+    log_w, acceptance = _weighed(key, parts, first, betas, lengths, leapfrog, backwards=True)
     return Annealed(-logmeanexp(-log_w), log_w, acceptance)
 
 
@@ -124,27 +125,20 @@ def _tuned(key: Array, parts: _Parts, z: Array, betas: Array, leapfrog: int) -> 
     return lax.scan(one, (z, jnp.full((), 0.1, z.dtype)), (keys, betas[1:]))[1]
 
 
-def _forwards(key: Array, parts: _Parts, z: Array, betas: Array, lengths: Array, leapfrog: int) -> tuple[Array, Array]:
+def _weighed(
+    key: Array, parts: _Parts, z: Array, betas: Array, lengths: Array, leapfrog: int, *, backwards: bool
+) -> tuple[Array, Array]:
+    """Return (log w, the mean acceptance at each temperature) of chains from z; they are weighed on the prior's side of
+    each transition, which is before it, or after it on the way back."""
+
     def one(carry: tuple[Array, Array], now: tuple[Array, ...]) -> tuple[tuple[Array, Array], Array]:
         (z, log_w), (key, before, beta, length) = carry, now
-        log_w = log_w + (beta - before) * jax.vmap(parts[1])(z)
-        z, accepted = _transition(key, parts, z, beta, length, leapfrog)
-        return (z, log_w), accepted.mean()
+        moved, accepted = _transition(key, parts, z, beta, length, leapfrog)
+        log_w = log_w + (beta - before) * jax.vmap(parts[1])(moved if backwards else z)
+        return (moved, log_w), accepted.mean()
 
-    keys = jax.random.split(key, len(lengths))
-    (_, log_w), acceptance = lax.scan(one, (z, jnp.zeros(len(z), z.dtype)), (keys, betas[:-1], betas[1:], lengths))
-    return log_w, acceptance
-
-
-def _backwards(key: Array, parts: _Parts, z: Array, betas: Array, lengths: Array, leapfrog: int) -> tuple[Array, Array]:
-    def one(carry: tuple[Array, Array], now: tuple[Array, ...]) -> tuple[tuple[Array, Array], Array]:
-        (z, log_w), (key, before, beta, length) = carry, now
-        z, accepted = _transition(key, parts, z, beta, length, leapfrog)
-        return (z, log_w + (beta - before) * jax.vmap(parts[1])(z)), accepted.mean()
-
-    keys = jax.random.split(key, len(lengths))
-    now = (keys, betas[:-1], betas[1:], lengths)
-    (_, log_w), acceptance = lax.scan(one, (z, jnp.zeros(len(z), z.dtype)), now, reverse=True)
+    now = (jax.random.split(key, len(lengths)), betas[:-1], betas[1:], lengths)
+    (_, log_w), acceptance = lax.scan(one, (z, jnp.zeros(len(z), z.dtype)), now, reverse=backwards)
     return log_w, acceptance
 
 
