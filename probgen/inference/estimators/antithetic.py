@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import Array, lax
 
-from probgen.distributions.wrapped import elementwise, family, unmasked
-from probgen.inference.estimators.base import Estimator, Signal, detached
+from probgen.distributions.wrapped import elementwise, unmasked
+from probgen.inference.estimators.base import Estimator, Signal, detached, is_bernoulli
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +39,7 @@ class DisARM(Estimator):
 
     def problem(self, fn: dist.Distribution) -> str | None:
         """Return why not, where it is no Bernoulli."""
-        served = isinstance(family(fn), dist.BernoulliProbs | dist.BernoulliLogits)
-        return None if served else "its values are no bits"
+        return None if is_bernoulli(fn) else "its values are no bits"
 
     def draw(self, key: Array, fn: dist.Distribution, sample_shape: tuple[int, ...]) -> Array:
         """Draw (b, b̃), [2, *shape]."""

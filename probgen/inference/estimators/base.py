@@ -9,6 +9,7 @@ import numpyro.distributions as dist
 from jax import Array, lax
 
 from probgen.core import check_instances, check_sizes
+from probgen.distributions.wrapped import family
 
 State = Any
 
@@ -177,6 +178,19 @@ def detached(tree: Any) -> Any:
     Array(0., dtype=float32, weak_type=True)
     """
     return jax.tree.map(lambda x: lax.stop_gradient(x) if isinstance(x, jax.Array | np.ndarray) else x, tree)
+
+
+def is_bernoulli(fn: dist.Distribution) -> bool:
+    """Return whether a distribution is numpyro's Bernoulli, under its wrappers.
+
+    Args:
+        fn: any distribution.
+
+    >>> import numpyro.distributions as dist
+    >>> is_bernoulli(dist.Bernoulli(0.5).expand((3,)).to_event(1)), is_bernoulli(dist.Normal())
+    (True, False)
+    """
+    return isinstance(family(fn), dist.BernoulliProbs | dist.BernoulliLogits)
 
 
 def draw_cut(key: Array, fn: dist.Distribution, sample_shape: tuple[int, ...] = ()) -> Array:

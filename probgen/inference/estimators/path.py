@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import Array, lax
 
-from probgen.distributions.wrapped import family
-from probgen.inference.estimators.base import Estimator, draw_cut
+from probgen.inference.estimators.base import Estimator, draw_cut, is_bernoulli
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,8 +75,7 @@ class StraightThrough(Estimator):
 
     def problem(self, fn: dist.Distribution) -> str | None:
         """Return why not, where it is no Bernoulli."""
-        served = isinstance(family(fn), dist.BernoulliProbs | dist.BernoulliLogits)
-        return None if served else "its values are no bits whose mean is a value between them"
+        return None if is_bernoulli(fn) else "its values are no bits whose mean is a value between them"
 
     def draw(self, key: Array, fn: dist.Distribution, sample_shape: tuple[int, ...]) -> Array:
         """Draw a bit as a floating-point number, with the gradient of its mean."""
