@@ -1,0 +1,271 @@
+"""What every model with latent variables can do, given its prior, its likelihood and its approximate posterior."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, NoReturn
+
+import jax
+import jax.numpy as jnp
+import numpyro
+import numpyro.distributions as dist
+from jax import Array
+from numpyro.distributions import constraints
+
+from probgen.core import bind, check_sizes, module, split_key
+from probgen.distributions import Bounded, Model, lifted, observe, verb
+from probgen.distributions.in_blocks import map_particles
+from probgen.distributions.wrapped import elementwise, kind_of, log_density, unmasked
+
+
+class ElboTerms(NamedTuple):
+    """The terms of a lower bound of log p(x), in nats, [...].
+
+    Attributes:
+        log_likelihood: log p(x | z), the reconstruction.
+        kl: KL(q(z | x) ‖ p(z)).
+        kl_of_each: of each latent number, [..., *latent_shape], where q and p are products of such numbers whose KL is
+            known in closed form; None elsewhere.
+    """
+
+    log_likelihood: Array
+    kl: Array
+    kl_of_each: Array | None
+
+
+class Latent(Model):
+    """The base of models p(x) = ∫ p(z) p(x | z) dz with an approximate posterior q(z | x), whatever these are made of.
+
+        log w = log p(z) + log p(x | z) − log q(z | x),   z ~ q(z | x),   E[w] = p(x)
+
+    A subclass sets its fields, calls `super().__init__(event_shape)`, and says `kind`, `latent_shape` (of one z),
+    `latent_prior`, `likelihood(z)` and `posterior(x)`.
+
+    Args:
+        event_shape: the shape of one x.
+    """
+
+    pytree_aux_fields = ("context_shape",)
+    context_shape: tuple[int, ...] | None = None
+    latent_shape: tuple[int, ...]
+    likelihood: Any
+    posterior: Any
+
+    @property
+    def latent_prior(self) -> dist.Distribution:
+        """The distribution p(z) of one z."""
+        raise NotImplementedError(f"{type(self).__name__} does not say what its prior is: write latent_prior")
+
+    @property
+    def prior_parts(self) -> Any:
+        """What the prior is made of: where none of it takes a context, the prior is the same for all."""
+        return self.latent_prior
+
+    @property
+    def nested(self) -> "Latent | None":
+        """The prior, where that is a model with latent variables in its turn."""
+        return None
+
+    def _likelihood_of_zeros(self) -> dist.Distribution:
+        """Return p(x | z) at z = 0; what is read of it depends on no context."""
+        model = self if self.context_shape is None else bind(self, jnp.zeros(self.context_shape))
+        return model.likelihood(jnp.zeros(self.latent_shape))
+
+    @property
+    def support(self) -> constraints.Constraint:
+        """The likelihood's support."""
+        return self._first()._likelihood_of_zeros().support
+
+    def sample_event(self, key: Array) -> Array:
+        """Draw z from the prior, then x from the likelihood."""
+        latent_key, key = jax.random.split(key)
+        return self.likelihood(self.latent_prior.sample(latent_key)).sample(key)
+
+    def log_weight_event(self, key: Array, x: Array) -> Array:
+        """Return log p(z) + log p(x | z) − log q(z | x) at one draw z from q(z | x)."""
+        prior_key, likelihood_key = (jax.random.fold_in(key, i) for i in (1, 2))
+        z, log_q = self._infer(key, x)
+        return log_density(self.latent_prior, prior_key, z) + log_density(self.likelihood(z), likelihood_key, x) - log_q
+
+    def _log_prob_bound(self, key: Array, value: Array, num_particles: int) -> Array:
+        keys = split_key(key, (num_particles,))
+        return jnp.mean(map_particles(lambda k: self._log_weights(k, value), (keys,), value.size), 0)
+
+    def _infer(self, key: Array, x: Array) -> tuple[Array, Array]:
+        q = self._posterior_of(x)
+        z, intermediates = q.sample_with_intermediates(key)
+        log_q = q.log_prob(z, intermediates) if intermediates else q.log_prob(z)
+        return z, log_q if q.has_rsample else _without_gradient(log_q)
+
+    def _posterior_of(self, x: Array) -> dist.Distribution:
+        q = self.posterior(x)
+        if q.batch_shape or q.event_shape != self.latent_shape:
+            raise ValueError(
+                f"posterior: expected batch shape () and event shape {self.latent_shape} for one x, "
+                f"got {q.batch_shape} and {q.event_shape}"
+            )
+        return q
+
+    @lifted("key", "event")
+    def kl(self, key: Array, x: Array) -> Array:
+        """Return KL(q(z | x) ‖ p(z)) of rows [..., *event_shape], in nats, [...].
+
+        It is in closed form where `numpyro.distributions.kl.kl_divergence` knows one; else log q(z | x) − log p(z) at
+        one draw from q(z | x), whose mean it is; or with a bound of log p(z), and then no less in the mean.
+        """
+        return self._kl(key, x)
+
+    def _kl(self, key: Array, x: Array) -> Array:
+        try:
+            return dist.kl_divergence(self._posterior_of(x), self.latent_prior)
+        except NotImplementedError:
+            z, log_q = self._infer(key, x)
+            return log_q - log_density(self.latent_prior, jax.random.fold_in(key, 1), z)
+
+    @verb
+    def encode(self, x: Array) -> dist.Distribution:
+        """Return the posterior q(z | x) of rows [..., *event_shape], of batch shape [...]; at contexts, of a row for
+        each."""
+        posterior: dist.Distribution = self._at_rows(lambda d, x: d.posterior(x), self._as_events(x))
+        return posterior
+
+    @verb
+    def decode(self, z: Array) -> dist.Distribution:
+        """Return the likelihood p(x | z) of rows [..., *latent_shape], of batch shape [...]; at contexts, of a row for
+        each."""
+        z, shape = jnp.asarray(z), self.latent_shape
+        if z.shape[z.ndim - len(shape) :] != shape:
+            raise ValueError(f"z: expected [..., {', '.join(map(str, shape))}], got {z.shape}")
+        likelihood: dist.Distribution = self._at_rows(lambda d, z: d.likelihood(z), z)
+        return likelihood
+
+    @lifted("key", "event")
+    def reconstruct(self, key: Array, x: Array) -> Array:
+        """Return E[x' | z] at one draw z from q(z | x) for each row, [..., *event_shape].
+
+        `decode(encode(x).sample(key)).sample(key)` would be draws of x'.
+        """
+        return self.likelihood(self._posterior_of(x).sample(key)).mean
+
+    @lifted("event", "event")
+    def interpolate(self, x: Array, y: Array, *, steps: int = 8) -> Array:
+        """Return E[x' | z] along the line from the mean of q(z | x) to that of q(z | y), [..., steps, *event_shape].
+
+        Args:
+            x: where the line begins, [..., *event_shape].
+            y: where it ends, [..., *event_shape].
+            steps: how many points it has, the ends among them; at least 2.
+        """
+        check_sizes(2, steps=steps)
+        start, end = self._posterior_of(x).mean, self._posterior_of(y).mean
+        return jax.vmap(lambda t: self.likelihood(start + t * (end - start)).mean)(jnp.linspace(0.0, 1.0, steps))
+
+    @lifted("key", "event")
+    def elbo_terms(self, key: Array, x: Array) -> ElboTerms:
+        """Return what the evidence lower bound of each row consists of, in nats, at one draw from q(z | x).
+
+            log p(x) ≥ E_q[log p(x | z)] − KL(q(z | x) ‖ p(z))
+
+        The KL is that of `kl`: where it has no closed form, a draw that may be negative. Averaged over rows, the terms
+        are distortion and rate (Alemi et al. 2018, arXiv:1711.00464); the dimensions with almost no KL are those that
+        say nothing.
+        """
+        z, _ = self._infer(key, x)
+        given_z = log_density(self.likelihood(z), jax.random.fold_in(key, 2), x)
+        return ElboTerms(given_z, self._kl(key, x), self._kl_of_each(x))
+
+    @verb
+    def program(self, x: Array | None, *, size: int | None = None, name: str | None = "model") -> Array:
+        """Run the numpyro program z ~ p(z), x ~ p(x | z), and return x.
+
+        Where the prior is such a model in its turn, its latents are sites of their own: z2 ~ p(z₂), z ~ p(z | z₂), and
+        so on upwards. Its params are one site `name$params`, shared with `guide`:
+        `probgen.from_params(result.params, name, model)`
+        gives the learned model.
+
+        Args:
+            x: rows, [B, *event_shape]; None draws `size` rows.
+            size: of how many rows these are; of all by default.
+            name: of the param site; with None it registers nothing, and is the program of the model as it is.
+
+        Raises ValueError where neither `x` nor `size` is given.
+
+        >>> import jax, jax.numpy as jnp, optax, probgen
+        >>> from numpyro.infer import SVI, Trace_ELBO
+        >>> model = probgen.latent.vae((3,), 2, latent_dim=2, hidden=(8,), key=jax.random.key(0))
+        >>> svi = SVI(model.program, model.guide, optax.adam(1e-3), Trace_ELBO())
+        >>> result = svi.run(jax.random.key(1), 2, jnp.zeros((5, 3), int), progress_bar=False)
+        >>> probgen.from_params(result.params, "model", model).log_prob_bound(
+        ...     jax.random.key(2), jnp.zeros(3, int)
+        ... ).shape
+        ()
+        """
+        model = self if name is None else module(name, self)
+        with _rows_plate(x, size):
+            z = _draw_latents(model, lambda d: d, 1)
+            return observe("x", model._at_rows(lambda d, z: d.likelihood(z), z), x)
+
+    @verb
+    def guide(self, x: Array, *, size: int | None = None, name: str | None = "model") -> Array:
+        """Run the numpyro guide z ~ q(z | x) of `program`, and of the nested layers above, and return z."""
+        model = self if name is None else module(name, self)
+        with _rows_plate(x, size):
+            z = numpyro.sample("z", model._at_rows(lambda d, x: d.posterior(x), x))
+            owner, above, layer = _nested, z, 2
+            while owner(model) is not None:
+                posterior = model._at_rows(lambda d, z, owner=owner: owner(d).posterior(z), above)
+                above = numpyro.sample(f"z{layer}", posterior)
+                owner, layer = (lambda d, owner=owner: owner(d).nested), layer + 1
+            return z
+
+    def _kl_of_each(self, x: Array) -> Array | None:
+        return kl_of_each(self._posterior_of(x), self.latent_prior)
+
+
+def _nested(model: Any) -> Any:
+    return model.nested
+
+
+def _draw_latents(model: Any, owner: Callable[[Any], Any], layer: int) -> Array:
+    """Draw z of the model `owner(model)` at a site "z", "z2", …, after those of the layers above, if there are any."""
+    site, upper = "z" if layer == 1 else f"z{layer}", owner(model).nested
+    if upper is not None:
+        above = _draw_latents(model, lambda d: owner(d).nested, layer + 1)
+        prior = model._at_rows(lambda d, z: owner(d).nested.likelihood(z), above)
+    elif model._varies(owner(model).prior_parts):
+        prior = model._at_rows(lambda d: owner(d).latent_prior)
+    else:
+        prior = owner(model).latent_prior
+    return numpyro.sample(site, prior if kind_of(prior) == "exact" else Bounded(prior, numpyro.prng_key()))
+
+
+def kl_of_each(q: dist.Distribution, p: dist.Distribution) -> Array | None:
+    """Return KL(q ‖ p) of each number, where both are products of such and it is known; else None."""
+    q, p = elementwise(unmasked(q)), elementwise(unmasked(p))
+    if q.event_shape or p.event_shape:
+        return None
+    try:
+        return jnp.broadcast_to(dist.kl_divergence(q, p), q.batch_shape)
+    except NotImplementedError:
+        return None
+
+
+@jax.custom_jvp
+def _without_gradient(log_q: Array) -> Array:
+    """Return log q at draws that have no gradient path: differentiating it would leave out what the draws
+    contribute."""
+    return log_q
+
+
+@_without_gradient.defjvp
+def _(primals: Any, tangents: Any) -> NoReturn:
+    raise NotImplementedError(
+        "the posterior's draws carry no gradient, so that that of this bound would be biased: train by the model's "
+        "program and guide, as fit does, with an estimator of inference.estimators (a prior's posterior has to have a "
+        "gradient)"
+    )
+
+
+def _rows_plate(x: Array | None, size: int | None) -> Any:
+    if x is None and size is None:
+        raise ValueError("size: expected the number of rows to draw where x is None")
+    rows = size if x is None else x.shape[0]
+    return numpyro.plate("data", rows if size is None else size, subsample_size=rows)
