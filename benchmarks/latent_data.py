@@ -88,7 +88,6 @@ def _fit(model: Any, images: Images, recipe: Recipe, steps: int, key: Array, opt
 
 def train(model: Any, images: Images, recipe: Recipe, minutes: float, key: Array) -> tuple[Any, int, float]:
     """(the model that is best on validation rows, steps, seconds)."""
-    model = probgen.distributions.initialize(model, images.train)
     steps = recipe.steps or max(100, int(60 * minutes / (1.05 * seconds_of_steps(model, images, recipe))))
     rate = optax.warmup_cosine_decay_schedule(0.0, recipe.rate, min(1000, steps // 10), steps)
     adam = optax.chain(optax.clip_by_global_norm(100.0), optax.adam(rate))
@@ -101,8 +100,8 @@ def train(model: Any, images: Images, recipe: Recipe, minutes: float, key: Array
 def report(name: str, images: Images, model: Any, steps: int, seconds: float, rows: int, particles: int) -> dict:
     """Print a line; and the same for JSON."""
     test, began = images.test[:rows], time.perf_counter()
-    one = probgen.likelihood(model, test, key=jax.random.key(1), num_particles=1)
-    many = probgen.likelihood(model, test, key=jax.random.key(2), num_particles=particles, batch_size=20)
+    one = probgen.evaluation.likelihood(model, test, key=jax.random.key(1), num_particles=1)
+    many = probgen.evaluation.likelihood(model, test, key=jax.random.key(2), num_particles=particles, batch_size=20)
     size = probgen.core.count_parameters(model)
     print(
         f"{name:24s} ≤ {many.nats:8.3f} ± {many.se_nats:.3f} nats ({many.bits_per_dim:.4f} bits/dim), "

@@ -2,7 +2,37 @@
 
 from probgen.latent.latent_variable import LatentVariableModel
 from probgen.latent.model import ElboTerms, Latent
-from probgen.latent.vae import vae
+from probgen.latent.path import Layer, Path, Stage
+from probgen.latent.dense_layers import DenseEncoder, DenseLayer
+from probgen.latent.top_down import TopDown, TopDownPosterior, TopDownPrior
+from probgen.latent.priors import ProductPrior, VampPrior
+from probgen.latent.vae import flow_prior_vae, vae, vamp_vae
+from probgen.latent.hierarchies import helmholtz_machine, hierarchical_vae, top_down_vae
 from probgen.latent.parts import BoundedNormalHead
 
-__all__ = ["LatentVariableModel", "Latent", "ElboTerms", "vae", "BoundedNormalHead"]
+__all__ = [
+    # models
+    "LatentVariableModel",
+    "TopDown",
+    "Latent",
+    "ElboTerms",
+    # recipes
+    "vae",
+    "vamp_vae",
+    "flow_prior_vae",
+    "hierarchical_vae",
+    "top_down_vae",
+    "helmholtz_machine",
+    # priors
+    "VampPrior",
+    "ProductPrior",
+    # of what top-down models are made
+    "Path",
+    "Stage",
+    "Layer",
+    "DenseLayer",
+    "DenseEncoder",
+    "TopDownPrior",
+    "TopDownPosterior",
+    "BoundedNormalHead",
+]

@@ -93,7 +93,7 @@ class Latent(Model):
         q = self._posterior_of(x)
         z, intermediates = q.sample_with_intermediates(key)
         log_q = q.log_prob(z, intermediates) if intermediates else q.log_prob(z)
-        return z, log_q if q.has_rsample else _without_gradient(log_q)
+        return z, log_q if q.has_rsample else without_gradient(log_q)
 
     def _posterior_of(self, x: Array) -> dist.Distribution:
         q = self.posterior(x)
@@ -155,8 +155,11 @@ class Latent(Model):
             steps: how many points it has, the ends among them; at least 2.
         """
         check_sizes(2, steps=steps)
-        start, end = self._posterior_of(x).mean, self._posterior_of(y).mean
+        start, end = self._center(x), self._center(y)
         return jax.vmap(lambda t: self.likelihood(start + t * (end - start)).mean)(jnp.linspace(0.0, 1.0, steps))
+
+    def _center(self, x: Array) -> Array:
+        return self._posterior_of(x).mean
 
     @lifted("key", "event")
     def elbo_terms(self, key: Array, x: Array) -> ElboTerms:
@@ -168,9 +171,12 @@ class Latent(Model):
         are distortion and rate (Alemi et al. 2018, arXiv:1711.00464); the dimensions with almost no KL are those that
         say nothing.
         """
+        return self._elbo_terms(key, x)
+
+    def _elbo_terms(self, key: Array, x: Array) -> ElboTerms:
         z, _ = self._infer(key, x)
         given_z = log_density(self.likelihood(z), jax.random.fold_in(key, 2), x)
-        return ElboTerms(given_z, self._kl(key, x), self._kl_of_each(x))
+        return ElboTerms(given_z, self._kl(key, x), _kl_of_each(self._posterior_of(x), self.latent_prior))
 
     @verb
     def program(self, x: Array | None, *, size: int | None = None, name: str | None = "model") -> Array:
@@ -216,9 +222,6 @@ class Latent(Model):
                 owner, layer = (lambda d, owner=owner: owner(d).nested), layer + 1
             return z
 
-    def _kl_of_each(self, x: Array) -> Array | None:
-        return kl_of_each(self._posterior_of(x), self.latent_prior)
-
 
 def _nested(model: Any) -> Any:
     return model.nested
@@ -237,7 +240,7 @@ def _draw_latents(model: Any, owner: Callable[[Any], Any], layer: int) -> Array:
     return numpyro.sample(site, prior if kind_of(prior) == "exact" else Bounded(prior, numpyro.prng_key()))
 
 
-def kl_of_each(q: dist.Distribution, p: dist.Distribution) -> Array | None:
+def _kl_of_each(q: dist.Distribution, p: dist.Distribution) -> Array | None:
     """Return KL(q ‖ p) of each number, where both are products of such and it is known; else None."""
     q, p = elementwise(unmasked(q)), elementwise(unmasked(p))
     if q.event_shape or p.event_shape:
@@ -249,13 +252,13 @@ def kl_of_each(q: dist.Distribution, p: dist.Distribution) -> Array | None:
 
 
 @jax.custom_jvp
-def _without_gradient(log_q: Array) -> Array:
+def without_gradient(log_q: Array) -> Array:
     """Return log q at draws that have no gradient path: differentiating it would leave out what the draws
     contribute."""
     return log_q
 
 
-@_without_gradient.defjvp
+@without_gradient.defjvp
 def _(primals: Any, tangents: Any) -> NoReturn:
     raise NotImplementedError(
         "the posterior's draws carry no gradient, so that that of this bound would be biased: train by the model's "
