@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
+import numpyro.distributions as dist
 from jax import Array, lax
 from numpyro.distributions.util import scale_and_mask
 from numpyro.infer import elbo as numpyro_elbo
@@ -18,6 +19,7 @@ from probgen.inference.engine.plan import Plan, Static, Values, estimate, make_p
 from probgen.inference.engine.sites import Drawing, Recorded, Site
 from probgen.inference.engine.surrogate import Key, Run, to_plates
 from probgen.inference.estimators.base import Estimator, detached
+from probgen.inference.estimators.path import Pathwise
 from probgen.inference.estimators.use import state_site
 from probgen.inference.objectives.divergence import closed_kl
 from probgen.inference.objectives.match import check_match
@@ -38,7 +40,9 @@ class ELBO(numpyro_elbo.ELBO):
         num_particles: K; at least as many as the estimators need (two for leave-one-out) are taken.
         vectorize_particles: True for `vmap`, False for `lax.map`, or a function `(f, keys) -> results`.
         analytic_kl: take KL(q ‖ p) of a site in closed form where numpyro knows it and it is right: where p's
-            parameters depend on neither the site nor what the guide draws after it.
+            parameters depend on neither the site nor what the guide draws after it. A site of several layers, whose
+            distribution q has `kl_of_layers(p, value, intermediates) -> [*batch, L]` (KL(q_l ‖ p_l) given the drawn
+            layers before l), has a term for each layer.
 
     Raises ValueError for a number of particles below one; and, naming the site and what would serve, where an estimator
     does not fit, or guide and model do not match: in their sites, plates, shapes or supports.
@@ -102,15 +106,19 @@ class ELBO(numpyro_elbo.ELBO):
         return {}
 
     def terms(self, plan: Plan) -> list[Key]:
-        """Return the keys of the terms: for each site its KL in closed form, or its log p and log q."""
-        closed = {name for kind, name in plan.graph.frames if kind == "kl" and self._is_right(plan, name)}
-        return [(kind, name) for kind, name in plan.graph.frames if (kind == "kl") == (name in closed)]
+        """Return the keys of the terms: for each site its KL in closed form, of each layer, or its log p and log q."""
+        terms = plan.graph.frames
+        kls = [key for key in terms if key[0] == "kl"]
+        closed = {key[1] for key in kls} - {key[1] for key in kls if not self._is_right(plan, key)}
+        return [key for key in terms if (key[0] == "kl") == (key[1] in closed)]
 
-    def _is_right(self, plan: Plan, name: str) -> bool:
-        """Return whether the KL depends on neither the site nor its descendants in the guide."""
-        graph = plan.graph
-        later = {other for other, parents in graph.parents.items() if name in parents}
-        return self.analytic_kl and not graph.flows["kl", name] & (later | {name})
+    def _is_right(self, plan: Plan, key: Key) -> bool:
+        """Return whether a KL depends on neither the site nor its descendants in the guide; that of a layer depends on
+        the layers before it, and on them alone."""
+        graph, name = plan.graph, key[1]
+        later = {other for other, parents in graph.parents.items() if name in parents} - {name}
+        itself = {name} if len(key) == 2 else set()
+        return self.analytic_kl and not graph.flows[key] & (later | itself)
 
 
 class Pair:
@@ -142,9 +150,9 @@ class Pair:
         for name, site in guide.items():
             drawn = drawing.sites.get(name)
             run.terms["q", name] = self._guide_term(run, drawn, site, rank)
-            if (closed := _closed(site, model.get(name), drawn)) is not None:
-                run.terms["kl", name] = to_plates(closed, frames["kl", name], rank)
-        return run, Static(drawing.sites, {key: frames[key] for key in run.terms}, scales)
+            for kl, term in _closed(name, site, model.get(name), drawn).items():
+                run.terms[kl] = to_plates(term, frames["kl", name], rank)
+        return run, Static(drawing.sites, {term: frames[term[0], term[1]] for term in run.terms}, scales)
 
     def _traces(self, key: Array, drawing: Drawing) -> tuple[dict, dict, dict]:
         """Return the guide's trace, the model's on the guide's values, and the mutable state that they leave."""
@@ -239,16 +247,28 @@ def _scale(site: dict, rank: int) -> Array:
     return jnp.asarray(scale, float).reshape((1,) * rank)
 
 
-def _closed(site: dict, model_site: dict | None, drawn: Site | None) -> Array | None:
-    """Return −KL(q ‖ p), scaled; None where it is not known, or weighed differently in guide and model."""
+def _closed(name: str, site: dict, model_site: dict | None, drawn: Site | None) -> dict[Key, Array]:
+    """Return −KL(q ‖ p), scaled, in one term or one for each layer; none where it is not known, or weighed differently
+    in guide and model."""
     if model_site is None or drawn is None or drawn.scanned or not drawn.estimator.closed_form:
-        return None
+        return {}
     if set(site["cond_indep_stack"]) != set(model_site["cond_indep_stack"]) or not _same(
         site["scale"], model_site["scale"]
     ):
+        return {}
+    scaled = lambda kl: -scale_and_mask(kl, site["scale"])
+    if (layers := _kl_of_layers(site, model_site["fn"], drawn)) is not None:
+        return {("kl", name, layer): scaled(layers[..., layer]) for layer in range(layers.shape[-1])}
+    whole = closed_kl(site["fn"], model_site["fn"])
+    return {} if whole is None else {("kl", name): scaled(whole)}
+
+
+def _kl_of_layers(site: dict, p: dist.Distribution, drawn: Site) -> Array | None:
+    """Return KL(q_l ‖ p_l) of each layer given those before it, [*batch, L], where q knows it and draws by the path."""
+    known = getattr(site["fn"], "kl_of_layers", None)
+    if known is None or not isinstance(drawn.estimator, Pathwise) or is_masked(p):
         return None
-    found = closed_kl(site["fn"], model_site["fn"])
-    return None if found is None else -scale_and_mask(found, site["scale"])
+    return known(p, site["value"], site["intermediates"])
 
 
 def _same(a: Any, b: Any) -> bool:
