@@ -146,7 +146,7 @@ class Pair:
 
         run = Run({}, {}, {}, {}, {}, mutables)
         for name, site in model.items():
-            run.terms["p", name] = to_plates(_scaled(site, _log_prob(site)), frames["p", name], rank)
+            run.terms["p", name] = to_plates(scaled_log_prob(site), frames["p", name], rank)
         for name, site in guide.items():
             drawn = drawing.sites.get(name)
             run.terms["q", name] = self._guide_term(run, drawn, site, rank)
@@ -157,19 +157,24 @@ class Pair:
     def _traces(self, key: Array, drawing: Drawing) -> tuple[dict, dict, dict]:
         """Return the guide's trace, the model's on the guide's values, and the mutable state that they leave."""
         guide_key, model_key = split_key(key, (2,))
-        with drawing:
-            guide = self._trace(self.guide, guide_key, self.param_map)
-        drawing.check_names()
+        guide = self._guide_trace(guide_key, drawing)
         mutables = {name: site["value"] for name, site in guide.items() if site["type"] == "mutable"}
         replayed = numpyro.handlers.replay(self.model, guide)
         with Differentiable():
             try:
-                model = self._trace(replayed, model_key, {**self.param_map, **mutables})
+                model = self.trace(replayed, model_key, {**self.param_map, **mutables})
             except (TypeError, ValueError):  # JAX's words for shapes; the model's own trace tells where they differ
-                check_match(self._trace(self.model, model_key, {**self.param_map, **mutables}), guide)
+                check_match(self.trace(self.model, model_key, {**self.param_map, **mutables}), guide)
                 raise
         mutables |= {name: site["value"] for name, site in model.items() if site["type"] == "mutable"}
         return guide, model, jax.tree.map(jnp.asarray, mutables)
+
+    def _guide_trace(self, key: Array, drawing: Drawing) -> dict:
+        """Return the guide's trace, its sites drawn as their estimators ask."""
+        with drawing:
+            guide = self.trace(self.guide, key, self.param_map)
+        drawing.check_names()
+        return guide
 
     def _hold_params(self, key: Array, drawing: Drawing, guide: dict) -> None:
         """Give the sites whose log q is to be taken with params held such a distribution, by a second run."""
@@ -178,11 +183,12 @@ class Pair:
             return
         values = {name: guide[name]["value"] for name, site in drawing.sites.items() if not site.scanned}
         with Recorded(values), Differentiable():
-            held = self._trace(self.guide, split_key(key, (2,))[0], detached(self.param_map))
+            held = self.trace(self.guide, split_key(key, (2,))[0], detached(self.param_map))
         for name in names:  # (what the draw left behind for log q depends on the params)
             guide[name] = {**guide[name], "fn": held[name]["fn"], "intermediates": []}
 
-    def _trace(self, program: Callable, key: Array, params: dict[str, Any]) -> dict:
+    def trace(self, program: Callable, key: Array, params: dict[str, Any]) -> dict:
+        """Return the trace of a program, this guide, this model or another, on the arguments."""
         # plates have a key of their own, the same for all particles, for guide and model
         plates = numpyro.handlers.seed(program, self.plate_key, hide_types=["sample", "prng_key", "control_flow"])
         seeded = numpyro.handlers.seed(plates, key)
@@ -194,14 +200,14 @@ class Pair:
         """Return −log q, and write down what the site's estimator asks for beside it."""
         own = tuple(site["cond_indep_stack"])
         if drawn is None:  # observed, or given from outside
-            return -to_plates(_scaled(site, _log_prob(site)), own, rank)
+            return -to_plates(scaled_log_prob(site), own, rank)
         log_q = _log_prob(site)
         plain = unmasked(site["fn"]).log_prob(site["value"]) if is_masked(site["fn"]) else log_q
         run.log_q[drawn.name] = to_plates(plain, own, rank)
         run.scales[drawn.name] = _scale(site, rank)
         if drawn.estimator.scored:
             self._beside(run, drawn, site, rank)
-        return -to_plates(_scaled(site, log_q), own, rank)
+        return -to_plates(scale_and_mask(log_q, site["scale"]), own, rank)
 
     def _beside(self, run: Run, drawn: Site, site: dict, rank: int) -> None:
         """Write down a site's estimator's state, and what the estimator wants to know."""
@@ -237,8 +243,9 @@ def _log_prob(site: dict) -> Array:
     )
 
 
-def _scaled(site: dict, log_prob: Array) -> Array:
-    return scale_and_mask(log_prob, site["scale"])
+def scaled_log_prob(site: dict) -> Array:
+    """Return the log-density of a site, scaled and masked."""
+    return scale_and_mask(_log_prob(site), site["scale"])
 
 
 def _scale(site: dict, rank: int) -> Array:
