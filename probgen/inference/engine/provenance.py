@@ -34,6 +34,32 @@ def provenance(closed: ClosedJaxpr) -> list[Names]:
     return _outputs(closed.jaxpr, [frozenset()] * len(closed.jaxpr.invars))
 
 
+_SAME = ("name", "copy", "reshape", "squeeze", "broadcast_in_dim", "convert_element_type")  # if sizes agree
+
+
+def unchanged(closed: ClosedJaxpr) -> list[int | None]:
+    """Return for every output of a jaxpr which input it is, perhaps in another shape or dtype; None where it is none.
+
+    >>> import jax
+    >>> f = lambda x, y: (y[:, None], x + y, x.astype(int))
+    >>> unchanged(jax.make_jaxpr(f)(jax.numpy.ones(2), jax.numpy.ones(2)))
+    [1, None, 0]
+    """
+    return _same_inputs(closed.jaxpr, list(range(len(closed.jaxpr.invars))))
+
+
+def _same_inputs(jaxpr: Any, inputs: list[int | None]) -> list[int | None]:
+    known: dict[Any, int | None] = dict(zip(jaxpr.invars, inputs, strict=True))
+    read = lambda v: None if isinstance(v, Literal) else known.get(v)
+    for equation in jaxpr.eqns:
+        into, inner = [read(v) for v in equation.invars], _inner(equation)
+        if inner is not None:
+            known.update(zip(equation.outvars, _same_inputs(inner, into), strict=True))
+        elif equation.primitive.name in _SAME and equation.invars[0].aval.size == equation.outvars[0].aval.size:
+            known[equation.outvars[0]] = into[0]
+    return [read(v) for v in jaxpr.outvars]
+
+
 def _outputs(jaxpr: Any, inputs: list[Names]) -> list[Names]:
     known: dict[Any, Names] = dict(zip(jaxpr.invars, inputs, strict=True))
     read = lambda v: frozenset() if isinstance(v, Literal) else known.get(v, frozenset())
@@ -53,11 +79,20 @@ def _rule(equation: Any, into: list[Names]) -> list[Names]:
     if name == "cond":
         branches = [_outputs(branch.jaxpr, into[1:]) for branch in params["branches"]]
         return [frozenset(into[0]).union(*outs) for outs in zip(*branches, strict=True)]
-    inner = next((params[key] for key in ("jaxpr", "call_jaxpr", "fun_jaxpr") if key in params), None)
-    inner = getattr(inner, "jaxpr", inner)
-    if inner is not None and len(inner.invars) == len(into) and len(inner.outvars) == len(equation.outvars):
+    if (inner := _inner(equation)) is not None:
         return _outputs(inner, into)
     return [everything] * len(equation.outvars)
+
+
+def _inner(equation: Any) -> Any:
+    """Return the jaxpr that an equation calls once on its inputs; None where it calls none."""
+    params = equation.params
+    inner = next((params[key] for key in ("jaxpr", "call_jaxpr", "fun_jaxpr") if key in params), None)
+    inner = getattr(inner, "jaxpr", inner)
+    if equation.primitive.name == "scan" or inner is None:
+        return None
+    fits = len(inner.invars) == len(equation.invars) and len(inner.outvars) == len(equation.outvars)
+    return inner if fits else None
 
 
 def _scan_counts(params: dict[str, Any]) -> tuple[int, int] | None:

@@ -12,7 +12,7 @@ from jax import Array, lax
 from probgen.inference.engine.sites import Frames, Site
 from probgen.inference.estimators.base import Estimator, Signal
 
-Key = tuple[str, str]  # ("p" | "q" | "kl" | "f", site)
+Key = tuple[str, str] | tuple[str, str, int]  # ("p" | "q" | "kl" | "f", site), ("kl", site, layer)
 
 
 class Run(NamedTuple):

@@ -145,11 +145,11 @@ def explain(
     guide_trace, model_trace = _run(model, guide, key, params, args, kwargs)
     plan = objective.plan(key, params, model, guide, *args, **kwargs)
     terms = objective.terms(plan)
-    closed = tuple(name for kind, name in terms if kind == "kl")
+    closed = tuple(dict.fromkeys(term[1] for term in terms if term[0] == "kl"))
     sites = []
     for name, site in plan.graph.sites.items():
         choice = plan.choices[name]
-        costs = {other for kind, other in terms if name in plan.graph.flows[kind, other]}
+        costs = {term[1] for term in terms if name in plan.graph.flows[term]}
         sites.append(
             SiteChoice(
                 name,

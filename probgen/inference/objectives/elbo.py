@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
+import numpyro.distributions as dist
 from jax import Array, lax
 from numpyro.distributions.util import scale_and_mask
 from numpyro.infer import elbo as numpyro_elbo
@@ -18,6 +19,7 @@ from probgen.inference.engine.plan import Plan, Static, Values, estimate, make_p
 from probgen.inference.engine.sites import Drawing, Recorded, Site
 from probgen.inference.engine.surrogate import Key, Run, to_plates
 from probgen.inference.estimators.base import Estimator, detached
+from probgen.inference.estimators.path import Pathwise
 from probgen.inference.estimators.use import state_site
 from probgen.inference.objectives.divergence import closed_kl
 from probgen.inference.objectives.match import check_match
@@ -38,7 +40,9 @@ class ELBO(numpyro_elbo.ELBO):
         num_particles: K; at least as many as the estimators need (two for leave-one-out) are taken.
         vectorize_particles: True for `vmap`, False for `lax.map`, or a function `(f, keys) -> results`.
         analytic_kl: take KL(q ‖ p) of a site in closed form where numpyro knows it and it is right: where p's
-            parameters depend on neither the site nor what the guide draws after it.
+            parameters depend on neither the site nor what the guide draws after it. A site of several layers, whose
+            distribution q has `kl_of_layers(p, value, intermediates) -> [*batch, L]` (KL(q_l ‖ p_l) given the drawn
+            layers before l), has a term for each layer.
 
     Raises ValueError for a number of particles below one; and, naming the site and what would serve, where an estimator
     does not fit, or guide and model do not match: in their sites, plates, shapes or supports.
@@ -102,15 +106,19 @@ class ELBO(numpyro_elbo.ELBO):
         return {}
 
     def terms(self, plan: Plan) -> list[Key]:
-        """Return the keys of the terms: for each site its KL in closed form, or its log p and log q."""
-        closed = {name for kind, name in plan.graph.frames if kind == "kl" and self._is_right(plan, name)}
-        return [(kind, name) for kind, name in plan.graph.frames if (kind == "kl") == (name in closed)]
+        """Return the keys of the terms: for each site its KL in closed form, of each layer, or its log p and log q."""
+        terms = plan.graph.frames
+        kls = [key for key in terms if key[0] == "kl"]
+        closed = {key[1] for key in kls} - {key[1] for key in kls if not self._is_right(plan, key)}
+        return [key for key in terms if (key[0] == "kl") == (key[1] in closed)]
 
-    def _is_right(self, plan: Plan, name: str) -> bool:
-        """Return whether the KL depends on neither the site nor its descendants in the guide."""
-        graph = plan.graph
-        later = {other for other, parents in graph.parents.items() if name in parents}
-        return self.analytic_kl and not graph.flows["kl", name] & (later | {name})
+    def _is_right(self, plan: Plan, key: Key) -> bool:
+        """Return whether a KL depends on neither the site nor its descendants in the guide; that of a layer depends on
+        the layers before it, and on them alone."""
+        graph, name = plan.graph, key[1]
+        later = {other for other, parents in graph.parents.items() if name in parents} - {name}
+        itself = {name} if len(key) == 2 else set()
+        return self.analytic_kl and not graph.flows[key] & (later | itself)
 
 
 class Pair:
@@ -138,30 +146,35 @@ class Pair:
 
         run = Run({}, {}, {}, {}, {}, mutables)
         for name, site in model.items():
-            run.terms["p", name] = to_plates(_scaled(site, _log_prob(site)), frames["p", name], rank)
+            run.terms["p", name] = to_plates(scaled_log_prob(site), frames["p", name], rank)
         for name, site in guide.items():
             drawn = drawing.sites.get(name)
             run.terms["q", name] = self._guide_term(run, drawn, site, rank)
-            if (closed := _closed(site, model.get(name), drawn)) is not None:
-                run.terms["kl", name] = to_plates(closed, frames["kl", name], rank)
-        return run, Static(drawing.sites, {key: frames[key] for key in run.terms}, scales)
+            for kl, term in _closed(name, site, model.get(name), drawn).items():
+                run.terms[kl] = to_plates(term, frames["kl", name], rank)
+        return run, Static(drawing.sites, {term: frames[term[0], term[1]] for term in run.terms}, scales)
 
     def _traces(self, key: Array, drawing: Drawing) -> tuple[dict, dict, dict]:
         """Return the guide's trace, the model's on the guide's values, and the mutable state that they leave."""
         guide_key, model_key = split_key(key, (2,))
-        with drawing:
-            guide = self._trace(self.guide, guide_key, self.param_map)
-        drawing.check_names()
+        guide = self._guide_trace(guide_key, drawing)
         mutables = {name: site["value"] for name, site in guide.items() if site["type"] == "mutable"}
         replayed = numpyro.handlers.replay(self.model, guide)
         with Differentiable():
             try:
-                model = self._trace(replayed, model_key, {**self.param_map, **mutables})
+                model = self.trace(replayed, model_key, {**self.param_map, **mutables})
             except (TypeError, ValueError):  # JAX's words for shapes; the model's own trace tells where they differ
-                check_match(self._trace(self.model, model_key, {**self.param_map, **mutables}), guide)
+                check_match(self.trace(self.model, model_key, {**self.param_map, **mutables}), guide)
                 raise
         mutables |= {name: site["value"] for name, site in model.items() if site["type"] == "mutable"}
         return guide, model, jax.tree.map(jnp.asarray, mutables)
+
+    def _guide_trace(self, key: Array, drawing: Drawing) -> dict:
+        """Return the guide's trace, its sites drawn as their estimators ask."""
+        with drawing:
+            guide = self.trace(self.guide, key, self.param_map)
+        drawing.check_names()
+        return guide
 
     def _hold_params(self, key: Array, drawing: Drawing, guide: dict) -> None:
         """Give the sites whose log q is to be taken with params held such a distribution, by a second run."""
@@ -170,11 +183,12 @@ class Pair:
             return
         values = {name: guide[name]["value"] for name, site in drawing.sites.items() if not site.scanned}
         with Recorded(values), Differentiable():
-            held = self._trace(self.guide, split_key(key, (2,))[0], detached(self.param_map))
+            held = self.trace(self.guide, split_key(key, (2,))[0], detached(self.param_map))
         for name in names:  # (what the draw left behind for log q depends on the params)
             guide[name] = {**guide[name], "fn": held[name]["fn"], "intermediates": []}
 
-    def _trace(self, program: Callable, key: Array, params: dict[str, Any]) -> dict:
+    def trace(self, program: Callable, key: Array, params: dict[str, Any]) -> dict:
+        """Return the trace of a program, this guide, this model or another, on the arguments."""
         # plates have a key of their own, the same for all particles, for guide and model
         plates = numpyro.handlers.seed(program, self.plate_key, hide_types=["sample", "prng_key", "control_flow"])
         seeded = numpyro.handlers.seed(plates, key)
@@ -186,14 +200,14 @@ class Pair:
         """Return −log q, and write down what the site's estimator asks for beside it."""
         own = tuple(site["cond_indep_stack"])
         if drawn is None:  # observed, or given from outside
-            return -to_plates(_scaled(site, _log_prob(site)), own, rank)
+            return -to_plates(scaled_log_prob(site), own, rank)
         log_q = _log_prob(site)
         plain = unmasked(site["fn"]).log_prob(site["value"]) if is_masked(site["fn"]) else log_q
         run.log_q[drawn.name] = to_plates(plain, own, rank)
         run.scales[drawn.name] = _scale(site, rank)
         if drawn.estimator.scored:
             self._beside(run, drawn, site, rank)
-        return -to_plates(_scaled(site, log_q), own, rank)
+        return -to_plates(scale_and_mask(log_q, site["scale"]), own, rank)
 
     def _beside(self, run: Run, drawn: Site, site: dict, rank: int) -> None:
         """Write down a site's estimator's state, and what the estimator wants to know."""
@@ -229,8 +243,9 @@ def _log_prob(site: dict) -> Array:
     )
 
 
-def _scaled(site: dict, log_prob: Array) -> Array:
-    return scale_and_mask(log_prob, site["scale"])
+def scaled_log_prob(site: dict) -> Array:
+    """Return the log-density of a site, scaled and masked."""
+    return scale_and_mask(_log_prob(site), site["scale"])
 
 
 def _scale(site: dict, rank: int) -> Array:
@@ -239,16 +254,28 @@ def _scale(site: dict, rank: int) -> Array:
     return jnp.asarray(scale, float).reshape((1,) * rank)
 
 
-def _closed(site: dict, model_site: dict | None, drawn: Site | None) -> Array | None:
-    """Return −KL(q ‖ p), scaled; None where it is not known, or weighed differently in guide and model."""
+def _closed(name: str, site: dict, model_site: dict | None, drawn: Site | None) -> dict[Key, Array]:
+    """Return −KL(q ‖ p), scaled, in one term or one for each layer; none where it is not known, or weighed differently
+    in guide and model."""
     if model_site is None or drawn is None or drawn.scanned or not drawn.estimator.closed_form:
-        return None
+        return {}
     if set(site["cond_indep_stack"]) != set(model_site["cond_indep_stack"]) or not _same(
         site["scale"], model_site["scale"]
     ):
+        return {}
+    scaled = lambda kl: -scale_and_mask(kl, site["scale"])
+    if (layers := _kl_of_layers(site, model_site["fn"], drawn)) is not None:
+        return {("kl", name, layer): scaled(layers[..., layer]) for layer in range(layers.shape[-1])}
+    whole = closed_kl(site["fn"], model_site["fn"])
+    return {} if whole is None else {("kl", name): scaled(whole)}
+
+
+def _kl_of_layers(site: dict, p: dist.Distribution, drawn: Site) -> Array | None:
+    """Return KL(q_l ‖ p_l) of each layer given those before it, [*batch, L], where q knows it and draws by the path."""
+    known = getattr(site["fn"], "kl_of_layers", None)
+    if known is None or not isinstance(drawn.estimator, Pathwise) or is_masked(p):
         return None
-    found = closed_kl(site["fn"], model_site["fn"])
-    return None if found is None else -scale_and_mask(found, site["scale"])
+    return known(p, site["value"], site["intermediates"])
 
 
 def _same(a: Any, b: Any) -> bool:

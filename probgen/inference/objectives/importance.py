@@ -1,7 +1,7 @@
 """The importance-weighted bound, with an estimator of its own at every site."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -10,6 +10,7 @@ from jax import Array, lax
 
 from probgen.core import logmeanexp, split_key
 from probgen.inference.engine.plan import Plan, make_plan, mean_of_particles
+from probgen.inference.engine.sites import Frames
 from probgen.inference.engine.surrogate import Expectation, Key
 from probgen.inference.estimators.use import state_site
 from probgen.inference.objectives.elbo import ELBO, Pair
@@ -80,20 +81,28 @@ class ImportanceWeighted(ELBO):
 
     def _log_weights(self, plan: Plan, terms: dict[Key, Array]) -> tuple[Array, float]:
         """Return log w_k over the plates that enclose every site, and what the plates' minibatches are scaled by."""
-        frames = {key: set(plan.graph.frames[key]) for key in self.terms(plan)}
-        common = set.intersection(*frames.values())
-        for key, mine in frames.items():
-            for frame in mine - common:
-                if plan.plate_scales[frame.name] != 1:
-                    raise ValueError(
-                        f"plate {frame.name!r} of site {key[1]!r} draws minibatches and does not enclose all sites: "
-                        "the logarithm of a sum over particles is not a sum over its elements; use objectives.ELBO"
-                    )
-        scale = math.prod(plan.plate_scales[frame.name] for frame in common)
-        rank = max(term.ndim for term in terms.values()) - 1
-        outside = tuple(axis for axis in range(-rank, 0) if axis not in {frame.dim for frame in common})
-        total = jnp.stack([jnp.sum(terms[key], outside, keepdims=True) for key in frames]).sum(0)
-        return total / scale, scale
+        frames = {key: plan.graph.frames[key] for key in self.terms(plan)}
+        each, scale = over_elements(terms, frames, plan.plate_scales)
+        return jnp.stack(list(each.values())).sum(0), scale
+
+
+def over_elements(
+    terms: Mapping[Key, Array], frames: Mapping[Key, Frames], plate_scales: Mapping[str, float]
+) -> tuple[dict[Key, Array], float]:
+    """Return the terms that have frames, unscaled, over the plates that enclose every site, [K, *plates], and what
+    those plates' minibatches are scaled by. Raises ValueError where another plate draws minibatches."""
+    common = set.intersection(*map(set, frames.values()))
+    for key, mine in frames.items():
+        for frame in set(mine) - common:
+            if plate_scales[frame.name] != 1:
+                raise ValueError(
+                    f"plate {frame.name!r} of site {key[1]!r} draws minibatches and does not enclose all sites: "
+                    "the logarithm of a sum over particles is not a sum over its elements; use objectives.ELBO"
+                )
+    scale = math.prod(plate_scales[frame.name] for frame in common)
+    rank = max(terms[key].ndim for key in frames) - 1
+    outside = tuple(axis for axis in range(-rank, 0) if axis not in {frame.dim for frame in common})
+    return {key: jnp.sum(terms[key], outside, keepdims=True) / scale for key in frames}, scale
 
 
 def _without_each(log_w: Array) -> Array:

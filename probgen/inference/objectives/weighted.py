@@ -31,8 +31,8 @@ class Weighted(ELBO):
         self.objective = objective
         super().__init__(objective.num_particles, objective.vectorize_particles, analytic_kl=objective.analytic_kl)
 
-    def weigh(self, values: Values) -> Mapping[str, Any]:
-        """Return the weight of each latent site's terms."""
+    def weigh(self, values: Values) -> Mapping[Key, Any]:
+        """Return the weights of latent sites' terms."""
         raise NotImplementedError(f"{type(self).__name__} does not say what a site weighs: write its weigh(values)")
 
     @property
@@ -45,8 +45,7 @@ class Weighted(ELBO):
         weigh."""
         if not _latents(values):
             raise ValueError(f"{type(self).__name__}: the guide draws no latent site, whose KL could be weighed")
-        inner, weights = self.objective.coefficients(values), self.weigh(values)
-        mine = {key: weights[key[1]] for key in values.terms if key[1] in weights}
+        inner, mine = self.objective.coefficients(values), self.weigh(values)
         return {key: inner.get(key, 1.0) * mine.get(key, 1.0) for key in inner.keys() | mine.keys()}
 
 
@@ -59,8 +58,10 @@ def _check_weight(name: str, weight: Any, expected: str) -> None:
         raise ValueError(f"{name}: expected {expected}, got {weight!r}")
 
 
-def _latents(values: Values) -> list[str]:
-    return [name for name in values.units if any(key[1] == name for key in values.terms)]
+def _latents(values: Values) -> dict[str, list[Key]]:
+    """Return the terms of each latent site."""
+    terms = {name: [key for key in values.terms if key[1] == name] for name in values.units}
+    return {name: keys for name, keys in terms.items() if keys}
 
 
 class Beta(Weighted):
@@ -93,10 +94,10 @@ class Beta(Weighted):
         """Whether β follows the step."""
         return callable(self.beta) or self.objective.scheduled
 
-    def weigh(self, values: Values) -> dict[str, Any]:
+    def weigh(self, values: Values) -> dict[Key, Any]:
         """Return β for every latent site."""
         beta = self.beta(self._step(values)) if callable(self.beta) else self.beta
-        return dict.fromkeys(_latents(values), beta)
+        return {key: beta for keys in _latents(values).values() for key in keys}
 
     def _step(self, values: Values) -> Array:
         if _STEP not in values.mutables:
@@ -106,7 +107,7 @@ class Beta(Weighted):
 
 class FreeBits(Weighted):
     """Train on E[log p(x | z)] − Σ_sites max(λ, KL_site), with KL per element of the plates: no gradient from a KL
-    below λ.
+    below λ. At a site of several layers, λ is held against the KL of each.
 
     The mean over the batch and the particles is held against λ, as in the paper. What is reported (the `losses` of SVI
     and `fit`, and their validation) is −ELBO, the plain bound.
@@ -131,14 +132,19 @@ class FreeBits(Weighted):
         self.nats = nats
         super().__init__(objective)
 
-    def weigh(self, values: Values) -> dict[str, Any]:
-        """Return 1 for a site whose KL is above λ, else 0."""
-        if isinstance(self.nats, Mapping) and (missing := sorted(self.nats.keys() - set(_latents(values)))):
-            raise ValueError(f"nats: there is no latent site {missing[0]!r}; there are {sorted(_latents(values))}")
-        sites = [name for name in _latents(values) if not isinstance(self.nats, Mapping) or name in self.nats]
-        nats = {name: self.nats[name] if isinstance(self.nats, Mapping) else self.nats for name in sites}
-        kl = {name: -sum(x for key, x in values.terms.items() if key[1] == name) / values.units[name] for name in sites}
-        return {name: jnp.where(kl[name] > nats[name], 1.0, 0.0) for name in sites}
+    def weigh(self, values: Values) -> dict[Key, Any]:
+        """Return 1 for a site, or a layer of one, whose KL is above λ, else 0."""
+        latents = _latents(values)
+        nats = self.nats if isinstance(self.nats, Mapping) else dict.fromkeys(latents, self.nats)
+        if missing := sorted(nats.keys() - latents.keys()):
+            raise ValueError(f"nats: there is no latent site {missing[0]!r}; there are {sorted(latents)}")
+        weights = {}
+        for name, least in nats.items():
+            for layer in {key[2:] for key in latents[name]}:
+                keys = [key for key in latents[name] if key[2:] == layer]
+                kl = -sum(values.terms[key] for key in keys) / values.units[name]
+                weights.update(dict.fromkeys(keys, jnp.where(kl > least, 1.0, 0.0)))
+        return weights
 
 
 class count_steps(Messenger):

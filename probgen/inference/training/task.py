@@ -5,6 +5,7 @@ not learn by gradients, and `updates` tells whether `update` changes it after ea
 exact, "≤" where it is a bound, "≈" an estimate. `event_size`: the numbers in an event of a model.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -26,7 +27,8 @@ from probgen.inference.training.plates import ScalePlates, plates_to_scale
 
 
 class PerRow(Objective):
-    """An objective divided by the number of rows that it counts, so that losses and gradients are per datum."""
+    """An objective divided by the number of rows that it counts, so that losses and gradients are per datum; of the
+    arguments it sees the data alone."""
 
     def __new__(cls, objective: Objective, rows: int) -> "PerRow":
         """Make it under the name of the objective's class, by which numpyro's warnings speak of it."""
@@ -38,13 +40,19 @@ class PerRow(Objective):
         self.multi_sample_guide = getattr(objective, "multi_sample_guide", False)
         super().__init__(objective.num_particles, objective.vectorize_particles)
 
-    def loss(self, *args: Any, **kwargs: Any) -> Any:
+    def loss(
+        self, key: Array, params: dict, program: Callable, guide: Callable, rest: Any, *args: Any, **kwargs: Any
+    ) -> Any:
         """Return the objective's loss per row."""
-        return self.objective.loss(*args, **kwargs) / self.rows
+        program, guide = (functools.partial(fn, rest) for fn in (program, guide))
+        return self.objective.loss(key, params, program, guide, *args, **kwargs) / self.rows
 
-    def loss_with_mutable_state(self, *args: Any, **kwargs: Any) -> Any:
+    def loss_with_mutable_state(
+        self, key: Array, params: dict, program: Callable, guide: Callable, rest: Any, *args: Any, **kwargs: Any
+    ) -> Any:
         """Return the objective's loss per row, and its state."""
-        result = self.objective.loss_with_mutable_state(*args, **kwargs)
+        program, guide = (functools.partial(fn, rest) for fn in (program, guide))
+        result = self.objective.loss_with_mutable_state(key, params, program, guide, *args, **kwargs)
         return {**result, "loss": result["loss"] / self.rows}
 
 
