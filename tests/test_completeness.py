@@ -12,6 +12,7 @@ _BASE = "a base class: its subclasses have rows"
 _RETURNED = "a function: rows hold what it returns, which does not say who made it"
 _SAMPLER = "tests/test_score.py: the samplers against the mean and deviation of Gaussian data"
 _DRAW = "tests/test_autoregressive_networks.py: the same draws as step by step, which is in the rows"
+_IMAGES = "tests/test_image_networks.py: values, gradients, files, and a model of them that trains"
 _STATEFUL = "keeps numbers from step to step: tests/test_estimators.py has it in programs under SVI and fit"
 REASONS = {
     "bijectors.Bijector": _BASE,
@@ -56,6 +57,10 @@ REASONS = {
     "score.coefficients": "returns two numbers: tests/test_score.py",
     "score.to_data": "returns an array: tests/test_score.py",
     "score.to_noise": "returns an array: tests/test_score.py",
+    **{
+        f"networks.{name}": _IMAGES
+        for name in ("ImageEncoder", "ImageDecoder", "Convolution", "Upsample", "ResidualBlocks")
+    },
     "networks.WithParams": "holds a network of another library: tests/test_any_network.py",
     "networks.with_output_bias": "sets biases of a network: beneath `initialize`, tests/test_initialization.py",
     "inference.estimators.Baseline": _BASE,

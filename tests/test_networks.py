@@ -1,5 +1,7 @@
 """Networks: what each output may depend on, by perturbation and by gradients."""
 
+import functools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -151,7 +153,9 @@ def test_gated_pixel_cnn_sees_the_context_everywhere():
 def test_convolve_has_a_derivative_in_every_mode():
     keys = jax.random.split(KEY)
     x, kernel = jax.random.normal(keys[0], (4, 5, 2)), jax.random.normal(keys[1], (2, 4, 2, 3))
-    check_grads(lambda x, kernel: convolve(x, kernel, 1), (x, kernel), 2, modes=("fwd", "rev"), atol=0.05, rtol=0.05)
+    for padding, stride in ((((1, 0), (2, 1)), 1), (((0, 1), (1, 1)), 2)):
+        one = functools.partial(convolve, padding=padding, stride=stride)
+        check_grads(one, (x, kernel), 2, modes=("fwd", "rev"), atol=0.05, rtol=0.05)
 
 
 def test_the_gradient_of_a_convolution_runs_in_a_loop():

@@ -10,6 +10,7 @@ from probgen.networks.wavenet import WaveNet
 from probgen.networks.attention import Transformer
 from probgen.networks.integers import Pixels, LevelFeatures, place, Reshaped
 from probgen.networks.convolution import CausalConvolution
+from probgen.networks.images import ImageEncoder, ImageDecoder, ResidualBlocks, Convolution, Upsample
 from probgen.networks.sequences import Embedding
 from probgen.networks.dropout import Dropout
 from probgen.networks.with_params import WithParams
@@ -21,6 +22,8 @@ __all__ = [
     "MADE",
     "ResidualMLP",
     # of images
+    "ImageEncoder",
+    "ImageDecoder",
     "PixelCNN",
     "GatedPixelCNN",
     # of sequences
@@ -33,6 +36,9 @@ __all__ = [
     "place",
     # what they are built of
     "Linear",
+    "Convolution",
+    "Upsample",
+    "ResidualBlocks",
     "CausalConvolution",
     "Embedding",
     "NoiseEmbedding",

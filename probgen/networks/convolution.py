@@ -1,7 +1,9 @@
-"""Causal convolutions over images: a place sees what comes before it in raster order, by padding and not by masks."""
+"""Convolutions over images, and causal ones: a place sees what comes before it in raster order, by padding and not by
+masks."""
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -14,6 +16,7 @@ from probgen.networks.layers import keep
 from probgen.networks.mlp import Linear, each
 
 Offsets = tuple[tuple[int, int], ...]
+Padding = tuple[tuple[int, int], tuple[int, int]]
 
 
 def box(rows: Sequence[int], columns: Sequence[int]) -> Offsets:
@@ -35,60 +38,54 @@ def before(reach: int, *, itself: bool) -> Offsets:
     return box((0,), range(0 if itself else 1, reach + 1)) + box(range(1, reach + 1), range(-reach, reach + 1))
 
 
-def neighbours(x: Array, offsets: Offsets) -> Array:
-    """Return what lies `r` rows above and `c` columns to the left, zero outside: [H, W, C] → [H, W, offsets · C].
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
+def convolve(x: Array, kernel: Array, padding: Padding, stride: int = 1) -> Array:
+    """Return y_{i,j} = Σ_{r,c} x̃_{s i + r, s j + c} K_{r,c}, x̃ with zeros around it: [H, W, C] and [h, w, C, F] →
+    [H', W', F].
 
-    A convolution is this and a matrix product.
+    Its derivative is written with matrix products: on a CPU the gradient of a convolution inside of a loop takes forty
+    to a hundred times as long as outside (jax#12868).
 
-    >>> import jax.numpy as jnp
-    >>> neighbours(jnp.arange(1, 5).reshape(2, 2, 1), ((0, 1),))[..., 0]
-    Array([[0, 1],
-           [0, 3]], dtype=int32)
-    """
-    height, width, _ = x.shape
-    rows, columns = zip(*offsets, strict=True)
-    top, bottom = max(*rows, 0), max(-min(rows), 0)
-    left, right = max(*columns, 0), max(-min(columns), 0)
-    padded = jnp.pad(x, ((top, bottom), (left, right), (0, 0)))
-    return jnp.concatenate([padded[top - r : top - r + height, left - c : left - c + width] for r, c in offsets], -1)
-
-
-@functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
-def convolve(x: Array, kernel: Array, right: int) -> Array:
-    """Return y_{i,j} = Σ_{r,c} x_{i−r, j−c} K_{r,c}, zero outside: [H, W, C] and [h, w, C, F] → [H, W, F].
-
-    r runs over h − 1..0 (rows above), c over w − 1 − right..−right (columns to the left).
-
-    Its derivative is written with matrix products: on a CPU the gradient of a convolution inside of a loop takes a
-    hundred times as long as outside (jax#12868).
+    Args:
+        x: one image.
+        kernel: K.
+        padding: of x̃, rows (above, below) and columns (left, right).
+        stride: s.
 
     >>> import jax.numpy as jnp
-    >>> convolve(jnp.arange(1.0, 5.0).reshape(2, 2, 1), jnp.array([1.0, 10.0]).reshape(1, 2, 1, 1), 0)[..., 0]
+    >>> image, kernel = jnp.arange(1.0, 5.0).reshape(2, 2, 1), jnp.array([1.0, 10.0]).reshape(1, 2, 1, 1)
+    >>> convolve(image, kernel, ((0, 0), (1, 0)))[..., 0]
     Array([[10., 21.],
            [30., 43.]], dtype=float32)
     """
-    height, width = kernel.shape[:2]
-    padding = ((height - 1, 0), (width - 1 - right, right))
     layout = ("NHWC", "HWIO", "NHWC")
-    return lax.conv_general_dilated(x[None], kernel, (1, 1), padding, dimension_numbers=layout)[0]
+    return lax.conv_general_dilated(x[None], kernel, (stride, stride), padding, dimension_numbers=layout)[0]
 
 
 @functools.partial(convolve.defjvp, symbolic_zeros=True)
-def _(right: int, primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+def _(padding: Padding, stride: int, primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> Any:
     (x, kernel), (dx, dkernel) = primals, tangents
-    y = keep(convolve(x, kernel, right))
+    y = keep(convolve(x, kernel, padding, stride))
     (height, width, _, out), dy = kernel.shape, jnp.zeros_like(y)
-    rows, columns = range(height - 1, -1, -1), range(width - 1 - right, -right - 1, -1)
     if not isinstance(dx, SymbolicZero):
-        dy += neighbours(dx, box(rows, columns)) @ kernel.reshape(-1, out)
+        dy += jnp.concatenate(_windows(dx, height, width, padding, stride), -1) @ kernel.reshape(-1, out)
     if not isinstance(dkernel, SymbolicZero):  # the columns side by side, but row by row: all at once would be slower
-        beside = neighbours(x, box((0,), columns))
-        dy += sum(neighbours(beside, ((r, 0),)) @ d.reshape(-1, out) for r, d in zip(rows, dkernel, strict=True))
+        windows = _windows(x, height, width, padding, stride)
+        dy += sum(row @ d.reshape(-1, out) for row, d in zip(windows, dkernel, strict=True))
     return y, dy
 
 
+def _windows(x: Array, height: int, width: int, padding: Padding, stride: int) -> list[Array]:
+    """Return for each row of a kernel what it sees, [H', W', width · C]: a convolution is this and a matrix product."""
+    padded = jnp.pad(x, (*padding, (0, 0)))
+    rows, columns = (range(0, size - k + 1, stride) for size, k in zip(padded.shape, (height, width), strict=False))
+    beside = jnp.concatenate([padded[:, c : c + columns[-1] + 1 : stride] for c in range(width)], -1)
+    return [beside[r : r + rows[-1] + 1 : stride] for r in range(height)]
+
+
 class CausalConvolution(eqx.Module):
-    """A convolution over the given offsets: y = W · neighbours(x) + b, [H, W, C] → [H, W, out_channels].
+    """A convolution over the given offsets: y_{i,j} = Σ_{r,c} W_{r,c} x_{i−r, j−c} + b, [H, W, C] →
+    [H, W, out_channels].
 
     Args:
         in_channels: C.
@@ -121,7 +118,7 @@ class CausalConvolution(eqx.Module):
         taps = self.linear.weight.T.reshape(len(rows), x.shape[-1], -1)
         box_of_them = jnp.zeros((above + 1, left + 1 + right, *taps.shape[1:]), taps.dtype)
         kernel = box_of_them.at[above - rows, left - columns].set(taps)
-        return convolve(jnp.asarray(x, taps.dtype), kernel, right) + self.linear.bias
+        return convolve(jnp.asarray(x, taps.dtype), kernel, ((above, 0), (left, right))) + self.linear.bias
 
     @property
     def margins(self) -> tuple[int, int, int]:
