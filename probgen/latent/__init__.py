@@ -2,6 +2,7 @@
 
 from probgen.latent.latent_variable import ElboTerms, LatentVariableModel
 from probgen.latent.vae import vae
+from probgen.latent.vector_quantized import Quantized, VectorQuantized, vq_vae
 from probgen.latent.parts import BoundedNormalHead
 
-__all__ = ["LatentVariableModel", "ElboTerms", "vae", "BoundedNormalHead"]
+__all__ = ["LatentVariableModel", "ElboTerms", "vae", "VectorQuantized", "Quantized", "vq_vae", "BoundedNormalHead"]
