@@ -283,6 +283,12 @@ _STATE = {"learnable": "its parameters are state, which only `update` changes", 
 _ONE_COMPONENT = {"learnable": "the weight of the only component is 1 whatever its logit"}
 _MASKED = {"learnable": "the weights between nothing and one number are masked"}
 _BOUND = {"score": "there is no exact density to differentiate"}
+_CODES = {"learnable": "the nearest code stays the same: the encoder learns by training_loss alone"}
+
+
+def _vq_vae(**context: int) -> Any:
+    return latent.vq_vae((2,), 3, codes=3, code_shape=(1,), dim=2, hidden=(8,), **context, key=KEY)
+
 
 DISTRIBUTIONS = [
     DistributionRow(
@@ -415,6 +421,14 @@ DISTRIBUTIONS = [
     DistributionRow(
         "vae", lambda: latent.vae((2,), 3, latent_dim=2, hidden=(8,), key=KEY), _integers((2,), 3), 1.0, _BOUND
     ),
+    DistributionRow("vq_vae", _vq_vae, _integers((2,), 3), 1.0, _BOUND | _CODES),
+    DistributionRow(
+        "vq_vae, a prior fitted afterwards",
+        lambda: _vq_vae().replace(prior=autoregressive.made((1,), 3, hidden=(8,), key=KEY)),
+        _integers((2,), 3),
+        1.0,
+        _BOUND | _CODES,
+    ),
     DistributionRow(
         "diagonal gaussian mixture",
         lambda: mixtures.GaussianMixture(jnp.zeros(2), _vector(-1.0, 1.0)[:, None], _vector(0.0, 0.3)[:, None]),
@@ -483,6 +497,7 @@ CONDITIONALS = {
     "char_rnn": lambda: autoregressive.char_rnn(3, 3, width=4, context_dim=3, key=KEY),
     "transformer": lambda: autoregressive.transformer(3, 3, width=8, heads=2, layers=1, context_dim=3, key=KEY),
     "vae": lambda: latent.vae((2,), 3, latent_dim=2, hidden=(8,), context_dim=3, key=KEY),
+    "vq_vae": lambda: _vq_vae(context_dim=3),
     "vp_score": lambda: score.vp_score((2,), levels=3, rank=2, width=8, depth=1, steps=8, context_dim=3, key=KEY),
     "vp_score of reals": lambda: score.vp_score((2,), width=8, depth=1, steps=8, context_dim=3, key=KEY),
 }

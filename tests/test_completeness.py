@@ -43,6 +43,7 @@ REASONS = {
     "score.DDIM": _SAMPLER,
     "score.DPMSolver": _SAMPLER,
     "latent.ElboTerms": "a tuple of arrays: tests/test_latent.py",
+    "latent.Quantized": "a tuple of arrays: tests/test_vector_quantized.py",
     "score.SDE": _BASE,
     "score.Decoder": _BASE,
     "score.GeometricSigma": "as LinearBeta",

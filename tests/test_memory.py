@@ -80,3 +80,21 @@ def test_parameters_of_a_score_model_of_many_levels():
     count = lambda levels: count_parameters(vp_score((16, 16), levels=levels, depth=1, key=KEY))
     assert count(256) < 3e6
     assert count(1024) - count(256) == (1024 - 256) * (16 * 16 + 32)  # biases and features; no width in it
+
+
+def test_a_bound_of_any_number_of_particles_takes_the_same_memory():
+    """What grows are the keys, 8 bytes for each particle; kept weights would be 4 bytes for each row of each."""
+    model, x = vae((784,), 2, latent_dim=4, hidden=(16,), components=0, key=KEY), jnp.zeros((100, 784), int)
+    needs = lambda k: working_bytes(lambda m, key: m.log_prob_bound(key, x, k), model, KEY)
+    few, many = needs(32), needs(3200)
+    assert many - few < 3 * 8 * 3200 < 0.1 * 4 * 3200 * 100
+    assert few < 1.2 * needs(16)
+
+
+@pytest.mark.parametrize("particles", [8, 9, 24, 61])
+def test_bounds_in_blocks_are_the_mean_of_the_weights(particles, monkeypatch):
+    """Fewer than a block, one more than a block, whole blocks, and blocks that do not come out even."""
+    model = vae((8,), 4, latent_dim=2, hidden=(16,), key=KEY)
+    want = jax.nn.logsumexp(model.log_weights(KEY, X, particles), 0) - np.log(particles)
+    monkeypatch.setattr(in_blocks, "_BLOCK_NUMBERS", 1)  # the fewest particles to a block, which is 8
+    np.testing.assert_allclose(model.log_prob_bound(KEY, X, particles), want, rtol=1e-5)

@@ -139,7 +139,8 @@ def has_update(model: Any) -> bool:
     >>> has_update(model), has_update(EM(model))
     (False, True)
     """
-    updates = lambda node: isinstance(node, eqx.Module | dist.Distribution) and hasattr(type(node), "update")
+    has = lambda node: hasattr(type(node), "update") and getattr(node, "has_update", True)
+    updates = lambda node: isinstance(node, eqx.Module | dist.Distribution) and has(node)
     if updates(model):
         return True
     stop = lambda node: updates(node) or isinstance(node, Frozen)

@@ -1,6 +1,7 @@
 """The base of all distributions: what densities and draws are, by kind of density."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,12 +16,11 @@ from probgen.core import (
     as_numbers,
     as_real,
     check_sizes,
-    logmeanexp,
     split_key,
     with_key,
 )
 from probgen.distributions.closed_forms import ClosedForms
-from probgen.distributions.in_blocks import map_particles
+from probgen.distributions.in_blocks import logmeanexp_of_particles, map_particles
 
 
 class Distribution(ClosedForms):
@@ -127,7 +127,8 @@ class Distribution(ClosedForms):
 
             L_K = log 1/K Σ_k w_k,   E[w_k] = p(value),   E[L_K] ≤ E[L_{K+1}] ≤ log p(value)
 
-        Where the model has no such weights w_k, it is the mean of K terms of its own bound.
+        Where the model has no such weights w_k, it is the mean of K terms of its own bound. Particles are drawn in
+        blocks, and memory does not grow with their number.
 
         Args:
             key: draws the particles.
@@ -145,11 +146,11 @@ class Distribution(ClosedForms):
             raise NotImplementedError(
                 f"{type(self).__name__} has no bound: its density is an estimate; use log_prob_estimate(key, x)"
             )
-        if self.kind == "weights":
-            return logmeanexp(self.log_weights(key, value, num_particles))
         value = self._as_events(value)
         if 0 in self._lead(value):
             return jnp.zeros(self._lead(value))
+        if self.kind == "weights":
+            return self._of_particles(logmeanexp_of_particles, key, value, num_particles)
         one = lambda d, key, x: d._log_prob_bound(key, x, num_particles)
         return self._each(one, key, value, ranks=("key", "event"))
 
@@ -193,9 +194,13 @@ class Distribution(ClosedForms):
                 f"{type(self).__name__} has no log_weights: its {self.kind} is not the log of an unbiased estimate of "
                 f"p(x); use log_prob_{self.kind}(key, x)"
             )
+        return self._of_particles(map_particles, key, value, num_particles)
+
+    def _of_particles(self, reduced: Callable[..., Array], key: Array, value: Array, num_particles: int) -> Array:
         one = lambda d, key, x: d._log_weights(key, x)
         particle = lambda key: self._each(one, key, value, ranks=("key", "event"))
-        return map_particles(particle, (split_key(key, (num_particles,)),), math.prod((*lead, *self.event_shape)))
+        numbers = math.prod((*self._lead(value), *self.event_shape))
+        return reduced(particle, (split_key(key, (num_particles,)),), numbers)
 
     def sample(self, key: Array | None, sample_shape: tuple[int, ...] = ()) -> Array:
         """Draw values of shape [*sample_shape, *batch_shape, *event_shape]."""

@@ -127,6 +127,15 @@ class ConditionalModel(eqx.Module):
             raise ValueError(f"context: expected [..., {', '.join(map(str, self.context_shape))}], got {context.shape}")
         return AtContext(self.model, context, ndims, self.network)
 
+    @property
+    def has_update(self) -> bool:
+        """Whether the model has an `update`, written for rows at their contexts too (a `verb`)."""
+        return getattr(getattr(type(self.model), "update", None), "is_verb", False)
+
+    def update(self, batch: Array, context: Array, key: Array) -> Self:
+        """Return the conditional model with the model's state changed by rows at their contexts, as `fit` does it."""
+        return eqx.tree_at(lambda c: c.model, self, self(context).update(batch, key).model)
+
     def __getattr__(self, name: str) -> Any:
         if hasattr(Distribution, name) or hasattr(type(self.model), name):
             raise AttributeError(f"a ConditionalModel has no {name!r}: call it with a context first, model(context)")

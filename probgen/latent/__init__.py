@@ -8,12 +8,14 @@ from probgen.latent.top_down import TopDown, TopDownPosterior, TopDownPrior
 from probgen.latent.priors import ProductPrior, VampPrior
 from probgen.latent.vae import flow_prior_vae, vae, vamp_vae
 from probgen.latent.hierarchies import helmholtz_machine, hierarchical_vae, top_down_vae
+from probgen.latent.vector_quantized import VectorQuantized, vq_vae
 from probgen.latent.parts import BoundedNormalHead
 
 __all__ = [
     # models
     "LatentVariableModel",
     "TopDown",
+    "VectorQuantized",
     "Latent",
     "ElboTerms",
     # recipes
@@ -23,6 +25,7 @@ __all__ = [
     "hierarchical_vae",
     "top_down_vae",
     "helmholtz_machine",
+    "vq_vae",
     # priors
     "VampPrior",
     "ProductPrior",
