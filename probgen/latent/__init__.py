@@ -7,7 +7,8 @@ from probgen.latent.dense_layers import DenseEncoder, DenseLayer
 from probgen.latent.top_down import TopDown, TopDownPosterior, TopDownPrior
 from probgen.latent.priors import ProductPrior, VampPrior
 from probgen.latent.vae import flow_prior_vae, vae, vamp_vae
-from probgen.latent.hierarchies import helmholtz_machine, hierarchical_vae, top_down_vae
+from probgen.latent.image_layers import ImageLayer, PyramidDecoder, PyramidEncoder
+from probgen.latent.hierarchies import helmholtz_machine, hierarchical_vae, top_down_vae, vd_vae
 from probgen.latent.vector_quantized import VectorQuantized, vq_vae
 from probgen.latent.parts import BoundedNormalHead
 
@@ -24,6 +25,7 @@ __all__ = [
     "flow_prior_vae",
     "hierarchical_vae",
     "top_down_vae",
+    "vd_vae",
     "helmholtz_machine",
     "vq_vae",
     # priors
@@ -35,6 +37,9 @@ __all__ = [
     "Layer",
     "DenseLayer",
     "DenseEncoder",
+    "ImageLayer",
+    "PyramidEncoder",
+    "PyramidDecoder",
     "TopDownPrior",
     "TopDownPosterior",
     "BoundedNormalHead",

@@ -11,13 +11,14 @@ from jax import Array
 from probgen.core import Contextual, as_shape, check_sizes, recipe
 from probgen.distributions import BernoulliHead, Conditional, ConditionalModel, integer_head
 from probgen.latent.dense_layers import DenseEncoder, DenseLayer
+from probgen.latent.image_layers import AsImage, Enlarged, ImageLayer, PyramidDecoder, PyramidEncoder, halved
 from probgen.latent.latent_variable import LatentVariableModel
 from probgen.latent.parts import BoundedNormalHead
 from probgen.latent.path import Path, Stage
 from probgen.latent.priors import ProductPrior
 from probgen.latent.top_down import TopDown
 from probgen.latent.vae import standard_normal, vae
-from probgen.networks import MLP, Pixels
+from probgen.networks import MLP, Pixels, Upsample
 
 
 def _check_widths(name: str, widths: Sequence[int], fewest: int) -> None:
@@ -136,6 +137,81 @@ def top_down_vae(
     decoder = MLP(width, size * head.num_params, hidden=hidden, dropout=dropout, gain=2**0.5, key=decoder_key)
     model = TopDown(
         path, seen, Conditional(decoder, head, event_shape), context_shape=(context_dim,) if context_dim else None
+    )
+    return ConditionalModel(model, (context_dim,)) if context_dim else model
+
+
+@recipe
+def vd_vae(
+    event_shape: tuple[int, ...],
+    levels: int,
+    *,
+    layers: Sequence[int] = (1, 2, 2),
+    channels: int = 32,
+    latent_channels: int = 4,
+    components: int = 3,
+    input_dropout: float = 0.0,
+    context_dim: int | None = None,
+    key: Array,
+) -> TopDown | ConditionalModel:
+    """A top-down hierarchy of images, of several resolutions, as deep as one likes.
+
+    Of x [H, W] or [H, W, C] the finest latents are images of half its size; each next resolution has half of that.
+    Very deep ones are trained without the steps whose gradients are large: `optax.MultiSteps(optimizer, 1,
+    should_skip_update_fn=partial(optax.skip_large_updates, max_squared_norm=…))`.
+
+    Args:
+        event_shape: the shape of one event, (H, W) or (H, W, C).
+        levels: how many integers a number takes.
+        layers: how many layers of latents each resolution has, from the finest.
+        channels: of the states.
+        latent_channels: the latent numbers at each place of a layer.
+        components: as `vae`'s.
+        input_dropout: the rate at which numbers are hidden from the encoder, in training.
+        context_dim: the size of a context, which the encoder and the top of the path see; with it the model is a
+            `ConditionalModel`.
+        key: draws the first weights.
+
+    References: Very Deep VAEs Generalize Autoregressive Models and Can Outperform Them on Images (Child 2021),
+    arXiv:2011.10650; NVAE (Vahdat, Kautz 2020), arXiv:2007.03898; Ladder Variational Autoencoders (Sønderby et al.
+    2016), arXiv:1602.02282.
+
+    >>> import jax, jax.numpy as jnp
+    >>> model = vd_vae((8, 8), 17, layers=(1, 2), channels=8, latent_channels=2, key=jax.random.key(0))
+    >>> model.kl_of_layers(jax.random.key(1), jnp.zeros((8, 8), int)).shape
+    (3,)
+    """
+    event_shape = as_shape(event_shape)
+    if len(event_shape) not in (2, 3):
+        raise ValueError(f"event_shape: expected (H, W) or (H, W, C), got {event_shape}")
+    _check_widths("layers", layers, 1)
+    check_sizes(channels=channels, latent_channels=latent_channels)
+    image: tuple[int, int, int] = (*event_shape, 1)[:3]
+    sizes = [halved(image[:2])]
+    for _ in layers[1:]:
+        sizes.append(halved(sizes[-1]))
+    head, latent_head = integer_head(levels, components=components), BoundedNormalHead()
+    encoder_key, decoder_key, start_key, *keys = jax.random.split(key, 3 + len(layers))
+    stages = []
+    for i in reversed(range(len(layers))):  # from the top
+        into_key, layer_key = jax.random.split(keys[i])
+        one = lambda k, size=sizes[i]: ImageLayer(size, channels, latent_channels, latent_head.num_params, key=k)
+        into = Enlarged(Upsample(channels, channels, key=into_key), sizes[i]) if stages else None
+        stages.append(Stage(jax.vmap(one)(jax.random.split(layer_key, layers[i])), into))
+    top = (*sizes[-1], channels)
+    encoder = PyramidEncoder(image[2], channels=channels, layers=layers, context_dim=context_dim, key=encoder_key)
+    seen: Any = Pixels(encoder, levels, image, dropout=input_dropout)
+    start: Any = jnp.zeros(top)
+    if context_dim:
+        seen = Contextual(seen)
+        first = MLP(0, math.prod(top), hidden=(), out_scale=1.0, context_dim=context_dim, key=start_key)
+        start = Contextual(AsImage(first, top))
+    decoder = PyramidDecoder(image[:2], channels, image[2] * head.num_params, key=decoder_key)
+    model = TopDown(
+        Path(start, tuple(stages), latent_head),
+        seen,
+        Conditional(decoder, head, event_shape, context_ndims=3),
+        context_shape=(context_dim,) if context_dim else None,
     )
     return ConditionalModel(model, (context_dim,)) if context_dim else model
 

@@ -6,11 +6,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
-from jax import Array, lax
+from jax import Array
 
 from probgen.core import static_functions
 from probgen.distributions.heads import Head
 from probgen.distributions.wrapped import elementwise
+from probgen.networks.layers import scan_layers
 
 
 class Layer(Protocol):
@@ -105,7 +106,7 @@ class Path(eqx.Module):
             here = None if z is None else z[first : first + stage.size].reshape(stage.depth, *stage.layers.latent_shape)
             keys = None if key is None else jax.random.split(jax.random.fold_in(key, i), stage.depth)
             xs = (stage.layers, None if features is None else features[i], here, keys)
-            h, part = lax.scan(lambda h, x: self._layer(h, *x), h, xs)
+            h, part = scan_layers(lambda h, x: self._layer(h, *x), h, xs)
             parts.append(part)
             first += stage.size
         z, log_p, log_q, kl = zip(*parts, strict=True)
@@ -118,7 +119,7 @@ class Path(eqx.Module):
         for stage in self.stages:
             h = h if stage.into is None else stage.into(h)
             here = z[first : first + stage.size].reshape(stage.depth, *stage.layers.latent_shape)
-            h, _ = lax.scan(lambda h, x: (x[0].down(h, x[1]), None), h, (stage.layers, here))
+            h, _ = scan_layers(lambda h, x: (x[0].down(h, x[1]), None), h, (stage.layers, here))
             first += stage.size
         return h
 

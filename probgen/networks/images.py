@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -129,11 +130,21 @@ class ResidualBlocks(eqx.Module):
 
     def __call__(self, h: Array, context: Array | None = None) -> Array:
         """Apply the blocks to one image, and to a context where they were built with `context_dim`."""
+        return self._states(h, context, kept=False)[0]
+
+    def states(self, h: Array, context: Array | None = None) -> tuple[Array, Array]:
+        """Return the last image, and those after each block, [depth, H, W, F]."""
+        return self._states(h, context, kept=True)
+
+    def _states(self, h: Array, context: Array | None, *, kept: bool) -> tuple[Array, Any]:
         if (context is None) != (self.blocks.context is None):
             raise ValueError(f"context: expected {'none' if self.blocks.context is None else 'one'}, got {context}")
-        one = lambda h, block: (block(h, context, self.activation, self.dropout), None)
-        h = jnp.asarray(h, self.blocks.out.bias.dtype)
-        return scan_layers(one, h, self.blocks)[0]
+
+        def one(h: Array, block: _Block) -> tuple[Array, Array | None]:
+            h = block(h, context, self.activation, self.dropout)
+            return h, h if kept else None
+
+        return scan_layers(one, jnp.asarray(h, self.blocks.out.bias.dtype), self.blocks)
 
 
 class Upsample(eqx.Module):
