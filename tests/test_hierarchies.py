@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
+import optax
 import pytest
 
 import probgen
@@ -49,8 +50,8 @@ def test_a_belief_net_sums_to_one_and_its_weights_are_unbiased():
     model = net()
     np.testing.assert_allclose(jnp.exp(evidence(model)).sum(), 1, rtol=1e-5)
     weights = jax.jit(lambda m: m.log_weights(KEY, X, 20_000))(model)
-    found = jax.nn.logsumexp(weights, 0) - np.log(len(weights))
-    np.testing.assert_allclose(found, evidence(model), atol=0.03)
+    unbiased, error = jnp.exp(weights).mean(0), jnp.exp(weights).std(0) / np.sqrt(len(weights))
+    np.testing.assert_array_less(abs(unbiased - jnp.exp(evidence(model))), 4.5 * error)
 
 
 def test_a_hierarchys_program_has_a_site_for_each_layer():
@@ -67,12 +68,17 @@ def test_a_hierarchys_program_has_a_site_for_each_layer():
 
 
 @pytest.mark.parametrize(
-    "objective", [objectives.ELBO(2), objectives.WakeSleep(), objectives.ReweightedWakeSleep(5, 0.5)], ids=repr
+    "objective",
+    [objectives.ELBO(2), objectives.WakeSleep(), objectives.ReweightedWakeSleep(5, 0.5)],
+    ids=["ELBO", "wake-sleep", "reweighted"],
 )
 def test_a_belief_net_of_two_layers_learns_by_any_objective(objective):
     x = jnp.array([[1, 1, 0]] * 30 + [[0, 0, 1]] * 10)
     before = net()
-    result = probgen.fit(before, x, objective=objective, steps=300, batch_size=20, key=KEY, progress=False)
+    adam = optax.adam(2e-2)
+    result = probgen.fit(
+        before, x, objective=objective, optimizer=adam, steps=300, batch_size=20, key=KEY, progress=False
+    )
     cost = lambda m: -jnp.mean(evidence(m)[jnp.sum(x * jnp.array([4, 2, 1]), -1)])
     assert cost(result.model) < cost(before) - 0.5
 

@@ -68,7 +68,8 @@ def test_every_part_is_normalized_and_the_bound_is_the_enumerated_one():
     error = weights.std(0) / np.sqrt(len(weights))
     np.testing.assert_array_less(abs(weights.mean(0) - exact_bound(BITS)), 4.5 * error)
     evidence = jax.nn.logsumexp(log_p[:, None] + given, 0)
-    np.testing.assert_allclose(jax.nn.logsumexp(weights, 0) - np.log(len(weights)), evidence, atol=0.03)
+    unbiased, error = jnp.exp(weights).mean(0), jnp.exp(weights).std(0) / np.sqrt(len(weights))
+    np.testing.assert_array_less(abs(unbiased - jnp.exp(evidence)), 4.5 * error)
 
 
 def test_draws_follow_the_enumerated_prior_and_posterior():
@@ -208,7 +209,7 @@ def test_the_recipes_train_at_contexts_too(recipe):
     x = jax.random.randint(KEY, (20, 5, 7, 3), 0, 4)
     make = {
         "dense": lambda **kw: top_down_vae((5, 7, 3), 4, layers=3, latent_dim=2, width=8, hidden=(8,), key=KEY, **kw),
-        "images": lambda **kw: vd_vae((5, 7, 3), 4, layers=(1, 2), channels=4, latent_channels=2, key=KEY, **kw),
+        "images": lambda **kw: vd_vae((5, 7, 3), 4, layers=(1, 2), channels=3, latent_channels=2, key=KEY, **kw),
     }[recipe]
     skip = optax.MultiSteps(
         optax.adam(1e-3), 1, should_skip_update_fn=lambda g, s, p: optax.skip_large_updates(g, s, p, 1e9)
@@ -219,12 +220,13 @@ def test_the_recipes_train_at_contexts_too(recipe):
     assert model.kl_of_layers(KEY, x).shape == (20, 3) and model.sample(KEY, (2,)).shape == (2, 5, 7, 3)
     assert model.reconstruct(KEY, x[:2]).shape == (2, 5, 7, 3)
     assert model.interpolate(x[0], x[1], steps=3).shape == (3, 5, 7, 3)
-    contexts = jax.random.normal(KEY, (20, 2))
-    result = probgen.fit(make(context_dim=2), (x, contexts), steps=2, batch_size=10, key=KEY, progress=False)
-    at = result.model(contexts)
-    keys_alone = result.model(contexts[4]).encode(x[4]).log_prob(jnp.zeros(model.latent_shape))
-    together = at.encode(x).log_prob(jnp.zeros(model.latent_shape))[4]
-    np.testing.assert_allclose(together, keys_alone, rtol=1e-4)
+    contexts, z = jax.random.normal(KEY, (3, 2)), jnp.zeros(model.latent_shape)
+    conditional = make(context_dim=2)
+    density = jax.jit(lambda context, x: conditional(context).encode(x).log_prob(z))
+    np.testing.assert_allclose(density(contexts, x[:3])[1], density(contexts[1], x[1]), rtol=1e-4)
+    if recipe == "dense":
+        result = probgen.fit(conditional, (x[:3], contexts), steps=2, key=KEY, progress=False)
+        assert np.isfinite(result.losses).all()
 
 
 def test_svi_learns_with_numpyros_own_objective():

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Self
 
+import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import Array
@@ -64,7 +65,7 @@ class LatentVariableModel(Latent):
         check_instances(prior=prior, likelihood=likelihood, posterior=posterior)
         self.prior, self.likelihood, self.posterior = prior, likelihood, posterior
         self.context_shape = context_shape
-        of_z, given_z = self._looked_at()
+        of_z, given_z = jax.eval_shape(self._looked_at)  # nothing is computed
         self.part_kinds: tuple[DensityKind, DensityKind] = kind_of(of_z), kind_of(given_z)
         super().__init__(given_z.event_shape, validate_args=validate_args)
 
@@ -106,5 +107,5 @@ class LatentVariableModel(Latent):
         """Return the same model with other values of some fields."""
         new = super().replace(**fields)
         if fields.keys() & {"prior", "likelihood"}:  # known only by running them, which is asked for too often to do
-            new.part_kinds = tuple(kind_of(part) for part in new._first()._looked_at())
+            new.part_kinds = tuple(kind_of(part) for part in jax.eval_shape(new._first()._looked_at))
         return new

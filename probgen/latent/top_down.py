@@ -165,7 +165,7 @@ class TopDown(Latent):
         check_instances(path=path, encoder=encoder, decoder=decoder)
         self.path, self.encoder, self.decoder, self.context_shape = path, encoder, decoder, context_shape
         self.latent_shape = (path.size,)
-        given_z = self._likelihood_of_zeros()
+        given_z = jax.eval_shape(self._likelihood_of_zeros)  # nothing is computed
         if given_z.batch_shape:
             raise ValueError(f"decoder: expected batch shape () for one z, got {given_z.batch_shape}; use .to_event()")
         self.decoder_kind: DensityKind = kind_of(given_z)
