@@ -42,6 +42,10 @@ REASONS = {
     "score.DDIM": _SAMPLER,
     "score.DPMSolver": _SAMPLER,
     "latent.ElboTerms": "a tuple of arrays: tests/test_latent.py",
+    **{
+        f"latent.{name}": "returns an array: tests/test_monitors.py"
+        for name in ("active_units", "kl_of_units", "mutual_information")
+    },
     "latent.Quantized": "a tuple of arrays: tests/test_vector_quantized.py",
     "score.SDE": _BASE,
     "score.Decoder": _BASE,

@@ -3,6 +3,18 @@
 from probgen.latent.latent_variable import ElboTerms, LatentVariableModel
 from probgen.latent.vae import vae
 from probgen.latent.vector_quantized import Quantized, VectorQuantized, vq_vae
+from probgen.latent.monitor import active_units, kl_of_units, mutual_information
 from probgen.latent.parts import BoundedNormalHead
 
-__all__ = ["LatentVariableModel", "ElboTerms", "vae", "VectorQuantized", "Quantized", "vq_vae", "BoundedNormalHead"]
+__all__ = [
+    "LatentVariableModel",
+    "ElboTerms",
+    "vae",
+    "VectorQuantized",
+    "Quantized",
+    "vq_vae",
+    "active_units",
+    "kl_of_units",
+    "mutual_information",
+    "BoundedNormalHead",
+]

@@ -106,8 +106,8 @@ class VectorQuantized(Model):
         codebook: Array,
         counts: Array | None = None,
         *,
-        commitment: float = 0.25,
-        decay: float = 0.99,
+        commitment: float = 1.0,
+        decay: float = 0.95,
         least: float = 0.05,
         context_shape: tuple[int, ...] | None = None,
         validate_args: bool | None = None,
@@ -284,12 +284,12 @@ def vq_vae(
     levels: int,
     *,
     codes: int = 64,
-    code_shape: tuple[int, ...] = (16,),
+    code_shape: tuple[int, ...] = (4,),
     dim: int = 8,
     hidden: Sequence[int] = (256, 256),
     components: int = 3,
-    commitment: float = 0.25,
-    decay: float = 0.99,
+    commitment: float = 1.0,
+    decay: float = 0.95,
     prior: dist.Distribution | None = None,
     dropout: float = 0.0,
     context_dim: int | None = None,
@@ -306,7 +306,7 @@ def vq_vae(
         event_shape: the shape of one event, such as (28, 28).
         levels: how many integers a number takes, at least 2.
         codes: how many the codebook has.
-        code_shape: of the codes of one event, such as (16,), or (4, 4) for a PixelCNN as the prior.
+        code_shape: of the codes of one event, such as (4,), or (4, 4) for a PixelCNN as the prior.
         dim: the length of a code's vector.
         hidden: widths of the encoder's hidden layers; the decoder's are reversed.
         components: of the discretized logistics that a number has; a categorical where it is 0, or a Bernoulli of two
