@@ -3,7 +3,8 @@
 from probgen.latent.latent_variable import ElboTerms, LatentVariableModel
 from probgen.latent.vae import vae
 from probgen.latent.discrete import discrete_vae
-from probgen.latent.vector_quantized import Quantized, VectorQuantized, vq_vae
+from probgen.latent.vector_quantized import Quantized, VectorQuantized
+from probgen.latent.vq_vae import vq_vae
 from probgen.latent.monitor import active_units, kl_of_units, mutual_information
 from probgen.latent.parts import BoundedNormalHead
 
