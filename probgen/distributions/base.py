@@ -20,7 +20,7 @@ from probgen.core import (
     with_key,
 )
 from probgen.distributions.closed_forms import ClosedForms
-from probgen.distributions.in_blocks import logmeanexp_of_particles, map_particles
+from probgen.distributions.in_blocks import logsumexp_of_particles, map_particles
 
 
 class Distribution(ClosedForms):
@@ -150,7 +150,8 @@ class Distribution(ClosedForms):
         if 0 in self._lead(value):
             return jnp.zeros(self._lead(value))
         if self.kind == "weights":
-            return self._of_particles(logmeanexp_of_particles, key, value, num_particles)
+            total = self._of_particles(logsumexp_of_particles, key, value, num_particles)
+            return total - math.log(num_particles)
         one = lambda d, key, x: d._log_prob_bound(key, x, num_particles)
         return self._each(one, key, value, ranks=("key", "event"))
 

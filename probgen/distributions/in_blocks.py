@@ -1,6 +1,5 @@
 """Many rows or particles, block by block, so that memory does not grow with their number."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from probgen.core import logmeanexp, mapped_rows
+from probgen.core import mapped_rows
 
 _BLOCK_NUMBERS = 1 << 22  # of the largest array that a block makes: 16 MB in float32
 _NUMBERS, _FEWEST = 64, 8
@@ -56,24 +55,24 @@ def map_particles(function: Callable[..., Array], particles: tuple[Array, ...], 
     return lax.map(one, particles, batch_size=size)
 
 
-def logmeanexp_of_particles(function: Callable[..., Array], particles: tuple[Array, ...], value_size: int) -> Array:
-    """Return log 1/K Σ_k exp function(particle k), in blocks as `map_particles`, of which nothing is kept but the sum.
+def logsumexp_of_particles(function: Callable[..., Array], particles: tuple[Array, ...], value_size: int) -> Array:
+    """Return log Σ_k exp function(particle k), in blocks as `map_particles`, of which nothing is kept but the sum.
 
     >>> import jax.numpy as jnp
-    >>> logmeanexp_of_particles(lambda x: jnp.log(x), (jnp.arange(1.0, 100.0),), 1 << 30).round(3)
-    Array(3.912, dtype=float32)
+    >>> jnp.exp(logsumexp_of_particles(jnp.log, (jnp.arange(1.0, 101.0),), 1 << 30)).round(2)
+    Array(5050., dtype=float32)
     """
     count = len(particles[0])
     blocks = -(-count // _particles_of_a_block(value_size))
     if blocks == 1:
-        return logmeanexp(jax.vmap(function)(*particles))
+        return jax.nn.logsumexp(jax.vmap(function)(*particles), 0)
     size = -(-count // blocks)  # the first block has what the others leave
     first = count - (blocks - 1) * size
     others = tuple(x[first:].reshape(-1, size, *x.shape[1:]) for x in particles)
     of_block = jax.checkpoint(lambda *block: jax.nn.logsumexp(jax.vmap(function)(*block), 0))
     start = of_block(*(x[:first] for x in particles))
     total, _ = lax.scan(lambda so_far, block: (jnp.logaddexp(so_far, of_block(*block)), None), start, others)
-    return total - math.log(count)
+    return total
 
 
 def _particles_of_a_block(value_size: int) -> int:

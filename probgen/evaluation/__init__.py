@@ -2,6 +2,8 @@
 
 from probgen.evaluation.likelihood import likelihood, Likelihood
 from probgen.evaluation.annealing import ais, Annealed
+from probgen.evaluation.enumeration import enumerated
+from probgen.evaluation.pareto import pareto_k, smoothed_evidence
 from probgen.evaluation.calibration import sbc_ranks, rank_uniformity, Uniformity
 from probgen.evaluation.arviz_export import to_arviz
 
@@ -10,6 +12,9 @@ __all__ = [
     "Likelihood",
     "ais",
     "Annealed",
+    "enumerated",
+    "pareto_k",
+    "smoothed_evidence",
     "sbc_ranks",
     "rank_uniformity",
     "Uniformity",

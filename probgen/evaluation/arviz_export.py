@@ -1,7 +1,9 @@
-"""Data sets as ArviZ takes them. The one file that knows which ArviZ is installed."""
+"""Data sets as ArviZ takes them, and weights as it smooths them. The one file that knows which ArviZ is installed."""
 
 import importlib.metadata
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 if TYPE_CHECKING:
     import xarray
@@ -30,8 +32,7 @@ def to_arviz(dataset: "xarray.Dataset", *, group: str = "gradients") -> Any:
     """
     if not group.isidentifier():  # a slash would nest, and a space would be out of reach as an attribute
         raise ValueError(f"group: expected a name such as 'gradients', got {group!r}")
-    # by its version: 1.x still answers to InferenceData, with DataTree and a warning
-    if int(importlib.metadata.version("arviz").split(".")[0]) < 1:
+    if _version() < 1:
         import arviz
 
         groups: dict[str, Any] = {group: dataset}
@@ -39,3 +40,22 @@ def to_arviz(dataset: "xarray.Dataset", *, group: str = "gradients") -> Any:
     import xarray
 
     return xarray.DataTree.from_dict({group: dataset})
+
+
+def smoothed_weights(log_weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return log weights [..., K] with their largest ones smoothed, up to a constant for each row, and Pareto k̂ of each
+    row."""
+    if _version() < 1:
+        import arviz
+
+        found = arviz.psislw(log_weights)
+    else:
+        from arviz_stats.base import array_stats
+
+        found = array_stats.psislw(log_weights)
+    return np.asarray(found[0]), np.asarray(found[1])
+
+
+def _version() -> int:
+    # by its version: 1.x still answers to InferenceData, with DataTree and a warning
+    return int(importlib.metadata.version("arviz").split(".")[0])

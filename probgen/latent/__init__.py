@@ -2,14 +2,17 @@
 
 from probgen.latent.latent_variable import LatentVariableModel
 from probgen.latent.model import ElboTerms, Latent
+from probgen.latent.top_down import TopDown, TopDownPosterior, TopDownPrior
+from probgen.latent.vector_quantized import Quantized, VectorQuantized
+from probgen.latent.vae import flow_prior_vae, vae, vamp_vae
+from probgen.latent.hierarchies import helmholtz_machine, hierarchical_vae, top_down_vae, vd_vae
+from probgen.latent.discrete import discrete_vae
+from probgen.latent.vq_vae import vq_vae
+from probgen.latent.priors import ProductPrior, VampPrior
 from probgen.latent.path import Layer, Path, Stage
 from probgen.latent.dense_layers import DenseEncoder, DenseLayer
-from probgen.latent.top_down import TopDown, TopDownPosterior, TopDownPrior
-from probgen.latent.priors import ProductPrior, VampPrior
-from probgen.latent.vae import flow_prior_vae, vae, vamp_vae
 from probgen.latent.image_layers import ImageLayer, PyramidDecoder, PyramidEncoder
-from probgen.latent.hierarchies import helmholtz_machine, hierarchical_vae, top_down_vae, vd_vae
-from probgen.latent.vector_quantized import VectorQuantized, vq_vae
+from probgen.latent.monitor import active_units, kl_of_units, mutual_information
 from probgen.latent.parts import BoundedNormalHead
 
 __all__ = [
@@ -19,6 +22,7 @@ __all__ = [
     "VectorQuantized",
     "Latent",
     "ElboTerms",
+    "Quantized",
     # recipes
     "vae",
     "vamp_vae",
@@ -26,8 +30,13 @@ __all__ = [
     "hierarchical_vae",
     "top_down_vae",
     "vd_vae",
+    "discrete_vae",
     "helmholtz_machine",
     "vq_vae",
+    # what the latents do
+    "active_units",
+    "kl_of_units",
+    "mutual_information",
     # priors
     "VampPrior",
     "ProductPrior",
