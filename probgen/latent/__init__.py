@@ -2,6 +2,5 @@
 
 from probgen.latent.latent_variable import ElboTerms, LatentVariableModel
 from probgen.latent.vae import vae
-from probgen.latent.parts import BoundedNormalHead
 
-__all__ = ["LatentVariableModel", "ElboTerms", "vae", "BoundedNormalHead"]
+__all__ = ["LatentVariableModel", "ElboTerms", "vae"]

@@ -11,9 +11,8 @@ import numpyro.distributions as dist
 from jax import Array
 
 from probgen.core import Contextual, as_shape, check_instances, check_sizes, recipe
-from probgen.distributions import Conditional, ConditionalModel, integer_head
+from probgen.distributions import BoundedNormalHead, Conditional, ConditionalModel, integer_head
 from probgen.latent.latent_variable import LatentVariableModel
-from probgen.latent.parts import BoundedNormalHead
 from probgen.networks import MLP, Pixels
 
 
