@@ -2,5 +2,18 @@
 
 from probgen.latent.latent_variable import ElboTerms, LatentVariableModel
 from probgen.latent.vae import vae
+from probgen.latent.priors import Resampled
+from probgen.latent.posteriors import FullCovariance, LowRank, MixturePosterior, AtFeatures
 
-__all__ = ["LatentVariableModel", "ElboTerms", "vae"]
+__all__ = [
+    "LatentVariableModel",
+    "ElboTerms",
+    "vae",
+    # priors
+    "Resampled",
+    # posteriors
+    "FullCovariance",
+    "LowRank",
+    "MixturePosterior",
+    "AtFeatures",
+]

@@ -98,8 +98,14 @@ class LatentVariableModel(Model):
 
     @property
     def kind(self) -> DensityKind:  # type: ignore[override]
-        """The kind "weights", or a bound where prior or likelihood have no more."""
+        """The kind "weights"; a bound where prior or likelihood have no more; an estimate where one of them is one."""
         return weakest("weights", kind_of(self.prior), self.likelihood_kind)
+
+    @property
+    def tolerance(self) -> float:  # type: ignore[override]
+        """How far the estimates of prior and likelihood can move a bound of the model, in nats."""
+        parts = (self.prior, self._likelihood_of_zeros(self._first().likelihood))
+        return sum(getattr(part, "tolerance", 0.0) for part in parts)
 
     def replace(self, **fields: Any) -> Self:
         """Return the same model with other values of some fields."""
@@ -127,6 +133,9 @@ class LatentVariableModel(Model):
     def _log_prob_bound(self, key: Array, value: Array, num_particles: int) -> Array:
         keys = split_key(key, (num_particles,))
         return jnp.mean(map_particles(lambda k: self._log_weights(k, value), (keys,), value.size), 0)
+
+    def _log_prob_estimate(self, key: Array, value: Array) -> Array:
+        return self._log_weights(key, value)  # in the mean a bound, but for the tolerance
 
     def _infer(self, key: Array, x: Array) -> tuple[Array, Array]:
         q = self._posterior_of(x)
