@@ -45,6 +45,7 @@ REASONS = {
     "score.DPMSolver": _SAMPLER,
     "latent.ElboTerms": "a tuple of arrays: tests/test_latent.py",
     **{f"latent.{name}": _POSTERIOR for name in ("FullCovariance", "LowRank", "MixturePosterior", "AtFeatures")},
+    "latent.SemiAmortized": "a LatentVariableModel that refines its posterior: tests/test_posteriors.py",
     "latent.Resampled": "its density is an estimate: tests/test_priors.py, against quadrature",
     "score.SDE": _BASE,
     "score.Decoder": _BASE,

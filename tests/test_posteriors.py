@@ -6,13 +6,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from test_latent import LIKELIHOOD, MARGINAL, PRIOR, D, Z, exact_posterior
+from test_latent import LIKELIHOOD, MARGINAL, PRIOR, D, Z, exact_posterior, pca
 
 import probgen
 from probgen.core import Contextual, bind
-from probgen.distributions import ConditionalModel, Transformed
+from probgen.distributions import Conditional, ConditionalModel, NormalHead, Transformed
 from probgen.flows import iaf
-from probgen.latent import AtFeatures, FullCovariance, LatentVariableModel, LowRank, MixturePosterior
+from probgen.latent import AtFeatures, FullCovariance, LatentVariableModel, LowRank, MixturePosterior, SemiAmortized
 from probgen.networks import MLP, Linear
 
 KEY = jax.random.key(0)
@@ -127,3 +127,70 @@ def test_bad_arguments_are_refused():
         FullCovariance(mlp(4), 0)
     with pytest.raises(ValueError, match="bound: expected a positive number"):
         FullCovariance(mlp(5), 2, bound=0.0)
+
+
+# -- refined for each datum
+
+
+def semi(posterior, **how):
+    return SemiAmortized(PRIOR, LIKELIHOOD, posterior, **how)
+
+
+@pytest.mark.parametrize("name", ["full", "independent"])
+def test_refined_posteriors_approach_the_best_of_their_kind(name):
+    """The exact posterior, or the best independent normals: the same means, and variances 1 / (precision)_ii."""
+    exact = exact_posterior()
+    precision = jnp.linalg.inv(exact.scale_tril @ exact.scale_tril.T)
+    gap = 0.5 * (jnp.log(jnp.diag(precision)).sum() - jnp.linalg.slogdet(precision)[1])
+    best = {"full": 0.0, "independent": gap}[name]
+    start = FullCovariance(mlp(5), Z) if name == "full" else Conditional(mlp(4), NormalHead(), (Z,))
+    x, how = X[:20], {"step_size": 0.03, "num_samples": 1024}
+    bound = jax.jit(lambda m: m.log_weights(jax.random.key(1), x, 200).mean())
+    gaps = [MARGINAL.log_prob(x).mean() - bound(semi(start, steps=steps, **how)) for steps in (0, 10, 500)]
+    np.testing.assert_allclose(gaps[0], MARGINAL.log_prob(x).mean() - bound(pca(start)), atol=1e-4)
+    assert gaps[0] > gaps[1] + 1 > gaps[2] + 1 and abs(gaps[2] - best) < 0.03
+
+
+def test_the_steps_are_differentiated_through_or_not():
+    x, z = X[0], jnp.array([0.3, -0.2])
+    with jax.enable_x64(True):
+
+        def slopes(through):
+            model = semi(mlp_of_normals(), steps=3, step_size=0.05, through=through)
+            params, rest = probgen.partition(model)
+            params = {path: p.astype("float64") + 0.1 for path, p in params.items()}
+            f = jax.jit(lambda params: probgen.combine(params, rest).encode(x).log_prob(z))
+            return f, params, jax.grad(f)(params)
+
+        f, params, slope = slopes(True)
+        for path, g in slope.items():
+            step = 1e-5 * np.ones_like(params[path])
+            moved = f(params | {path: params[path] + step}) - f(params | {path: params[path] - step})
+            np.testing.assert_allclose(g.sum(), moved / 2e-5, rtol=1e-6, atol=1e-8, err_msg=path)
+        f, params, slope = slopes(False)
+        value, _, _ = slopes(True)
+        np.testing.assert_allclose(f(params), value(params), rtol=1e-12)
+        for path, g in slope.items():
+            assert (np.asarray(g) != 0).any() == path.startswith("posterior"), path
+
+
+def mlp_of_normals():
+    return Conditional(mlp(4, out_scale=0.3), NormalHead(), (Z,))
+
+
+def test_a_semi_amortized_model_trains_by_its_program():
+    model = SemiAmortized(PRIOR, probgen.core.Frozen(LIKELIHOOD), mlp_of_normals(), steps=2, step_size=0.05)
+    result = probgen.fit(model, X[:50], steps=60, optimizer=optax.adam(0.05), key=KEY, progress=False)
+    bound = jax.jit(lambda m: m.log_prob_bound(KEY, X[:50], 5).mean())
+    assert type(result.model) is SemiAmortized and bound(result.model) > bound(model) + 0.3
+
+
+def test_what_cannot_be_refined_is_refused():
+    with pytest.raises(ValueError, match="posterior: expected one with raw"):
+        semi(exact_posterior())
+    with pytest.raises(ValueError, match="posterior: expected one whose draws carry gradients"):
+        semi(MixturePosterior(mlp(10), Z, 2)).encode(X[0])
+    with pytest.raises(ValueError, match="num_samples: expected an integer of at least 2"):
+        semi(mlp_of_normals(), num_samples=1)
+    with pytest.raises(ValueError, match="step_size: expected a positive"):
+        semi(mlp_of_normals(), step_size=0.0)

@@ -67,7 +67,7 @@ class LatentVariableModel(Model):
     """
 
     pytree_data_fields = ("likelihood", "posterior", "prior")
-    pytree_aux_fields = ("context_shape", "likelihood_kind")
+    pytree_aux_fields: tuple[str, ...] = ("context_shape", "likelihood_kind")
 
     def __init__(
         self,
@@ -143,8 +143,12 @@ class LatentVariableModel(Model):
         log_q = q.log_prob(z, intermediates) if intermediates else q.log_prob(z)
         return z, log_q if q.has_rsample else _without_gradient(log_q)
 
+    def _posteriors(self, x: Array) -> dist.Distribution:
+        """Return q(z | x) of rows [..., *event_shape]."""
+        return self.posterior(x)
+
     def _posterior_of(self, x: Array) -> dist.Distribution:
-        q = self.posterior(x)
+        q = self._posteriors(x)
         if q.batch_shape or q.event_shape != self.prior.event_shape:
             raise ValueError(
                 f"posterior: expected batch shape () and event shape {self.prior.event_shape} for one x, "
@@ -172,7 +176,7 @@ class LatentVariableModel(Model):
     def encode(self, x: Array) -> dist.Distribution:
         """Return the posterior q(z | x) of rows [..., *event_shape], of batch shape [...]; at contexts, of a row for
         each."""
-        posterior: dist.Distribution = self._at_rows(lambda d, x: d.posterior(x), self._as_events(x))
+        posterior: dist.Distribution = self._at_rows(lambda d, x: d._posteriors(x), self._as_events(x))
         return posterior
 
     @verb
@@ -256,7 +260,7 @@ class LatentVariableModel(Model):
         """Run the numpyro guide z ~ q(z | x) of `program`, and return z."""
         model = self if name is None else module(name, self)
         with _rows_plate(x, size):
-            return numpyro.sample("z", model._at_rows(lambda d, x: d.posterior(x), x))
+            return numpyro.sample("z", model._at_rows(lambda d, x: d._posteriors(x), x))
 
 
 def _kl_of_each(q: dist.Distribution, p: dist.Distribution) -> Array | None:
