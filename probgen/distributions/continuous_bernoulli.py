@@ -25,8 +25,8 @@ class ContinuousBernoulli(Distribution):
     2019), arXiv:1907.06845.
 
     >>> import jax.numpy as jnp
-    >>> ContinuousBernoulli(jnp.array([0.0, 30.0])).mean.round(3).tolist()
-    [0.5, 0.9670000076293945]
+    >>> ContinuousBernoulli(jnp.array([0.0, 32.0])).mean
+    Array([0.5    , 0.96875], dtype=float32)
     """
 
     pytree_data_fields = ("logits",)

@@ -141,8 +141,8 @@ class BetaBinomialHead(eqx.Module):
         levels: how many integers.
 
     >>> import jax.numpy as jnp
-    >>> BetaBinomialHead(5)(jnp.zeros(2)).log_prob(jnp.arange(5)).round(3).tolist() == [-1.6089999675750732] * 5
-    True
+    >>> BetaBinomialHead(3)(jnp.zeros(2)).mean
+    Array(1., dtype=float32)
     """
 
     levels: int = eqx.field(static=True, converter=as_integer)

@@ -1,5 +1,6 @@
 """Posteriors that are more than independent normals: functions of x that return a distribution of z."""
 
+import abc
 from typing import Any
 
 import equinox as eqx
@@ -26,13 +27,13 @@ class _OfRawNumbers(eqx.Module):
         check_positive(bound=self.bound)
 
     @property
+    @abc.abstractmethod
     def num_params(self) -> int:
         """How many raw numbers the network returns."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def of_raw(self, raw: Array) -> dist.Distribution:
         """Return the distribution, of batch shape [...], that raw numbers [..., num_params] say."""
-        raise NotImplementedError
 
     def raw(self, x: Array) -> Array:
         """Return the network's raw numbers [..., num_params] for rows [..., *event_shape]."""
