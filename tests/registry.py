@@ -366,6 +366,10 @@ DISTRIBUTIONS = [
         1.0,
         _NO_PARAMS,
     ),
+    DistributionRow(
+        "beta-binomial", lambda: distributions.BetaBinomial(0.7, 2.0, 8), _integers((), 8), 1.0, _NO_PARAMS
+    ),
+    DistributionRow("continuous bernoulli", lambda: distributions.ContinuousBernoulli(1.5), *_line(0, 1), _NO_PARAMS),
     DistributionRow("histogram", lambda: mixtures.histogram((2,), 3), _integers((2,), 3), 1.0, _ONE_COMPONENT),
     DistributionRow(
         "mixture", lambda: mixtures.categorical_mixture((2, 1), 3, components=3, key=KEY), _integers((2, 1), 3)
@@ -478,6 +482,15 @@ CONDITIONALS = {
     ),
     "discretized logistic mixture head": lambda: distributions.Conditional(
         _net(3, 12), distributions.DiscretizedLogisticMixtureHead(4, 2), event_shape=(2,)
+    ),
+    "bounded normal head": lambda: distributions.Conditional(
+        _net(3, 4), distributions.BoundedNormalHead(), event_shape=(2,)
+    ),
+    "continuous bernoulli head": lambda: distributions.Conditional(
+        _net(3, 2), distributions.ContinuousBernoulliHead(), event_shape=(2,)
+    ),
+    "beta-binomial head": lambda: distributions.Conditional(
+        _net(3, 4), distributions.BetaBinomialHead(4), event_shape=(2,)
     ),
     "real_nvp": lambda: flows.real_nvp(2, layers=2, hidden=(8,), context_dim=3, key=KEY),
     "affine_flow": lambda: flows.affine_flow(2, context_dim=3, hidden=(8,), key=KEY),

@@ -68,6 +68,8 @@ _LOGISTICS = distributions.DiscretizedLogisticMixtureHead
 TABLE = [
     (distributions.CategoricalHead, "levels", LEVELS),
     (distributions.DiscretizedLogisticHead, "levels", LEVELS),
+    (distributions.BetaBinomialHead, "levels", LEVELS),
+    (lambda levels: distributions.BetaBinomial(1.0, 1.0, levels), "levels", LEVELS),
     (lambda levels: _LOGISTICS(levels, 2), "levels", LEVELS),
     (lambda components: _LOGISTICS(4, components), "components", SIZES),
     (distributions.NormalMixtureHead, "components", SIZES),

@@ -13,6 +13,7 @@ _RETURNED = "a function: rows hold what it returns, which does not say who made 
 _SAMPLER = "tests/test_score.py: the samplers against the mean and deviation of Gaussian data"
 _DRAW = "tests/test_autoregressive_networks.py: the same draws as step by step, which is in the rows"
 _IMAGES = "tests/test_image_networks.py: values, gradients, files, and a model of them that trains"
+_POSTERIOR = "a function of x: tests/test_posteriors.py, against the linear-Gaussian model"
 _STATEFUL = "keeps numbers from step to step: tests/test_estimators.py has it in programs under SVI and fit"
 REASONS = {
     "bijectors.Bijector": _BASE,
@@ -49,6 +50,9 @@ REASONS = {
     },
     "latent.discrete_vae": "its bound has no gradient but by program and guide: tests/test_discrete_vae.py",
     "latent.Quantized": "a tuple of arrays: tests/test_vector_quantized.py",
+    **{f"latent.{name}": _POSTERIOR for name in ("FullCovariance", "LowRank", "MixturePosterior", "AtFeatures")},
+    "latent.SemiAmortized": "a LatentVariableModel that refines its posterior: tests/test_posteriors.py",
+    "latent.Resampled": "its density is an estimate: tests/test_priors.py, against quadrature",
     "score.SDE": _BASE,
     "score.Decoder": _BASE,
     "score.GeometricSigma": "as LinearBeta",

@@ -11,10 +11,9 @@ import optax
 import pytest
 
 import probgen
-from probgen.distributions import Conditional
+from probgen.distributions import BoundedNormalHead, Conditional
 from probgen.inference import objectives
 from probgen.latent import (
-    BoundedNormalHead,
     LatentVariableModel,
     VampPrior,
     flow_prior_vae,

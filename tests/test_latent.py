@@ -13,9 +13,9 @@ from numpyro.infer import SVI, Predictive, Trace_ELBO
 
 import probgen
 from probgen.core import bind
-from probgen.distributions import Conditional, NormalHead, Transformed
+from probgen.distributions import BoundedNormalHead, Conditional, NormalHead, Transformed
 from probgen.flows import real_nvp
-from probgen.latent import BoundedNormalHead, LatentVariableModel, vae
+from probgen.latent import LatentVariableModel, vae
 from probgen.mixtures import GaussianMixture, gaussian_mixture
 from probgen.networks import MLP
 

@@ -12,9 +12,9 @@ import pytest
 from numpyro.infer import SVI, Trace_ELBO
 
 import probgen
-from probgen.distributions import BernoulliHead, Conditional
+from probgen.distributions import BernoulliHead, BoundedNormalHead, Conditional
 from probgen.inference import objectives
-from probgen.latent import BoundedNormalHead, DenseEncoder, DenseLayer, Path, Stage, TopDown, top_down_vae, vd_vae
+from probgen.latent import DenseEncoder, DenseLayer, Path, Stage, TopDown, top_down_vae, vd_vae
 from probgen.networks import MLP, Pixels
 
 KEY = jax.random.key(0)

@@ -10,13 +10,15 @@ from probgen.distributions.conditionals import Conditional, ConditionalModel
 from probgen.distributions.observe import observe, Bounded
 from probgen.distributions.dequantized import Dequantized
 from probgen.distributions.discretized import DiscretizedLogistic, DiscretizedLogisticMixture
-from probgen.distributions.heads import (
-    NormalHead,
-    NormalMixtureHead,
+from probgen.distributions.beta_binomial import BetaBinomial
+from probgen.distributions.continuous_bernoulli import ContinuousBernoulli
+from probgen.distributions.heads import NormalHead, NormalMixtureHead, BoundedNormalHead, ContinuousBernoulliHead
+from probgen.distributions.integer_heads import (
     BernoulliHead,
     CategoricalHead,
     DiscretizedLogisticHead,
     DiscretizedLogisticMixtureHead,
+    BetaBinomialHead,
     integer_head,
 )
 from probgen.distributions.interop import as_transform, from_distrax
@@ -42,13 +44,19 @@ __all__ = [
     "Dequantized",
     "DiscretizedLogistic",
     "DiscretizedLogisticMixture",
+    "BetaBinomial",
+    # numbers in [0, 1]
+    "ContinuousBernoulli",
     # heads: raw network output in, a numpyro distribution out
     "NormalHead",
     "NormalMixtureHead",
+    "BoundedNormalHead",
+    "ContinuousBernoulliHead",
     "BernoulliHead",
     "CategoricalHead",
     "DiscretizedLogisticHead",
     "DiscretizedLogisticMixtureHead",
+    "BetaBinomialHead",
     "integer_head",
     # to numpyro, and from distrax
     "as_transform",

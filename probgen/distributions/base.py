@@ -164,7 +164,10 @@ class Distribution(ClosedForms):
             return self.log_prob(value)
         if self.kind != "estimate":
             raise NotImplementedError(f"{type(self).__name__} has a bound and no estimate: use log_prob_bound(key, x)")
-        return with_key(self, key)._log_prob_of_events(self._as_events(value))
+        value = self._as_events(value)
+        if 0 in self._lead(value):
+            return jnp.zeros(self._lead(value))
+        return self._each(lambda d, key, x: d._log_prob_estimate(key, x), key, value, ranks=("key", "event"))
 
     def training_loss(self, key: Array, value: Array, num_particles: int = 1) -> Array:
         """Return what `fit` minimizes, of each row, in nats: −log p, its bound or its estimate, unless a family says
@@ -241,6 +244,9 @@ class Distribution(ClosedForms):
 
     def _log_prob_bound(self, key: Array, value: Array, num_particles: int) -> Array:
         raise NotImplementedError(f"{type(self).__name__} has no bound: write _log_prob_bound(key, value, n)")
+
+    def _log_prob_estimate(self, key: Array, value: Array) -> Array:
+        return with_key(self, key)._log_prob(value)
 
     def _sample_and_log_prob(self, key: Array, sample_shape: tuple[int, ...]) -> tuple[Array, Array]:
         value = self._sample(key, sample_shape)

@@ -62,15 +62,23 @@ class Conditional(eqx.Module):
 
     def __call__(self, context: Array) -> dist.Distribution:
         """Return the distribution given a context [*batch, *context]."""
+        return self.of_raw(self.raw(context))
+
+    def raw(self, context: Array) -> Array:
+        """Return the network's raw numbers [*batch, *event_shape, num_params]."""
         shape = (*self.event_shape, self.head.num_params)
 
-        def raw(context: Array) -> Array:
+        def of_one(context: Array) -> Array:
             out = self.network(context)
             if out.size != jnp.zeros(shape).size:
                 raise ValueError(f"network: expected {shape} numbers for an event, got an output of shape {out.shape}")
             return out.reshape(shape)
 
-        return self.head(vectorize(raw, self.context_ndims)(context)).to_event(len(self.event_shape))
+        return vectorize(of_one, self.context_ndims)(context)
+
+    def of_raw(self, raw: Array) -> dist.Distribution:
+        """Return the distribution that raw numbers [*batch, *event_shape, num_params] say."""
+        return self.head(raw).to_event(len(self.event_shape))
 
 
 class ConditionalModel(eqx.Module):

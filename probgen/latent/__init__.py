@@ -2,23 +2,25 @@
 
 from probgen.latent.latent_variable import LatentVariableModel
 from probgen.latent.model import ElboTerms, Latent
+from probgen.latent.semi_amortized import SemiAmortized
 from probgen.latent.top_down import TopDown, TopDownPosterior, TopDownPrior
 from probgen.latent.vector_quantized import Quantized, VectorQuantized
 from probgen.latent.vae import flow_prior_vae, vae, vamp_vae
 from probgen.latent.hierarchies import helmholtz_machine, hierarchical_vae, top_down_vae, vd_vae
 from probgen.latent.discrete import discrete_vae
 from probgen.latent.vq_vae import vq_vae
-from probgen.latent.priors import ProductPrior, VampPrior
+from probgen.latent.priors import Resampled, VampPrior
+from probgen.latent.posteriors import AtFeatures, FullCovariance, LowRank, MixturePosterior
 from probgen.latent.path import Layer, Path, Stage
 from probgen.latent.dense_layers import DenseEncoder, DenseLayer
 from probgen.latent.image_layers import ImageLayer, PyramidDecoder, PyramidEncoder
 from probgen.latent.monitor import active_units, kl_of_units, mutual_information
-from probgen.latent.parts import BoundedNormalHead
 
 __all__ = [
     # models
     "LatentVariableModel",
     "TopDown",
+    "SemiAmortized",
     "VectorQuantized",
     "Latent",
     "ElboTerms",
@@ -39,7 +41,12 @@ __all__ = [
     "mutual_information",
     # priors
     "VampPrior",
-    "ProductPrior",
+    "Resampled",
+    # posteriors
+    "FullCovariance",
+    "LowRank",
+    "MixturePosterior",
+    "AtFeatures",
     # of what top-down models are made
     "Path",
     "Stage",
@@ -51,5 +58,4 @@ __all__ = [
     "PyramidDecoder",
     "TopDownPrior",
     "TopDownPosterior",
-    "BoundedNormalHead",
 ]

@@ -9,15 +9,14 @@ import jax.numpy as jnp
 from jax import Array
 
 from probgen.core import Contextual, as_shape, check_sizes, recipe
-from probgen.distributions import BernoulliHead, Conditional, ConditionalModel, integer_head
+from probgen.distributions import BernoulliHead, BoundedNormalHead, Conditional, ConditionalModel, integer_head
 from probgen.latent.dense_layers import DenseEncoder, DenseLayer
 from probgen.latent.image_layers import AsImage, Enlarged, ImageLayer, PyramidDecoder, PyramidEncoder, halved
 from probgen.latent.latent_variable import LatentVariableModel
-from probgen.latent.parts import BoundedNormalHead
 from probgen.latent.path import Path, Stage
-from probgen.latent.priors import ProductPrior
 from probgen.latent.top_down import TopDown
 from probgen.latent.vae import standard_normal, vae
+from probgen.mixtures import histogram
 from probgen.networks import MLP, Pixels, Upsample
 
 
@@ -253,7 +252,7 @@ def helmholtz_machine(
     _check_widths("units", units, 1)
     bits, size = BernoulliHead(), math.prod(event_shape)
     net = lambda i, o, key, **how: MLP(i, o, hidden=hidden, gain=2**0.5, out_scale=0.5, key=key, **how)
-    prior: Any = ProductPrior(jnp.zeros((units[-1], 1)), bits)
+    prior: Any = histogram((units[-1],), 2)
     for i in range(len(units) - 1, 0, -1):
         low, high = units[i - 1], units[i]
         key, down_key, up_key = jax.random.split(key, 3)

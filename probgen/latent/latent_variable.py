@@ -51,7 +51,7 @@ class LatentVariableModel(Latent):
     """
 
     pytree_data_fields = ("likelihood", "posterior", "prior")
-    pytree_aux_fields = ("latent_shape", "part_kinds")
+    pytree_aux_fields: tuple[str, ...] = ("latent_shape", "part_kinds")
 
     def __init__(
         self,
@@ -100,8 +100,14 @@ class LatentVariableModel(Latent):
 
     @property
     def kind(self) -> DensityKind:  # type: ignore[override]
-        """The kind "weights", or a bound where prior or likelihood have no more."""
+        """The kind "weights"; a bound where prior or likelihood have no more; an estimate where one of them is one."""
         return weakest("weights", *self.part_kinds)
+
+    @property
+    def tolerance(self) -> float:  # type: ignore[override]
+        """How far the estimates of prior and likelihood can move a bound of the model, in nats."""
+        parts = jax.eval_shape(self._first()._looked_at)
+        return sum(getattr(part, "tolerance", 0.0) for part in parts)
 
     def replace(self, **fields: Any) -> Self:
         """Return the same model with other values of some fields."""

@@ -89,14 +89,22 @@ class Latent(Model):
         keys = split_key(key, (num_particles,))
         return jnp.mean(map_particles(lambda k: self._log_weights(k, value), (keys,), value.size), 0)
 
+    def _log_prob_estimate(self, key: Array, value: Array) -> Array:
+        return self._log_weights(key, value)  # in the mean a bound, but for the tolerance
+
     def _infer(self, key: Array, x: Array) -> tuple[Array, Array]:
         q = self._posterior_of(x)
         z, intermediates = q.sample_with_intermediates(key)
         log_q = q.log_prob(z, intermediates) if intermediates else q.log_prob(z)
         return z, log_q if q.has_rsample else without_gradient(log_q)
 
+    def _posteriors(self, x: Array) -> dist.Distribution:
+        """Return q(z | x) of rows [..., *event_shape]."""
+        posteriors: dist.Distribution = self.posterior(x)
+        return posteriors
+
     def _posterior_of(self, x: Array) -> dist.Distribution:
-        q = self.posterior(x)
+        q = self._posteriors(x)
         if q.batch_shape or q.event_shape != self.latent_shape:
             raise ValueError(
                 f"posterior: expected batch shape () and event shape {self.latent_shape} for one x, "
@@ -124,7 +132,7 @@ class Latent(Model):
     def encode(self, x: Array) -> dist.Distribution:
         """Return the posterior q(z | x) of rows [..., *event_shape], of batch shape [...]; at contexts, of a row for
         each."""
-        posterior: dist.Distribution = self._at_rows(lambda d, x: d.posterior(x), self._as_events(x))
+        posterior: dist.Distribution = self._at_rows(lambda d, x: d._posteriors(x), self._as_events(x))
         return posterior
 
     @verb
@@ -214,10 +222,10 @@ class Latent(Model):
         """Run the numpyro guide z ~ q(z | x) of `program`, and of the nested layers above, and return z."""
         model = self if name is None else module(name, self)
         with _rows_plate(x, size):
-            z = numpyro.sample("z", model._at_rows(lambda d, x: d.posterior(x), x))
+            z = numpyro.sample("z", model._at_rows(lambda d, x: d._posteriors(x), x))
             owner, above, layer = _nested, z, 2
             while owner(model) is not None:
-                posterior = model._at_rows(lambda d, z, owner=owner: owner(d).posterior(z), above)
+                posterior = model._at_rows(lambda d, z, owner=owner: owner(d)._posteriors(z), above)
                 above = numpyro.sample(f"z{layer}", posterior)
                 owner, layer = (lambda d, owner=owner: owner(d).nested), layer + 1
             return z

@@ -1,37 +1,19 @@
-"""Priors of latents that the model learns with its other parts."""
+"""Priors that a latent-variable model learns with its other parts."""
 
+import math
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
-from jax import Array
+from jax import Array, lax
+from numpyro.distributions import constraints
 
-from probgen.core import check_sizes
+from probgen.core import check_instances, check_sizes, log1mexp, logmeanexp
+from probgen.distributions import Model
 from probgen.distributions.discretized import IntegerCategorical
-from probgen.distributions.heads import Head
-
-
-class ProductPrior(eqx.Module):
-    """p(z) = Π_i head(r_i)(z_i): independent numbers, whose raw parameters r are learned.
-
-    Args:
-        raw: r, [*latent_shape, head.num_params].
-        head: raw numbers → distribution of one latent number.
-
-    >>> import jax.numpy as jnp
-    >>> from probgen.distributions import BernoulliHead
-    >>> ProductPrior(jnp.zeros((5, 1)), BernoulliHead())(None).event_shape
-    (5,)
-    """
-
-    raw: Array
-    head: Head
-
-    def __call__(self, posterior: object) -> dist.Distribution:
-        """Return the prior, whatever the posterior is."""
-        return self.head(self.raw).to_event(self.raw.ndim - 1)
 
 
 class VampPrior(eqx.Module):
@@ -94,3 +76,104 @@ class VampPrior(eqx.Module):
                 f"batch shape {q.batch_shape}"
             )
         return dist.MixtureSameFamily(IntegerCategorical(self.logits), q)
+
+
+class Resampled(Model):
+    """A proposal π of which draws are accepted with a learned probability a(z), the T-th in any case (LARS).
+
+        p(z) = π(z) ((1 − r) a(z)/Z + r),   r = (1 − Z)^(T−1),   Z = E_π[a(z)]
+
+    Z is a mean over `num_samples` draws from π that are always made of the same noise, so that the density is one
+    function of the parameters, and its gradient is the gradient of that function. It is an estimate: log Z has an error
+    of at most about √((1 − Z)/(Z S)), and as the density hardly depends on a Z below 1/T, `tolerance` is √(T / S).
+
+    Args:
+        proposal: π, the distribution of one z, of batch shape (), ours or numpyro's; ours learns.
+        acceptance: z → the logit of a(z), one number: any callable pytree.
+        truncation: T, at least 2.
+        num_samples: S.
+
+    Raises ValueError where an argument is out of its range, or the network returns more than one number.
+
+    References: Resampled Priors for Variational Autoencoders (Bauer, Mnih 2019), arXiv:1810.11428.
+
+    >>> import jax, jax.numpy as jnp
+    >>> import numpyro.distributions as dist
+    >>> outside = lambda z: 4.0 * (z @ z - 1.0)  # hardly accepts what lies within the unit circle
+    >>> prior = Resampled(dist.Normal(jnp.zeros(2), 1.0).to_event(1), outside)
+    >>> bool((jnp.linalg.norm(prior.sample(jax.random.key(0), (1000,)), axis=-1) < 0.5).mean() < 0.02)
+    True
+    >>> prior.log_prob_estimate(jax.random.key(1), jnp.zeros((5, 2))).shape
+    (5,)
+    """
+
+    kind = "estimate"
+    pytree_data_fields = ("acceptance", "proposal")
+    pytree_aux_fields = ("truncation", "num_samples")
+
+    def __init__(
+        self,
+        proposal: dist.Distribution,
+        acceptance: Any,
+        *,
+        truncation: int = 100,
+        num_samples: int = 1024,
+        validate_args: bool | None = None,
+    ):
+        check_instances(proposal=proposal, acceptance=acceptance)
+        check_sizes(2, truncation=truncation)
+        check_sizes(num_samples=num_samples)
+        if proposal.batch_shape:
+            raise ValueError(f"proposal: expected batch shape (), got {proposal.batch_shape}; use .to_event()")
+        if not getattr(proposal, "exact", True):
+            raise ValueError(f"proposal: expected an exact density, got a {type(proposal).__name__}")
+        self.proposal, self.acceptance = proposal, acceptance
+        self.truncation, self.num_samples = int(truncation), int(num_samples)
+        super().__init__(proposal.event_shape, validate_args=validate_args)
+
+    @property
+    def tolerance(self) -> float:  # type: ignore[override]
+        """√(T / S), in nats."""
+        return math.sqrt(self.truncation / self.num_samples)
+
+    @property
+    def support(self) -> constraints.Constraint:
+        """The proposal's support."""
+        return self._first().proposal.support
+
+    def sample_event(self, key: Array) -> Array:
+        """Propose until one is accepted, T times at most."""
+
+        def more(state: tuple[Array, Array, Array]) -> Array:
+            count, accepted, _ = state
+            return ~accepted & (count < self.truncation)
+
+        def propose(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+            count, _, _ = state
+            draw, toss = jax.random.split(jax.random.fold_in(key, count))
+            z = self.proposal.sample(draw)
+            return count + 1, jax.random.bernoulli(toss, jnp.exp(self._log_acceptance(z))), z
+
+        return lax.while_loop(more, propose, propose((jnp.array(0), jnp.array(False), jnp.zeros(self.event_shape))))[2]
+
+    def log_prob_event(self, z: Array) -> Array:
+        """Return the estimate of log p(z)."""
+        log_z = self._log_normalizer()
+        last = (self.truncation - 1) * log1mexp(-log_z)  # log r
+        accepted = self._log_acceptance(z) - log_z + log1mexp(-last)
+        return self.proposal.log_prob(z) + jnp.logaddexp(accepted, last)
+
+    def _log_normalizer(self) -> Array:
+        """Return the estimate of log Z, below 0 by more than rounding."""
+        z = self.proposal.sample(jax.random.key(0), (self.num_samples,))
+        log_a = jax.vmap(self._log_acceptance)(z)
+        if not self.proposal.has_rsample:  # the draws carry no gradient of π, and their weights 1 do
+            log_p = self.proposal.log_prob(z)
+            log_a = log_a + log_p - lax.stop_gradient(log_p)
+        return logmeanexp(log_a) - jnp.finfo(log_a.dtype).eps
+
+    def _log_acceptance(self, z: Array) -> Array:
+        logit = jnp.asarray(self.acceptance(z))
+        if logit.size != 1:
+            raise ValueError(f"acceptance: expected one number for a z, got an output of shape {logit.shape}")
+        return jax.nn.log_sigmoid(logit.reshape(()))

@@ -12,9 +12,8 @@ from jax import Array
 
 from probgen.bijectors import AffineTransformer, Chain, Coupling, Permute
 from probgen.core import Contextual, as_shape, check_instances, check_sizes, recipe
-from probgen.distributions import Conditional, ConditionalModel, Transformed, integer_head
+from probgen.distributions import BoundedNormalHead, Conditional, ConditionalModel, Transformed, integer_head
 from probgen.latent.latent_variable import LatentVariableModel
-from probgen.latent.parts import BoundedNormalHead
 from probgen.latent.priors import VampPrior
 from probgen.networks import MLP, Pixels
 

@@ -1,0 +1,93 @@
+"""Learned priors against quadrature."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+import optax
+import pytest
+from test_latent import LIKELIHOOD, MARGINAL, PRIOR, exact_posterior
+
+import probgen
+from probgen.flows import affine_flow
+from probgen.latent import LatentVariableModel, Resampled
+from probgen.networks import MLP
+
+KEY = jax.random.key(0)
+GRID = jnp.linspace(-8, 8, 4001)
+
+
+def normal(dim=1):
+    return dist.Normal(jnp.zeros(dim), 1.0).to_event(1)
+
+
+def exact_log_prob(prior):
+    """On the grid, with Z by quadrature."""
+    log_pi = prior.proposal.log_prob(GRID[:, None])
+    a = jax.nn.sigmoid(jax.vmap(prior.acceptance)(GRID[:, None])[:, 0])
+    total = jnp.trapezoid(a * jnp.exp(log_pi), GRID)
+    last = (1 - total) ** (prior.truncation - 1)
+    return log_pi + jnp.log(a * (1 - last) / total + last), total
+
+
+@pytest.mark.parametrize(("shift", "truncation"), [(0.0, 100), (-3.0, 5), (-6.0, 100), (4.0, 3)])
+def test_its_density_is_that_of_quadrature(shift, truncation):
+    prior = Resampled(normal(), lambda z: shift + 2.0 * jnp.sin(3.0 * z) - z, truncation=truncation, num_samples=4096)
+    log_p, _ = exact_log_prob(prior)
+    assert abs(jnp.trapezoid(jnp.exp(log_p), GRID) - 1) < 1e-3
+    got = jax.jit(lambda p: p.log_prob_estimate(KEY, GRID[:, None]))(prior)
+    likely = log_p > -8
+    assert (abs(got - log_p)[likely] < prior.tolerance).all()
+    assert abs(jnp.trapezoid(jnp.exp(got), GRID) - 1) < prior.tolerance
+    draws = jax.jit(lambda p: p.sample(KEY, (50_000,)))(prior)[:, 0]
+    for f in (lambda z: z, jnp.square, lambda z: jnp.sin(3.0 * z)):
+        want = jnp.trapezoid(jnp.exp(log_p) * f(GRID), GRID)
+        assert abs(f(draws).mean() - want) < 4.5 * f(draws).std() / np.sqrt(50_000) + 1e-3
+
+
+@pytest.mark.parametrize("proposal", [normal(2), affine_flow(2, key=KEY)], ids=["normal", "flow"])
+def test_its_gradient_is_that_of_the_same_noise(proposal):
+    """Finite differences, in every parameter: Z is a function of them."""
+    with jax.enable_x64(True):
+        prior = Resampled(proposal, MLP(2, 1, hidden=(4,), out_scale=1.0, key=KEY), num_samples=16, truncation=4)
+        params, rest = probgen.partition(prior)
+        params = {path: p.astype("float64") + 0.1 for path, p in params.items()}
+        z = jax.random.normal(KEY, (3, 2))
+        f = jax.jit(lambda params: probgen.combine(params, rest).log_prob_estimate(KEY, z).sum())
+        for path, slope in jax.grad(f)(params).items():
+            step = 1e-6 * np.ones_like(params[path])
+            moved = f(params | {path: params[path] + step}) - f(params | {path: params[path] - step})
+            np.testing.assert_allclose(slope.sum(), moved / 2e-6, rtol=1e-5, atol=1e-7)
+
+
+def test_extremes_stay_finite():
+    for logit in (-1e4, -80.0, 0.0, 80.0, 1e4):
+        f = lambda logit: Resampled(normal(), lambda z: logit + 0 * z).log_prob_estimate(KEY, jnp.ones(1))
+        value, slope = jax.value_and_grad(f)(logit)
+        np.testing.assert_allclose(value, normal().log_prob(jnp.ones(1)), atol=1e-2)  # all are accepted alike
+        assert np.isfinite(slope)
+
+
+def test_a_model_with_it_is_an_estimate_and_learns():
+    prior = Resampled(PRIOR, MLP(2, 1, hidden=(4,), key=KEY), num_samples=64)
+    parts = (probgen.core.Frozen(part) for part in (LIKELIHOOD, exact_posterior()))  # the prior alone learns
+    model = LatentVariableModel(prior, *parts)
+    assert model.kind == "estimate" and model.tolerance == prior.tolerance
+    x = MARGINAL.sample(KEY, (50,)) + 1.0
+    estimate = jax.jit(lambda m: m.log_prob_estimate(KEY, x))
+    assert estimate(model).shape == (50,)
+    with pytest.raises(NotImplementedError, match="log_prob_estimate"):
+        model.log_prob_bound(KEY, x)
+    result = probgen.fit(model, x, steps=60, optimizer=optax.adam(0.03), key=KEY, progress=False)
+    assert estimate(result.model).mean() > estimate(model).mean() + 0.1
+
+
+def test_bad_arguments_are_refused():
+    with pytest.raises(ValueError, match="truncation: expected an integer of at least 2"):
+        Resampled(normal(), jnp.sum, truncation=1)
+    with pytest.raises(ValueError, match="num_samples: expected"):
+        Resampled(normal(), jnp.sum, num_samples=0)
+    with pytest.raises(ValueError, match=r"proposal: expected batch shape \(\)"):
+        Resampled(dist.Normal(jnp.zeros(2), 1.0), jnp.sum)
+    with pytest.raises(ValueError, match="acceptance: expected one number"):
+        Resampled(normal(2), lambda z: z).log_prob_estimate(KEY, jnp.zeros(2))
