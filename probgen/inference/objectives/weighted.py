@@ -10,7 +10,7 @@ from jax import Array
 from numpyro import primitives
 from numpyro.primitives import Messenger
 
-from probgen.core import check_instances
+from probgen.core import check_instances, check_sizes
 from probgen.inference.engine.plan import Values
 from probgen.inference.engine.surrogate import Key
 from probgen.inference.objectives.elbo import ELBO
@@ -72,7 +72,7 @@ class Beta(Weighted):
     Args:
         objective: an `ELBO`, or what wraps one.
         beta: β ≥ 0, or a schedule, a function of the step (such as optax's). `fit` counts the steps; for `SVI` wrap the
-            guide by `count_steps`.
+            guide by `count_steps`. Warm-up is `optax.linear_schedule(0.0, 1.0, steps)`; again and again, `cyclic`.
 
     Raises ValueError for a number below 0.
 
@@ -103,6 +103,29 @@ class Beta(Weighted):
         if _STEP not in values.mutables:
             raise ValueError("Beta: a schedule needs to know the step: wrap the guide, objectives.count_steps(guide)")
         return jnp.maximum(values.mutables[_STEP]["count"] - 1, 0)
+
+
+def cyclic(steps_per_cycle: int, rising: float = 0.5) -> Callable[[Array], Array]:
+    """Return a schedule for `Beta` that rises from 0 to 1 and stays there, and begins anew, for good.
+
+        β(t) = min(1, τ / rising),   τ = (t mod T) / T
+
+    Args:
+        steps_per_cycle: T, at least 1.
+        rising: the part of a cycle in which β rises, in (0, 1].
+
+    Raises ValueError for others.
+
+    References: Cyclical Annealing Schedule (Fu, Li, Liu, Gao, Celikyilmaz, Carin 2019), arXiv:1903.10145.
+
+    >>> schedule = cyclic(8)
+    >>> [float(schedule(step)) for step in (0, 2, 4, 7, 8, 9)]
+    [0.0, 0.5, 1.0, 1.0, 0.0, 0.25]
+    """
+    check_sizes(steps_per_cycle=steps_per_cycle)
+    if isinstance(rising, bool) or not isinstance(rising, int | float) or not 0 < rising <= 1:
+        raise ValueError(f"rising: expected a part in (0, 1], got {rising!r}")
+    return lambda step: jnp.minimum(1.0, jnp.asarray(step) % steps_per_cycle / (rising * steps_per_cycle))
 
 
 class FreeBits(Weighted):
