@@ -108,6 +108,9 @@ def test_paths_have_rates_of_their_own():
 
 
 def test_what_is_refused():
+    for wrap in (lambda o: objectives.Beta(o, 2.0), lambda o: objectives.FreeBits(o, 2.0)):
+        with pytest.raises(ValueError, match="whose terms can be weighed, got ImportanceWeighted"):
+            wrap(objectives.ImportanceWeighted(5))
     rest = {"information": lambda *_: 0.0, "epochs": 3, "batch_size": 8, "key": KEY, "validation": X}
     for wrong, message in [
         ({"encoder": lambda path: False}, "encoder: expected it to be true of some of these paths, and not of all"),

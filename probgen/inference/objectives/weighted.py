@@ -14,6 +14,7 @@ from probgen.core import check_instances, check_sizes
 from probgen.inference.engine.plan import Values
 from probgen.inference.engine.surrogate import Key
 from probgen.inference.objectives.elbo import ELBO
+from probgen.inference.objectives.importance import ImportanceWeighted
 
 _STEP = "step$objective"
 
@@ -28,6 +29,8 @@ class Weighted(ELBO):
         check_instances(objective=objective)
         if not isinstance(objective, ELBO):
             raise ValueError(f"objective: expected an objectives.ELBO to wrap, got {type(objective).__name__}")
+        if isinstance(objective, ImportanceWeighted):
+            raise ValueError("objective: expected an ELBO, whose terms can be weighed, got ImportanceWeighted")
         self.objective = objective
         super().__init__(objective.num_particles, objective.vectorize_particles, analytic_kl=objective.analytic_kl)
 
@@ -74,7 +77,7 @@ class Beta(Weighted):
         beta: β ≥ 0, or a schedule, a function of the step (such as optax's). `fit` counts the steps; for `SVI` wrap the
             guide by `count_steps`. Warm-up is `optax.linear_schedule(0.0, 1.0, steps)`; again and again, `cyclic`.
 
-    Raises ValueError for a number below 0.
+    Raises ValueError for a number below 0, and for `ImportanceWeighted`, which has no KL to weigh.
 
     References: β-VAE (Higgins et al. 2017); annealing: Generating Sentences from a Continuous Space (Bowman et al.
     2016), arXiv:1511.06349.
@@ -139,7 +142,7 @@ class FreeBits(Weighted):
         objective: an `ELBO`, or what wraps one.
         nats: λ ≥ 0, for every latent site, or by name.
 
-    Raises ValueError for a number below 0.
+    Raises ValueError for a number below 0, and for `ImportanceWeighted`, which has no KL to weigh.
 
     References: Improving Variational Inference with Inverse Autoregressive Flow (Kingma et al. 2016), arXiv:1606.04934.
 

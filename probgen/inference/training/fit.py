@@ -59,8 +59,9 @@ def fit(
         guide: of a program, as for `SVI`; without it the program has no latent sites. A model with latent variables
             brings its own `program` and `guide`, and is trained as they would be.
         objective: as for `SVI`; `objectives.ELBO(num_particles)` by default.
-        optimizer: an optax transformation, `optax.adam(1e-3)` by default; clip gradients there, and give params rates of
-            their own by `optax.multi_transform` over `{site: value}`, where a model is `{"model$params": {path: array}}`.
+        optimizer: an optax transformation, `optax.adam(1e-3)` by default; clip gradients there, and give params rates
+            of their own by `optax.multi_transform` over `{site: value}`, where a model is
+            `{"model$params": {path: array}}`.
         steps: how many; these or `epochs`.
         epochs: how many, each of ⌊N / batch_size⌋ steps, reshuffled each time.
         batch_size: rows in a step; all of them by default. A program's plates over the rows are scaled by N / B, so
