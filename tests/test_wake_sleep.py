@@ -309,6 +309,22 @@ def test_one_particle_needs_no_plate_around_all_sites():
     near(gradient, {"c": -2 * (4.0 - 3 * (0.8 + 0.5)), "m": -(3 - 0.2 * (12 + 1.5**2))})
 
 
+def test_a_guide_is_scored_with_the_randomness_with_which_it_drew():
+    """As dropout has it: another mask would give log q of another q."""
+
+    def guide():
+        for name in ("a", "b"):
+            loc = 1000 * jax.random.normal(numpyro.prng_key())
+            numpyro.sample(name, dist.Normal(loc, numpyro.param("scale", 1.0)))
+
+    def model():
+        for name in ("a", "b"):
+            numpyro.sample(name, dist.Normal(0.0, 1e6))
+
+    loss, _ = draws(ReweightedWakeSleep(1), {"scale": jnp.array(1.0)}, (model, guide), count=1000)
+    near(loss, 2 * math.log(1e6) - 1 + 1e-6)  # E[log q] = −½ log 2πe of each
+
+
 # -- what is refused
 
 

@@ -1,6 +1,7 @@
 """Inference: gradient estimators, objectives, and training by `fit`, over numpyro's SVI."""
 
 from probgen.inference.training.fit import fit
+from probgen.inference.training.lagging import aggressive, fit_aggressively
 from probgen.inference.training.result import FitResult, Best
 from probgen.inference.guides import AutoFlow
 from probgen.inference.simulation import npe, simulate, Posterior
@@ -12,6 +13,8 @@ from probgen.inference.laboratory.explain import explain, Explanation
 __all__ = [
     # training
     "fit",
+    "fit_aggressively",
+    "aggressive",
     "FitResult",
     "Best",
     "AutoFlow",

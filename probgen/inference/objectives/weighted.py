@@ -10,10 +10,11 @@ from jax import Array
 from numpyro import primitives
 from numpyro.primitives import Messenger
 
-from probgen.core import check_instances
+from probgen.core import check_instances, check_sizes
 from probgen.inference.engine.plan import Values
 from probgen.inference.engine.surrogate import Key
 from probgen.inference.objectives.elbo import ELBO
+from probgen.inference.objectives.importance import ImportanceWeighted
 
 _STEP = "step$objective"
 
@@ -28,6 +29,8 @@ class Weighted(ELBO):
         check_instances(objective=objective)
         if not isinstance(objective, ELBO):
             raise ValueError(f"objective: expected an objectives.ELBO to wrap, got {type(objective).__name__}")
+        if isinstance(objective, ImportanceWeighted):
+            raise ValueError("objective: expected an ELBO, whose terms can be weighed, got ImportanceWeighted")
         self.objective = objective
         super().__init__(objective.num_particles, objective.vectorize_particles, analytic_kl=objective.analytic_kl)
 
@@ -72,9 +75,9 @@ class Beta(Weighted):
     Args:
         objective: an `ELBO`, or what wraps one.
         beta: β ≥ 0, or a schedule, a function of the step (such as optax's). `fit` counts the steps; for `SVI` wrap the
-            guide by `count_steps`.
+            guide by `count_steps`. Warm-up is `optax.linear_schedule(0.0, 1.0, steps)`; again and again, `cyclic`.
 
-    Raises ValueError for a number below 0.
+    Raises ValueError for a number below 0, and for `ImportanceWeighted`, which has no KL to weigh.
 
     References: β-VAE (Higgins et al. 2017); annealing: Generating Sentences from a Continuous Space (Bowman et al.
     2016), arXiv:1511.06349.
@@ -105,6 +108,29 @@ class Beta(Weighted):
         return jnp.maximum(values.mutables[_STEP]["count"] - 1, 0)
 
 
+def cyclic(steps_per_cycle: int, rising: float = 0.5) -> Callable[[Array], Array]:
+    """Return a schedule for `Beta` that rises from 0 to 1 and stays there, and begins anew, for good.
+
+        β(t) = min(1, τ / rising),   τ = (t mod T) / T
+
+    Args:
+        steps_per_cycle: T, at least 1.
+        rising: the part of a cycle in which β rises, in (0, 1].
+
+    Raises ValueError for others.
+
+    References: Cyclical Annealing Schedule (Fu, Li, Liu, Gao, Celikyilmaz, Carin 2019), arXiv:1903.10145.
+
+    >>> schedule = cyclic(8)
+    >>> [float(schedule(step)) for step in (0, 2, 4, 7, 8, 9)]
+    [0.0, 0.5, 1.0, 1.0, 0.0, 0.25]
+    """
+    check_sizes(steps_per_cycle=steps_per_cycle)
+    if isinstance(rising, bool) or not isinstance(rising, int | float) or not 0 < rising <= 1:
+        raise ValueError(f"rising: expected a part in (0, 1], got {rising!r}")
+    return lambda step: jnp.minimum(1.0, jnp.asarray(step) % steps_per_cycle / (rising * steps_per_cycle))
+
+
 class FreeBits(Weighted):
     """Train on E[log p(x | z)] − Σ_sites max(λ, KL_site), with KL per element of the plates: no gradient from a KL
     below λ. At a site of several layers, λ is held against the KL of each.
@@ -116,7 +142,7 @@ class FreeBits(Weighted):
         objective: an `ELBO`, or what wraps one.
         nats: λ ≥ 0, for every latent site, or by name.
 
-    Raises ValueError for a number below 0.
+    Raises ValueError for a number below 0, and for `ImportanceWeighted`, which has no KL to weigh.
 
     References: Improving Variational Inference with Inverse Autoregressive Flow (Kingma et al. 2016), arXiv:1606.04934.
 

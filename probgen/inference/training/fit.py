@@ -2,26 +2,26 @@
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 import optax
-from jax import Array, lax
+from jax import Array
 from numpyro.infer import ELBO, SVI
 
 from probgen.core import check_instances, check_sizes, split_key
 from probgen.distributions import Conditional
-from probgen.distributions.events import Data, as_arrays, count, widened
+from probgen.distributions.events import Data, as_arrays, widened
 from probgen.inference.training.checks import check_objective
 from probgen.inference.training.interrupt import Interrupt
 from probgen.inference.training.loop import CHUNK, Carry, Loop
 from probgen.inference.training.progress import Progress
-from probgen.inference.training.result import Best, FitResult, make_history
+from probgen.inference.training.result import FitResult, make_history
 from probgen.inference.training.task import ModelTask, ProgramTask, Task, is_model
+from probgen.inference.training.watch import Metric, Metrics, Watch, check_metrics
 
 _CHUNK_SECONDS = 1.0
 _BLOCK = 256  # rows that are validated together, at least
@@ -41,6 +41,7 @@ def fit(
     validation: Any = None,
     validate_every: int | None = None,
     patience: int | None = None,
+    metrics: Mapping[str, Metric] | None = None,
     ema: float | None = None,
     num_particles: int | None = None,
     learnable: Callable[[str, Any], bool] | None = None,
@@ -58,7 +59,9 @@ def fit(
         guide: of a program, as for `SVI`; without it the program has no latent sites. A model with latent variables
             brings its own `program` and `guide`, and is trained as they would be.
         objective: as for `SVI`; `objectives.ELBO(num_particles)` by default.
-        optimizer: an optax transformation, `optax.adam(1e-3)` by default; clip gradients there.
+        optimizer: an optax transformation, `optax.adam(1e-3)` by default; clip gradients there, and give params rates
+            of their own by `optax.multi_transform` over `{site: value}`, where a model is
+            `{"model$params": {path: array}}`.
         steps: how many; these or `epochs`.
         epochs: how many, each of ⌊N / batch_size⌋ steps, reshuffled each time.
         batch_size: rows in a step; all of them by default. A program's plates over the rows are scaled by N / B, so
@@ -68,6 +71,9 @@ def fit(
             `validate_every` steps and at the end, and the params that were best are returned.
         validate_every: steps from one validation to the next; an epoch by default.
         patience: stop after so many validations without a better one.
+        metrics: `{name: function(model, key, rows)}`, each a number or a vector, taken with the validation of the model
+            at that moment (or the program with its params), without dropout, on all rows of `validation`: for
+            `history`, numbers for the bar too. They are compiled where that is possible.
         ema: decay of an exponential moving average of the params, which is then what is validated and returned.
         num_particles: particles of the default objective, or of the bound where a model has only that (1 by default).
         learnable: `(path, leaf) -> bool`, narrows what learns of a model.
@@ -92,6 +98,7 @@ def fit(
     batch_size = rows if batch_size is None else batch_size
     total = _total_steps(steps, epochs, rows, batch_size)
     _check_options(validation, validate_every, patience, ema)
+    check_metrics(metrics, validation)
     check_instances(model=model, guide=guide, objective=objective)
     check_objective(objective)
     _check_choices(num_particles, learnable, progress)
@@ -103,11 +110,13 @@ def fit(
     svi = SVI(task.program, task.guide, optimizer or optax.adam(1e-3), task.objective)
     state = task.init(svi, init_key, widened(jax.tree.map(lambda x: x[:batch_size], (args, kwargs))))
     loop = Loop(task, svi, rows, batch_size, loop_key, ema)
-    watch = Watch(task, loop, held_out, block, validate_every or max(1, rows // batch_size), patience, score_key)
+    measured = Metrics(task, metrics or {}, validation, held_out, score_key)
+    every = validate_every or max(1, rows // batch_size)
+    watch = Watch(task, loop, held_out, block, every, patience, measured, score_key)
     with Interrupt() as interrupt, Progress(total, task.event_size, progress) as bar:
         carry, losses, stopped = _train(loop, watch, (args, kwargs), loop.start(state), total, bar, interrupt)
         params, rest = watch.chosen(carry)
-        history = make_history(losses, watch.history, task.event_size, task.kind, stopped)
+        history = make_history(losses, watch.history, measured.history, task.event_size, task.kind, stopped)
         trained = task.finish(params, rest)
     return FitResult(
         {name: value for name, value in params.items() if name not in (carry.svi.mutable_state or {})},
@@ -191,7 +200,7 @@ def _validation_data(validation: Any, data: Data) -> Data:
 
 
 def _train(
-    loop: Loop, watch: "Watch", data: Data, carry: Carry, total: int, bar: Progress, interrupt: Interrupt
+    loop: Loop, watch: Watch, data: Data, carry: Carry, total: int, bar: Progress, interrupt: Interrupt
 ) -> tuple[Carry, np.ndarray, str]:
     """Take chunks of steps until the end, a failure, lost patience or Ctrl-C."""
     losses: list[np.ndarray] = []
@@ -207,7 +216,7 @@ def _train(
         good = int(carry.step) - done
         losses.append(host[:good])
         done += good
-        bar.advance(good, host[:good], watch.last)
+        bar.advance(good, host[:good], watch.last, watch.metrics.numbers)
         if good < len(host):
             stopped = _failure(host[good], done + 1)
             break
@@ -227,72 +236,3 @@ def _failure(loss: float, step: int) -> str:
     stopped = f"non-finite {culprit} at step {step}"
     warnings.warn(f"fit stopped: {stopped}; the params before it are returned", RuntimeWarning, stacklevel=4)
     return stopped
-
-
-class Watch:
-    """Validation: the loss of held-out rows, the best params so far, and patience."""
-
-    def __init__(
-        self, task: Task, loop: Loop, held_out: Data | None, block: int, every: int, patience: int | None, key: Array
-    ):
-        self.loop, self.held_out, self.every, self.patience = loop, held_out, every, patience
-        self.best: Best | None = None
-        self.history: list[tuple[int, float]] = []
-        self.kept: tuple[Any, Any] | None = None
-        size = 0 if held_out is None else _block_size(count(held_out), block)
-        self._score = jax.jit(lambda params, rest, data: _mean_score(task, size, key, params, rest, data))
-
-    @property
-    def last(self) -> float | None:
-        """The latest validation loss."""
-        return self.history[-1][1] if self.history else None
-
-    def due(self, step: int) -> bool:
-        """Return whether it is time to look."""
-        return self.held_out is not None and step % self.every == 0
-
-    def steps_until_next(self, step: int) -> int:
-        """Return how many steps may be taken before the next look."""
-        return CHUNK if self.held_out is None else min(CHUNK, self.every - step % self.every)
-
-    def _current(self, carry: Carry) -> tuple[Any, Any]:
-        params = self.loop.svi.get_params(carry.svi) if self.loop.ema is None else carry.average
-        return {**params, **(carry.svi.mutable_state or {})}, carry.rest
-
-    def look(self, carry: Carry, step: int) -> bool:
-        """Validate, unless it was done at this step; return True when patience is lost."""
-        if self.held_out is None or (self.history and self.history[-1][0] == step):
-            return False
-        params, rest = self._current(carry)
-        loss = float(self._score(params, rest, self.held_out))
-        self.history.append((step, loss))
-        if self.best is None or loss < self.best.loss or np.isnan(self.best.loss):
-            self.best = Best(step, loss)
-            self.kept = jax.tree.map(lambda x: jnp.array(x, copy=True), (params, rest))
-        waited = sum(1 for at, _ in self.history if at > self.best.step)
-        return self.patience is not None and waited >= self.patience
-
-    def chosen(self, carry: Carry) -> tuple[Any, Any]:
-        """Return the best params on validation data, or the last."""
-        return self._current(carry) if self.kept is None else self.kept
-
-
-def _mean_score(task: Task, size: int, key: Array, params: Any, rest: Any, data: Data) -> Array:
-    """Return the loss of all rows, in blocks of `size` and what is left over."""
-    rows = count(data)
-    whole = rows // size
-
-    def block(i: Array | int, start: Array | int, length: int) -> Array:
-        part = jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, start, length), data)
-        return length * task.score(params, rest, jax.random.fold_in(key, i), widened(part))
-
-    total = jnp.sum(lax.map(lambda i: block(i, i * size, size), jnp.arange(whole)))
-    return (total if whole * size == rows else total + block(whole, whole * size, rows - whole * size)) / rows
-
-
-def _block_size(rows: int, most: int) -> int:
-    """Return the largest number of rows, at most `most`, of which blocks leave none over; or `most`, where that is
-    small."""
-    if rows <= most:
-        return rows
-    return next((size for size in range(most, most // 2, -1) if rows % size == 0), most)

@@ -1,5 +1,6 @@
 """The progress bar."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ class Progress:
     def __exit__(self, *error: Any) -> None:
         self.bar.close()
 
-    def advance(self, steps: int, losses: np.ndarray, validation: float | None) -> None:
+    def advance(self, steps: int, losses: np.ndarray, validation: float | None, metrics: Mapping[str, float]) -> None:
         """Move on by some steps."""
         if len(losses):
             recent = float(np.mean(losses[-100:]))
@@ -31,5 +32,6 @@ class Progress:
         text = "" if self.running is None else f"{self.running * self.factor:.3f} {self.unit}"
         if validation is not None:
             text += f", validation {validation * self.factor:.3f}"
+        text += "".join(f", {name} {value:.3g}" for name, value in metrics.items())
         self.bar.set_postfix_str(text, refresh=False)
         self.bar.update(steps)

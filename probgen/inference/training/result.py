@@ -1,5 +1,6 @@
 """What `fit` returns."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,7 +28,7 @@ class FitResult(SVIRunResult):
         losses: of each step, in nats per datum.
         model: the trained distribution, or the program with its params substituted; the best on validation data where
             there were any.
-        history: an `xarray.Dataset` of the losses.
+        history: an `xarray.Dataset` of the losses, and of the metrics at each validation.
         best: a `Best`, or None without validation.
         stopped: why it ended: "finished", "patience", "interrupted", or what went wrong and at which step.
     """
@@ -47,13 +48,18 @@ class FitResult(SVIRunResult):
 
 
 def make_history(
-    losses: np.ndarray, validation: list[tuple[int, float]], event_size: int | None, kind: str, stopped: str
+    losses: np.ndarray,
+    validation: list[tuple[int, float]],
+    metrics: Mapping[str, list[np.ndarray]],
+    event_size: int | None,
+    kind: str,
+    stopped: str,
 ) -> Any:
     """Return the losses as an `xarray.Dataset`: `train` per step, `validation` at `validation_step`, in nats per
-    datum."""
+    datum; and the metrics beside it."""
     import xarray
 
-    variables: dict[str, tuple[str, np.ndarray]] = {"train": ("step", losses)}
+    variables: dict[str, tuple[Any, np.ndarray]] = {"train": ("step", losses)}
     coordinates = {"step": np.arange(1, len(losses) + 1)}
     if validation:
         steps, values = zip(*validation, strict=True)
@@ -63,5 +69,7 @@ def make_history(
         if event_size is not None:
             dim, nats = variables[name]
             variables[f"{name}_bits_per_dim"] = (dim, nats / (event_size * np.log(2)))
+    for name, found in metrics.items():
+        variables[name] = (("validation_step", f"{name}_dim")[: 1 + found[0].ndim], np.stack(found))
     attributes = {"unit": "nats per datum", "kind": kind, "stopped": stopped}
     return xarray.Dataset(variables, coordinates, attributes)
