@@ -7,7 +7,8 @@
 The files are those of `probgen.data`, in the folder that PROBGEN_DATA names (by default ../shared/data). MNIST is
 Larochelle's static binarization (50,000 / 10,000 / 10,000), optdigits 8×8 of 17 levels with 500 validation rows held
 out of 3,823. A step is timed first, and the learning rate falls to 0 over as many steps as fit into `--minutes`; the
-best on validation rows counts. `--steps` instead of `--minutes` makes a run that can be repeated. `--rows` of the test rows are evaluated.
+best on validation rows counts. `--steps` instead of `--minutes` makes a run that can be repeated. `--rows` of the test
+rows are evaluated.
 """
 
 import argparse
@@ -20,14 +21,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
 from autoregressive_data import Images, load_images
 from jax import Array
 from pairing import environment, write_json
 
 import probgen
-from probgen import flows, latent
-from probgen.inference import objectives
+from probgen import latent
 
 PUBLISHED = {
     "vae": "88.56 (VampPrior's authors), 89.9 (pythae)",
@@ -41,7 +43,6 @@ class Recipe(NamedTuple):
     """How a model is built and trained; `steps` of None are as many as the time allows."""
 
     make: Callable[[Images, Array], Any]
-    objective: Callable[[], Any] | None = None
     batch: int = 100
     rate: float = 1e-3
     steps: int | None = None
@@ -50,20 +51,33 @@ class Recipe(NamedTuple):
 def _dense(images: Images, key: Array, recipe: Callable[..., Any] = latent.vae, **options: Any) -> Any:
     """The network 784-300-300-40 both ways, or one as large for 64 numbers."""
     shape, levels = images.train.shape[1:], images.levels
-    size = {"hidden": (300, 300), "latent_dim": 40} if math.prod(shape) == 784 else {"latent_dim": 16}
+    size: dict[str, Any] = {"hidden": (300, 300), "latent_dim": 40} if math.prod(shape) == 784 else {}
+    if recipe in (latent.hierarchical_vae, latent.vq_vae):
+        size.pop("latent_dim", None)
     components = {"components": 0 if levels == 2 else 3}
     return recipe(shape, levels, **{**size, **components, **options}, key=key)
 
 
-def _flow(images: Images, key: Array) -> Any:
-    dim = 40 if images.levels == 2 else 16
-    return _dense(images, key, prior=flows.real_nvp(dim, layers=6, hidden=(128, 128), key=jax.random.fold_in(key, 1)))
+def _pixels(images: Images, key: Array) -> Any:
+    components = 0 if images.levels == 2 else 3
+    size = {"layers": (1, 2, 2), "channels": 32} if images.levels == 2 else {"layers": (1, 2), "channels": 32}
+    return latent.vd_vae(images.train.shape[1:], images.levels, components=components, key=key, **size)
+
+
+def _with(recipe: Callable[..., Any], **options: Any) -> Callable[[Images, Array], Any]:
+    return functools.partial(_dense, recipe=recipe, **options)
 
 
 RECIPES: dict[str, Recipe] = {
     "vae": Recipe(_dense),
-    "iwae": Recipe(_dense, functools.partial(objectives.ImportanceWeighted, 50)),
-    "flow": Recipe(_flow),
+    "iwae": Recipe(_with(latent.iwae, num_particles=50)),
+    "flow": Recipe(_with(latent.flow_prior_vae)),
+    "vamp": Recipe(lambda images, key: _dense(images, key, latent.vamp_vae, pseudo_inputs=500, data=images.train)),
+    "iaf": Recipe(_with(latent.iaf_vae)),
+    "hierarchical": Recipe(_with(latent.hierarchical_vae, latent_dims=(40, 20))),
+    "top_down": Recipe(_with(latent.top_down_vae, layers=2, latent_dim=20, width=300)),
+    "vq": Recipe(_with(latent.vq_vae, codes=64, code_shape=(8,), dim=8)),
+    "vd_vae": Recipe(_pixels, batch=50, rate=2e-3),
 }
 
 
@@ -78,10 +92,9 @@ def seconds_of_steps(model: Any, images: Images, recipe: Recipe, steps: int = 60
 
 
 def _fit(model: Any, images: Images, recipe: Recipe, steps: int, key: Array, optimizer: Any, **options: Any) -> Any:
-    objective = None if recipe.objective is None else recipe.objective()
     return probgen.fit(
-        model, images.train, steps=steps, batch_size=recipe.batch, optimizer=optimizer, objective=objective, key=key,
-        ema=0.999, progress=sys.stderr.isatty(), **options,
+        model, images.train, steps=steps, batch_size=recipe.batch, optimizer=optimizer, key=key, ema=0.999,
+        progress=sys.stderr.isatty(), **options,
     )  # fmt: skip
 
 
@@ -96,22 +109,54 @@ def train(model: Any, images: Images, recipe: Recipe, minutes: float, key: Array
     return result.model, steps, time.perf_counter() - began
 
 
-def report(name: str, images: Images, model: Any, steps: int, seconds: float, rows: int, particles: int) -> dict:
+def costs(model: Any, x: np.ndarray, particles: int, batch: int) -> np.ndarray:
+    """−log p of each row, or its bound with so many particles."""
+    bound = jax.jit(lambda model, key, x: model.log_prob_bound(key, x, particles))
+    parts = [bound(model, jax.random.key(i), x[i : i + batch]) for i in range(0, len(x), batch)]
+    return -np.concatenate([np.asarray(part, float) for part in parts])
+
+
+def active(model: Any, x: np.ndarray) -> str:
+    """How many latent numbers are active, layer by layer from the top, where the model has such."""
+    key = jax.random.key(3)
+    if isinstance(model, latent.TopDown):
+        each = [np.var(np.asarray(jax.jit(jax.vmap(model._center))(x)), 0) > 0.01]
+        sums = model.path.of_layers(jnp.asarray(each[0], float)).astype(int).tolist()
+        return f"active {sums}"
+    if not isinstance(model, latent.LatentVariableModel):
+        return ""
+    counts, rows, layer = [], x, model
+    while layer is not None:
+        counts.append(int(latent.active_units(layer, key, rows)))
+        rows, layer = layer.encode(rows).sample(key), layer.nested
+    return f"active {counts[::-1]}"
+
+
+def report(name: str, images: Images, model: Any, steps: int, seconds: float, particles: int, rows: int) -> dict:
     """Print a line; and the same for JSON."""
-    test, began = images.test[:rows], time.perf_counter()
-    one = probgen.evaluation.likelihood(model, test, key=jax.random.key(1), num_particles=1)
-    many = probgen.evaluation.likelihood(model, test, key=jax.random.key(2), num_particles=particles, batch_size=20)
-    size = probgen.core.count_parameters(model)
+    x, began = images.test[:rows], time.perf_counter()
+    one = costs(model, x, 1, 500).mean()
+    quantized = isinstance(model, latent.VectorQuantized)
+    each = costs(model, x, 1, 500) if quantized else costs(model, x, particles, 20)
+    mean, error = float(each.mean()), float(each.std(ddof=1) / np.sqrt(len(each)))
+    bits = mean / (np.log(2) * x[0].size)
     print(
-        f"{name:24s} ≤ {many.nats:8.3f} ± {many.se_nats:.3f} nats ({many.bits_per_dim:.4f} bits/dim), "
-        f"ELBO {one.nats:8.3f}, {size:10,d} parameters, {steps:7,d} steps in {seconds / 60:5.1f} min, "
-        f"evaluated in {time.perf_counter() - began:4.0f} s",
+        f"{name:16s} ≤ {mean:8.3f} ± {error:.3f} nats ({bits:.4f} bits/dim), one sample {one:8.3f}, "
+        f"{probgen.core.count_parameters(model):10,d} parameters, {steps:7,d} steps in {seconds / 60:5.1f} min, "
+        f"evaluated in {time.perf_counter() - began:4.0f} s; {active(model, images.test[:1000])}",
         flush=True,
     )
-    return {
-        "model": name, "nats": many.nats, "se": many.se_nats, "bits": many.bits_per_dim, "elbo": one.nats,
-        "steps": steps, "seconds": seconds, "rows": rows, "particles": particles,
-    }  # fmt: skip
+    found = {"model": name, "nats": mean, "se": error, "bits": bits, "one": float(one), "steps": steps}
+    return {**found, "seconds": seconds, "rows": rows, "particles": particles, "each": each.tolist()}
+
+
+def compare(found: list[dict]) -> None:
+    """Print how much better than the first each is, on the same rows, with the standard error of the difference."""
+    first = np.asarray(found[0]["each"])
+    for other in found[1:]:
+        gain = first - np.asarray(other["each"])
+        error = gain.std(ddof=1) / np.sqrt(len(gain))
+        print(f"{other['model']:16s} better than {found[0]['model']} by {gain.mean():7.3f} ± {error:.3f} nats")
 
 
 def main() -> None:
@@ -124,7 +169,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--rows", type=int, default=10_000, help="of the test rows, evaluated")
     parser.add_argument("--particles", type=int, default=5000)
-    parser.add_argument("--out", type=Path, help="a folder for the trained models")
+    parser.add_argument(
+        "--out", type=Path, help="a folder of trained models: those that are there are not trained again"
+    )
     parser.add_argument("--json")
     options = parser.parse_args()
     print(environment())
@@ -133,14 +180,19 @@ def main() -> None:
         for name in options.models.split(","):
             recipe = RECIPES[name]._replace(steps=options.steps)
             init_key, fit_key = jax.random.split(jax.random.key(seed))
-            model, steps, seconds = train(recipe.make(images, init_key), images, recipe, options.minutes, fit_key)
-            if options.out is not None:
-                options.out.mkdir(parents=True, exist_ok=True)
-                probgen.save(options.out / f"{name}-{seed}.safetensors", model)
+            file = None if options.out is None else options.out / f"{name}-{seed}.safetensors"
+            if file is not None and file.exists():
+                model, steps, seconds = probgen.load(file), 0, 0.0
+            else:
+                model, steps, seconds = train(recipe.make(images, init_key), images, recipe, options.minutes, fit_key)
+                if file is not None:
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    probgen.save(file, model)
             title = f"{name}, seed {seed}"
-            found.append(report(title, images, model, steps, seconds, options.rows, options.particles))
+            found.append(report(title, images, model, steps, seconds, options.particles, options.rows))
             if options.data == "binarized_mnist" and name in PUBLISHED:
                 print(f"    published: {PUBLISHED[name]}", flush=True)
+    compare(found)
     write_json(options.json, {"environment": environment(), "results": found})
 
 

@@ -5,7 +5,10 @@ from probgen.latent.model import ElboTerms, Latent
 from probgen.latent.semi_amortized import SemiAmortized
 from probgen.latent.top_down import TopDown, TopDownPosterior, TopDownPrior
 from probgen.latent.vector_quantized import Quantized, VectorQuantized
-from probgen.latent.vae import flow_prior_vae, vae, vamp_vae
+from probgen.latent.vae import conv_vae, pixel_vae, vae
+from probgen.latent.vaes_by_bound import beta_vae, iwae
+from probgen.latent.vaes_by_posterior import iaf_vae
+from probgen.latent.vaes_by_prior import flow_prior_vae, vamp_vae
 from probgen.latent.hierarchies import helmholtz_machine, hierarchical_vae, top_down_vae, vd_vae
 from probgen.latent.discrete import discrete_vae
 from probgen.latent.vq_vae import vq_vae
@@ -27,6 +30,11 @@ __all__ = [
     "Quantized",
     # recipes
     "vae",
+    "conv_vae",
+    "pixel_vae",
+    "beta_vae",
+    "iwae",
+    "iaf_vae",
     "vamp_vae",
     "flow_prior_vae",
     "hierarchical_vae",

@@ -1,5 +1,7 @@
 """Layers and encoder of a top-down hierarchy whose states are vectors."""
 
+import functools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -36,10 +38,10 @@ class DenseLayer(eqx.Module):
     def __init__(self, width: int, latent_dim: int, num_params: int, *, hidden: int, key: Array):
         check_sizes(width=width, latent_dim=latent_dim, num_params=num_params, hidden=hidden)
         keys = jax.random.split(key, 3)
-        out, how = latent_dim * num_params, {"hidden": (hidden,), "gain": _GAIN}
-        self.to_prior = MLP(width, out, key=keys[0], **how)
-        self.to_residual = MLP(width, out, context_dim=width, key=keys[1], **how)
-        self.to_state = MLP(width, width, context_dim=latent_dim, out_scale=0.5, key=keys[2], **how)
+        out, mlp = latent_dim * num_params, functools.partial(MLP, hidden=(hidden,), gain=_GAIN)
+        self.to_prior = mlp(width, out, key=keys[0])
+        self.to_residual = mlp(width, out, context_dim=width, key=keys[1])
+        self.to_state = mlp(width, width, context_dim=latent_dim, out_scale=0.5, key=keys[2])
         self.latent_shape = (latent_dim,)
 
     def prior(self, h: Array) -> Array:

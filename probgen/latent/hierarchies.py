@@ -15,7 +15,7 @@ from probgen.latent.image_layers import AsImage, Enlarged, ImageLayer, PyramidDe
 from probgen.latent.latent_variable import LatentVariableModel
 from probgen.latent.path import Path, Stage
 from probgen.latent.top_down import TopDown
-from probgen.latent.vae import standard_normal, vae
+from probgen.latent.vae import as_image, standard_normal, vae
 from probgen.mixtures import histogram
 from probgen.networks import MLP, Pixels, Upsample
 
@@ -180,18 +180,15 @@ def vd_vae(
     >>> model.kl_of_layers(jax.random.key(1), jnp.zeros((8, 8), int)).shape
     (3,)
     """
-    event_shape = as_shape(event_shape)
-    if len(event_shape) not in (2, 3):
-        raise ValueError(f"event_shape: expected (H, W) or (H, W, C), got {event_shape}")
+    event_shape, image = as_shape(event_shape), as_image(event_shape)
     _check_widths("layers", layers, 1)
     check_sizes(channels=channels, latent_channels=latent_channels)
-    image: tuple[int, int, int] = (*event_shape, 1)[:3]
     sizes = [halved(image[:2])]
     for _ in layers[1:]:
         sizes.append(halved(sizes[-1]))
     head, latent_head = integer_head(levels, components=components), BoundedNormalHead()
     encoder_key, decoder_key, start_key, *keys = jax.random.split(key, 3 + len(layers))
-    stages = []
+    stages: list[Stage] = []
     for i in reversed(range(len(layers))):  # from the top
         into_key, layer_key = jax.random.split(keys[i])
         one = lambda k, size=sizes[i]: ImageLayer(size, channels, latent_channels, latent_head.num_params, key=k)

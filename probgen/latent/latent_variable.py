@@ -1,7 +1,7 @@
 """The latent-variable model put together from a prior, a likelihood and an amortized posterior."""
 
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +12,8 @@ from probgen.core import DensityKind, bind, check_instances, weakest
 from probgen.distributions.wrapped import kind_of
 from probgen.latent.model import Latent
 
-_Conditional = Callable[[Array], dist.Distribution]
-_Prior = dist.Distribution | Callable[[_Conditional], dist.Distribution]
+_Conditional: TypeAlias = Callable[[Array], dist.Distribution]
+_Prior: TypeAlias = dist.Distribution | Callable[[_Conditional], dist.Distribution]
 
 
 class LatentVariableModel(Latent):
@@ -113,5 +113,6 @@ class LatentVariableModel(Latent):
         """Return the same model with other values of some fields."""
         new = super().replace(**fields)
         if fields.keys() & {"prior", "likelihood"}:  # known only by running them, which is asked for too often to do
-            new.part_kinds = tuple(kind_of(part) for part in jax.eval_shape(new._first()._looked_at))
+            of_z, given_z = jax.eval_shape(new._first()._looked_at)
+            new.part_kinds = kind_of(of_z), kind_of(given_z)
         return new

@@ -43,8 +43,9 @@ class Latent(Model):
         event_shape: the shape of one x.
     """
 
-    pytree_aux_fields = ("context_shape",)
+    pytree_aux_fields: tuple[str, ...] = ("context_shape", "trained_on")
     context_shape: tuple[int, ...] | None = None
+    trained_on: tuple[float, int] = (1.0, 1)  # β and the particles of the bound that `fit` takes of its own accord
     latent_shape: tuple[int, ...]
     likelihood: Any
     posterior: Any
@@ -223,16 +224,20 @@ class Latent(Model):
         model = self if name is None else module(name, self)
         with _rows_plate(x, size):
             z = numpyro.sample("z", model._at_rows(lambda d, x: d._posteriors(x), x))
-            owner, above, layer = _nested, z, 2
-            while owner(model) is not None:
-                posterior = model._at_rows(lambda d, z, owner=owner: owner(d)._posteriors(z), above)
-                above = numpyro.sample(f"z{layer}", posterior)
-                owner, layer = (lambda d, owner=owner: owner(d).nested), layer + 1
+            _infer_above(model, _nested, z, 2)
             return z
 
 
 def _nested(model: Any) -> Any:
     return model.nested
+
+
+def _infer_above(model: Any, owner: Callable[[Any], Any], z: Array, layer: int) -> None:
+    """Draw the latents of the models that are priors, at sites "z2", "z3", …, each from its posterior given those
+    below."""
+    if owner(model) is not None:
+        above = numpyro.sample(f"z{layer}", model._at_rows(lambda d, z: owner(d)._posteriors(z), z))
+        _infer_above(model, lambda d: owner(d).nested, above, layer + 1)
 
 
 def _draw_latents(model: Any, owner: Callable[[Any], Any], layer: int) -> Array:

@@ -109,9 +109,8 @@ class Path(eqx.Module):
             h, part = scan_layers(lambda h, x: self._layer(h, *x), h, xs)
             parts.append(part)
             first += stage.size
-        z, log_p, log_q, kl = zip(*parts, strict=True)
-        flat = lambda each: jnp.concatenate([x.ravel() for x in each])
-        return Walk(flat(z), flat(log_p).sum(), flat(log_q).sum(), None if kl[0] is None else flat(kl), h)
+        flat = lambda i: jnp.concatenate([part[i].ravel() for part in parts])
+        return Walk(flat(0), flat(1).sum(), flat(2).sum(), None if parts[0][3] is None else flat(3), h)
 
     def below(self, z: Array) -> Array:
         """Return the state below the last layer, without anybody's densities."""
@@ -130,9 +129,8 @@ class Path(eqx.Module):
 
     def holds(self, other: "Path") -> bool:
         """Return whether the other path has the very same arrays."""
-        if jax.tree.structure(self) != jax.tree.structure(other):
-            return False
-        return all(x is y for x, y in zip(jax.tree.leaves(self), jax.tree.leaves(other), strict=True))
+        (ours, structure), (theirs, its) = jax.tree.flatten(self), jax.tree.flatten(other)
+        return structure == its and all(x is y for x, y in zip(ours, theirs, strict=True))
 
     def of_layers(self, each: Array) -> Array:
         """Return the sum of each layer's numbers, [..., size] → [..., depth]."""

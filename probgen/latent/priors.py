@@ -34,7 +34,7 @@ class VampPrior(eqx.Module):
     >>> import jax.numpy as jnp
     >>> import numpyro.distributions as dist
     >>> prior = VampPrior(jnp.array([[-1.0], [1.0]]))(lambda x: dist.Normal(x, 0.5).to_event(1))
-    >>> float(prior.log_prob(jnp.array([1.0])).round(3))
+    >>> round(float(prior.log_prob(jnp.array([1.0]))), 3)
     -0.919
     """
 

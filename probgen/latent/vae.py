@@ -1,4 +1,4 @@
-"""The variational autoencoder, and those that differ from it in one part."""
+"""The variational autoencoder: dense, convolutional, and with an autoregressive decoder."""
 
 import functools
 import math
@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import Array
 
-from probgen.bijectors import AffineTransformer, Chain, Coupling, Permute
 from probgen.core import Contextual, as_shape, check_instances, check_sizes, recipe
-from probgen.distributions import BoundedNormalHead, Conditional, ConditionalModel, Transformed, integer_head
+from probgen.distributions import BoundedNormalHead, Conditional, ConditionalModel, integer_head
+from probgen.distributions.heads import Head
 from probgen.latent.latent_variable import LatentVariableModel
 from probgen.latent.priors import VampPrior
-from probgen.networks import MLP, Pixels
+from probgen.networks import MLP, ImageDecoder, ImageEncoder, Pixels
 
 
 @recipe
@@ -62,134 +62,153 @@ def vae(
     """
     event_shape = as_shape(event_shape, fewest=0)
     check_sizes(latent_dim=latent_dim)
-    check_instances(prior=prior)
-    if isinstance(prior, dist.Distribution) and prior.event_shape != (latent_dim,):
-        raise ValueError(f"prior: expected event shape ({latent_dim},), got {prior.event_shape}")
-    size = math.prod(event_shape)
-    head = integer_head(levels, components=components)
+    size, head = math.prod(event_shape), integer_head(levels, components=components)
     encoder_key, decoder_key = jax.random.split(key)
     # He's gain: with the smaller weights of flows, 100 epochs of digits end 0.03 bits/dim worse
     mlp = functools.partial(MLP, context_dim=context_dim, dropout=dropout, gain=2**0.5)
     encoder = mlp(size, 2 * latent_dim, hidden=hidden, key=encoder_key)
-    decoder: Any = mlp(latent_dim, size * head.num_params, hidden=tuple(hidden)[::-1], key=decoder_key)
-    seen: Any = Pixels(encoder, levels, (size,), dropout=input_dropout)
+    decoder = mlp(latent_dim, size * head.num_params, hidden=tuple(hidden)[::-1], key=decoder_key)
+    seen = Pixels(encoder, levels, (size,), dropout=input_dropout)
+    return _assembled(event_shape, latent_dim, seen, decoder, head, prior, context_dim)
+
+
+@recipe
+def conv_vae(
+    event_shape: tuple[int, ...],
+    levels: int,
+    *,
+    latent_dim: int = 16,
+    channels: Sequence[int] = (32, 64),
+    depth: int = 1,
+    components: int = 3,
+    prior: dist.Distribution | VampPrior | None = None,
+    dropout: float = 0.0,
+    input_dropout: float = 0.0,
+    context_dim: int | None = None,
+    key: Array,
+) -> LatentVariableModel | ConditionalModel:
+    """A `vae` of images, whose encoder and decoder are residual convolutional networks.
+
+    Args:
+        event_shape: the shape of one event, (H, W) or (H, W, C).
+        levels: how many integers a number takes.
+        latent_dim: the size of z.
+        channels: of each resolution of the encoder, each half of the one before; the decoder's are reversed.
+        depth: how many residual blocks a resolution has.
+        components: as `vae`'s.
+        prior: as `vae`'s.
+        dropout: the rate in both networks, in training.
+        input_dropout: the rate at which numbers are hidden from the encoder, in training.
+        context_dim: the size of a context; with it the model is a `ConditionalModel`.
+        key: draws the first weights.
+
+    Raises ValueError where an event is no image, or the prior has events of another shape.
+
+    References: Auto-Encoding Variational Bayes (Kingma, Welling 2014), arXiv:1312.6114; Identity Mappings in Deep
+    Residual Networks (He, Zhang, Ren, Sun 2016), arXiv:1603.05027.
+
+    >>> import jax, jax.numpy as jnp
+    >>> model = conv_vae((5, 5), 17, latent_dim=2, channels=(4, 4), key=jax.random.key(0))
+    >>> model.encode(jnp.zeros((3, 5, 5), int)).event_shape
+    (2,)
+    """
+    event_shape, image = as_shape(event_shape), as_image(event_shape)
+    check_sizes(latent_dim=latent_dim)
+    head = integer_head(levels, components=components)
+    encoder_key, decoder_key = jax.random.split(key)
+    how: Any = {"channels": channels, "depth": depth, "context_dim": context_dim, "dropout": dropout}
+    encoder = ImageEncoder(image, 2 * latent_dim, key=encoder_key, **how)
+    decoder = ImageDecoder(latent_dim, (*image[:2], image[2] * head.num_params), key=decoder_key, **how)
+    seen = Pixels(encoder, levels, image, dropout=input_dropout)
+    return _assembled(event_shape, latent_dim, seen, decoder, head, prior, context_dim)
+
+
+@recipe
+def pixel_vae(
+    decoder: ConditionalModel,
+    levels: int,
+    *,
+    hidden: Sequence[int] = (256, 256),
+    prior: dist.Distribution | VampPrior | None = None,
+    dropout: float = 0.0,
+    input_dropout: float = 0.0,
+    key: Array,
+) -> LatentVariableModel:
+    """A variational autoencoder whose decoder is autoregressive, given z.
+
+        p(x | z) = Π_d p(x_d | x_<d, z);   q(z | x) = Normal(μ(x), diag σ(x)²)
+
+    A strong decoder does without z: watch the KL, and give it little reach, or the bound free bits.
+
+    Args:
+        decoder: of the integers x given z, such as `autoregressive.gated_pixel_cnn(…, context_dim=latent_dim)`.
+        levels: how many integers a number takes.
+        hidden: widths of the encoder's hidden layers.
+        prior: as `vae`'s.
+        dropout: the rate in the encoder, in training.
+        input_dropout: the rate at which numbers are hidden from the encoder, in training.
+        key: draws the encoder's first weights.
+
+    Raises ValueError where the decoder's context is no vector, or the prior has events of another shape.
+
+    References: PixelVAE (Gulrajani et al. 2017), arXiv:1611.05013; Variational Lossy Autoencoder (Chen et al. 2017),
+    arXiv:1611.02731.
+
+    >>> import jax, jax.numpy as jnp, probgen
+    >>> keys = jax.random.split(jax.random.key(0))
+    >>> made = probgen.autoregressive.made((4,), 3, hidden=(8,), context_dim=2, key=keys[0])
+    >>> pixel_vae(made, 3, hidden=(8,), key=keys[1]).log_prob_bound(keys[0], jnp.zeros((5, 4), int)).shape
+    (5,)
+    """
+    check_instances(decoder=decoder)
+    if not isinstance(decoder, ConditionalModel) or len(decoder.context_shape) != 1:
+        raise ValueError("decoder: expected a ConditionalModel whose contexts are vectors, those of z")
+    (latent_dim,), event_shape = decoder.context_shape, decoder.model.event_shape
+    size = math.prod(event_shape)
+    encoder = MLP(size, 2 * latent_dim, hidden=hidden, dropout=dropout, gain=2**0.5, key=key)
+    posterior = Conditional(
+        Pixels(encoder, levels, (size,), dropout=input_dropout),
+        BoundedNormalHead(),
+        (latent_dim,),
+        context_ndims=len(event_shape),
+    )
+    return LatentVariableModel(_prior(prior, latent_dim), decoder, posterior)
+
+
+def as_image(event_shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Return (H, W, C) of events (H, W) or (H, W, C). Raises ValueError for others."""
+    if len(event_shape) not in (2, 3):
+        raise ValueError(f"event_shape: expected (H, W) or (H, W, C), got {event_shape}")
+    height, width, channels = (*event_shape, 1)[:3]
+    return height, width, channels
+
+
+def _assembled(
+    event_shape: tuple[int, ...],
+    latent_dim: int,
+    encoder: Any,
+    decoder: Any,
+    head: Head,
+    prior: dist.Distribution | VampPrior | None,
+    context_dim: int | None,
+) -> LatentVariableModel | ConditionalModel:
+    """Return the model of these two networks, conditional where there is a context."""
     if context_dim:
-        seen, decoder = Contextual(seen), Contextual(decoder)
+        encoder, decoder = Contextual(encoder), Contextual(decoder)
     model = LatentVariableModel(
-        standard_normal(latent_dim) if prior is None else prior,
+        _prior(prior, latent_dim),
         Conditional(decoder, head, event_shape),
-        Conditional(seen, BoundedNormalHead(), (latent_dim,), context_ndims=len(event_shape)),
+        Conditional(encoder, BoundedNormalHead(), (latent_dim,), context_ndims=len(event_shape)),
         context_shape=(context_dim,) if context_dim else None,
     )
     return ConditionalModel(model, (context_dim,)) if context_dim else model
 
 
-@recipe
-def vamp_vae(
-    event_shape: tuple[int, ...],
-    levels: int,
-    *,
-    pseudo_inputs: int = 500,
-    latent_dim: int = 16,
-    hidden: Sequence[int] = (256, 256),
-    components: int = 3,
-    dropout: float = 0.0,
-    input_dropout: float = 0.0,
-    context_dim: int | None = None,
-    data: Array | None = None,
-    key: Array,
-) -> LatentVariableModel | ConditionalModel:
-    """A `vae` whose prior is its posterior at learned inputs (`VampPrior`).
-
-    Args:
-        event_shape: the shape of one event.
-        levels: how many integers a number takes.
-        pseudo_inputs: K, how many inputs are learned.
-        latent_dim: the size of z.
-        hidden: widths of the encoder's hidden layers; the decoder's are reversed.
-        components: as `vae`'s.
-        dropout: the rate in both networks, in training.
-        input_dropout: the rate at which numbers are hidden from the encoder, in training.
-        context_dim: the size of a context; with it the model is a `ConditionalModel`.
-        data: rows [N ≥ K, *event_shape], of which the pseudo-inputs begin as K; random without.
-        key: draws the first weights.
-
-    Raises ValueError where there are fewer rows than pseudo-inputs, or of another shape.
-
-    References: VAE with a VampPrior (Tomczak, Welling 2018), arXiv:1705.07120.
-
-    >>> import jax
-    >>> model = vamp_vae((4, 4), 17, pseudo_inputs=5, latent_dim=2, hidden=(8,), key=jax.random.key(0))
-    >>> model.sample(jax.random.key(1), (3,)).shape
-    (3, 4, 4)
-    """
-    event_shape = as_shape(event_shape, fewest=0)
-    check_sizes(pseudo_inputs=pseudo_inputs)
-    key, prior_key = jax.random.split(key)
-    if data is None:
-        first = jax.random.uniform(prior_key, (pseudo_inputs, *event_shape)) * (levels - 1)
-    else:
-        data = jnp.asarray(data)
-        if data.shape[1:] != event_shape or len(data) < pseudo_inputs:
-            raise ValueError(f"data: expected at least {pseudo_inputs} rows of shape {event_shape}, got {data.shape}")
-        first = jax.random.permutation(prior_key, data)[:pseudo_inputs]
-    return vae(
-        event_shape, levels, latent_dim=latent_dim, hidden=hidden, components=components,
-        prior=VampPrior(first, interval=(0.0, levels - 1.0)), dropout=dropout, input_dropout=input_dropout,
-        context_dim=context_dim, key=key,
-    )  # fmt: skip
-
-
-@recipe
-def flow_prior_vae(
-    event_shape: tuple[int, ...],
-    levels: int,
-    *,
-    layers: int = 6,
-    width: int = 128,
-    latent_dim: int = 16,
-    hidden: Sequence[int] = (256, 256),
-    components: int = 3,
-    dropout: float = 0.0,
-    input_dropout: float = 0.0,
-    context_dim: int | None = None,
-    key: Array,
-) -> LatentVariableModel | ConditionalModel:
-    """A `vae` whose prior is a flow of affine couplings; any other flow is an argument, `vae(…, prior=flow)`.
-
-    Args:
-        event_shape: the shape of one event.
-        levels: how many integers a number takes.
-        layers: how many couplings the prior has.
-        width: of their conditioners' two hidden layers.
-        latent_dim: the size of z, at least 2.
-        hidden: widths of the encoder's hidden layers; the decoder's are reversed.
-        components: as `vae`'s.
-        dropout: the rate in both networks, in training.
-        input_dropout: the rate at which numbers are hidden from the encoder, in training.
-        context_dim: the size of a context; with it the model is a `ConditionalModel`, of one prior for all contexts.
-        key: draws the first weights.
-
-    References: On the Necessity and Effectiveness of Learning the Prior of Variational Auto-Encoder (Xu et al. 2019),
-    arXiv:1905.13452; Variational Lossy Autoencoder (Chen et al. 2017), arXiv:1611.02731.
-
-    >>> import jax, jax.numpy as jnp
-    >>> model = flow_prior_vae((4,), 3, layers=2, width=8, latent_dim=2, hidden=(8,), key=jax.random.key(0))
-    >>> model.log_prob_bound(jax.random.key(1), jnp.zeros(4, int)).shape
-    ()
-    """
-    check_sizes(layers=layers, width=width)
-    check_sizes(2, latent_dim=latent_dim)
-    key, *keys = jax.random.split(key, layers + 1)
-    seen = latent_dim // 2
-    turn = Permute(tuple((i + seen) % latent_dim for i in range(latent_dim)))
-    conditioner = lambda key: MLP(seen, 2 * (latent_dim - seen), hidden=(width, width), key=key)
-    parts = [part for k in keys for part in (turn, Coupling(conditioner(k), AffineTransformer(), split=seen))]
-    return vae(
-        event_shape, levels, latent_dim=latent_dim, hidden=hidden, components=components,
-        prior=Transformed(standard_normal(latent_dim), Chain(parts)), dropout=dropout, input_dropout=input_dropout,
-        context_dim=context_dim, key=key,
-    )  # fmt: skip
+def _prior(prior: Any, latent_dim: int) -> Any:
+    check_instances(prior=prior)
+    if isinstance(prior, dist.Distribution) and prior.event_shape != (latent_dim,):
+        raise ValueError(f"prior: expected event shape ({latent_dim},), got {prior.event_shape}")
+    return standard_normal(latent_dim) if prior is None else prior
 
 
 def standard_normal(dim: int) -> dist.Distribution:

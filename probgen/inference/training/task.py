@@ -21,7 +21,7 @@ from probgen.distributions import Bounded, ConditionalModel, Distribution
 from probgen.distributions.conditionals import inner_model
 from probgen.distributions.events import Data, check_like, check_rows, count, widened
 from probgen.inference.engine.differentiable import Differentiable
-from probgen.inference.objectives import ELBO, count_steps
+from probgen.inference.objectives import ELBO, Beta, ImportanceWeighted, count_steps
 from probgen.inference.training.checks import check_observed
 from probgen.inference.training.plates import ScalePlates, plates_to_scale
 
@@ -94,8 +94,8 @@ class ModelTask:
         _check_particles(inner, self.latent, objective, num_particles)
         # a latent-variable model's particles are its objective's, another bound's its own
         self.bound_particles = 1 if self.latent or num_particles is None else num_particles
-        particles = 1 if not self.latent or num_particles is None else num_particles
-        self.objective = PerRow(ELBO(num_particles=particles) if objective is None else objective, batch_size)
+        objective = _own_objective(inner, self.latent, num_particles) if objective is None else objective
+        self.objective = PerRow(objective, batch_size)
         self.guide = _counting(self._guide, self.objective.objective)
         self.event_size: int | None = max(1, jnp.zeros(inner.event_shape).size)
         self.kind = SIGNS[inner.kind]
@@ -138,6 +138,22 @@ class ModelTask:
     def finish(self, params: dict, rest: Rest) -> Any:
         """Return the trained model."""
         return from_params(params, "model", combine(self.params, rest), learnable=self.learnable)
+
+
+def _own_objective(inner: Any, latent: bool, num_particles: int | None) -> Objective:
+    """Return what a model is trained on of its own accord: β and particles are those that its recipe has written
+    down."""
+    if not latent:
+        return ELBO()
+    beta, particles = getattr(inner, "trained_on", (1.0, 1))
+    if particles > 1:
+        if num_particles is not None:
+            raise ValueError(
+                f"num_particles: the model brings its own bound, of {particles}; give an objective for another"
+            )
+        return ImportanceWeighted(particles)
+    elbo = ELBO(num_particles=num_particles or 1)
+    return elbo if beta == 1 else Beta(elbo, beta)
 
 
 def _check_particles(inner: Distribution, latent: bool, objective: Objective | None, num_particles: int | None) -> None:
