@@ -286,6 +286,10 @@ _BOUND = {"score": "there is no exact density to differentiate"}
 _CODES = {"learnable": "the nearest code stays the same: the encoder learns by training_loss alone"}
 
 
+def _top_down(**options: Any) -> Any:
+    return latent.top_down_vae((2,), 3, latent_dim=1, width=6, hidden=(8,), key=KEY, **options)
+
+
 def _vq_vae(**context: int) -> Any:
     return latent.vq_vae((2,), 3, codes=3, code_shape=(1,), dim=2, hidden=(8,), **context, key=KEY)
 
@@ -425,6 +429,16 @@ DISTRIBUTIONS = [
     DistributionRow(
         "vae", lambda: latent.vae((2,), 3, latent_dim=2, hidden=(8,), key=KEY), _integers((2,), 3), 1.0, _BOUND
     ),
+    DistributionRow(
+        "vamp_vae",
+        lambda: latent.vamp_vae((2,), 3, pseudo_inputs=3, latent_dim=2, hidden=(8,), key=KEY),
+        _integers((2,), 3),
+        1.0,
+        _BOUND,
+    ),
+    DistributionRow("top_down_vae", _top_down, _integers((2,), 3), 1.0, _BOUND),
+    DistributionRow("top-down prior", lambda: _top_down().latent_prior, *_plane(-9, 9)),
+    DistributionRow("top-down posterior", lambda: _top_down().posterior(jnp.array([1, 2])), *_plane(-9, 9)),
     DistributionRow("vq_vae", _vq_vae, _integers((2,), 3), 1.0, _BOUND | _CODES),
     DistributionRow(
         "vq_vae, a prior fitted afterwards",
@@ -510,6 +524,7 @@ CONDITIONALS = {
     "char_rnn": lambda: autoregressive.char_rnn(3, 3, width=4, context_dim=3, key=KEY),
     "transformer": lambda: autoregressive.transformer(3, 3, width=8, heads=2, layers=1, context_dim=3, key=KEY),
     "vae": lambda: latent.vae((2,), 3, latent_dim=2, hidden=(8,), context_dim=3, key=KEY),
+    "top_down_vae": lambda: _top_down(context_dim=3),
     "vq_vae": lambda: _vq_vae(context_dim=3),
     "vp_score": lambda: score.vp_score((2,), levels=3, rank=2, width=8, depth=1, steps=8, context_dim=3, key=KEY),
     "vp_score of reals": lambda: score.vp_score((2,), width=8, depth=1, steps=8, context_dim=3, key=KEY),

@@ -23,7 +23,6 @@ class TopDownPrior(Model):
     """
 
     pytree_data_fields = ("path",)
-    learnable_fields = ("path",)
 
     def __init__(self, path: Path, *, validate_args: bool | None = None):
         self.path = path
@@ -60,7 +59,6 @@ class TopDownPosterior(Distribution):
     """
 
     pytree_data_fields = ("features", "path")
-    learnable_fields = ("path",)
     fused = True
 
     def __init__(self, path: Path, features: tuple[Array, ...], batch_shape: tuple[int, ...] = ()):

@@ -1,0 +1,83 @@
+"""VAEs that differ from `vae` in a network, the posterior or the bound: each does what its name says."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import probgen
+from probgen import autoregressive, latent
+from probgen.inference import objectives
+
+KEY = jax.random.key(0)
+X = jax.random.randint(KEY, (12, 4), 0, 3)
+SMALL = {"latent_dim": 2, "hidden": (8,), "key": KEY}
+
+
+def losses(model, **options):
+    return probgen.fit(model, X, steps=2, key=KEY, progress=False, **options).losses
+
+
+def test_beta_and_particles_are_those_of_the_objectives():
+    plain = latent.vae((4,), 3, **SMALL)
+    for model, objective in [
+        (latent.beta_vae((4,), 3, beta=3.0, **SMALL), objectives.Beta(objectives.ELBO(), 3.0)),
+        (latent.iwae((4,), 3, num_particles=4, **SMALL), objectives.ImportanceWeighted(4)),
+    ]:
+        theirs = probgen.fit(plain, X, steps=2, key=KEY, progress=False, objective=objective)
+        ours = probgen.fit(model, X, steps=2, key=KEY, progress=False)
+        np.testing.assert_array_equal(ours.losses, theirs.losses)
+        for name, value in theirs.params["model$params"].items():
+            np.testing.assert_array_equal(ours.params["model$params"][name], value)
+        np.testing.assert_array_equal(losses(model, objective=objectives.ELBO()), losses(plain))
+    with pytest.raises(ValueError, match="num_particles: the model brings its own bound, of 4"):
+        losses(model, num_particles=3)
+    with pytest.raises(ValueError, match="beta"):
+        latent.beta_vae((4,), 3, beta=-1.0, **SMALL)
+
+
+@pytest.mark.parametrize("recipe", [latent.beta_vae, latent.iwae, latent.iaf_vae])
+def test_they_are_conditional_too_and_load_by_their_path(recipe, tmp_path):
+    options = {"layers": 1, "width": 4, "features": 3} if recipe is latent.iaf_vae else {}
+    model = recipe((4,), 3, context_dim=2, **SMALL, **options)
+    contexts = jax.random.normal(KEY, (12, 2))
+    trained = probgen.fit(model, (X, contexts), steps=2, key=KEY, progress=False).model
+    probgen.save(tmp_path / "model.safetensors", trained)
+    loaded = probgen.load(tmp_path / "model.safetensors")
+    assert loaded.model.trained_on == model.model.trained_on
+    bound = jax.jit(lambda m: m(contexts).log_prob_bound(KEY, X, 3))
+    np.testing.assert_array_equal(bound(loaded), bound(trained))
+
+
+def test_an_iaf_posterior_has_dependent_numbers_and_moves_with_x():
+    model = latent.iaf_vae((4,), 3, layers=2, width=8, features=3, **SMALL)
+    params, rest = probgen.partition(model)
+    model = probgen.combine({name: value + 0.5 for name, value in params.items()}, rest)
+    q = model.encode(X[:2])
+    drawn = jax.jit(lambda q: q.sample(KEY, (4000,)))(q)
+    correlation = np.corrcoef(drawn[:, 0].T)[0, 1]
+    assert abs(correlation) > 0.05 and abs(drawn[:, 0].mean(0) - drawn[:, 1].mean(0)).max() > 0.01
+    value, log_q = q.sample_and_log_prob(KEY)
+    np.testing.assert_allclose(q.log_prob(value), log_q, rtol=1e-3, atol=1e-3)
+
+
+def test_a_convolutional_one_trains_on_images_of_colours():
+    x = jax.random.randint(KEY, (6, 5, 4, 2), 0, 3)
+    model = latent.conv_vae((5, 4, 2), 3, latent_dim=2, channels=(3, 4), key=KEY)
+    result = probgen.fit(model, x, steps=2, key=KEY, progress=False)
+    assert np.isfinite(result.losses).all() and result.model.sample(KEY, (2,)).shape == (2, 5, 4, 2)
+    with pytest.raises(ValueError, match="event_shape: expected"):
+        latent.conv_vae((4,), 3, key=KEY)
+
+
+def test_an_autoregressive_decoder_sees_z_and_loads_by_its_path(tmp_path):
+    made = autoregressive.made((4,), 3, hidden=(8,), context_dim=2, key=KEY)
+    model = latent.pixel_vae(made, 3, hidden=(8,), key=KEY)
+    trained = probgen.fit(model, X, steps=30, key=KEY, progress=False).model
+    near, far = (trained.decode(z).log_prob(X) for z in (jnp.zeros(2), jnp.full(2, 3.0)))
+    assert abs(near - far).max() > 1e-4
+    probgen.save(tmp_path / "model.safetensors", trained)
+    loaded = probgen.load(tmp_path / "model.safetensors")
+    np.testing.assert_array_equal(loaded.log_prob_bound(KEY, X), trained.log_prob_bound(KEY, X))
+    with pytest.raises(ValueError, match="decoder: expected a ConditionalModel"):
+        latent.pixel_vae(autoregressive.made((4,), 3, hidden=(8,), key=KEY), 3, key=KEY)
