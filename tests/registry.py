@@ -437,7 +437,12 @@ DISTRIBUTIONS = [
         _BOUND,
     ),
     DistributionRow("top_down_vae", _top_down, _integers((2,), 3), 1.0, _BOUND),
-    DistributionRow("top-down prior", lambda: _top_down().latent_prior, *_plane(-9, 9)),
+    DistributionRow(
+        "top-down prior",
+        lambda: _top_down().latent_prior,
+        *_plane(-9, 9),
+        {"learnable": "its path also holds what only the posterior asks for"},
+    ),
     DistributionRow("top-down posterior", lambda: _top_down().posterior(jnp.array([1, 2])), *_plane(-9, 9)),
     DistributionRow("vq_vae", _vq_vae, _integers((2,), 3), 1.0, _BOUND | _CODES),
     DistributionRow(
