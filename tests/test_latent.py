@@ -9,7 +9,7 @@ import numpyro.distributions as dist
 import optax
 import pytest
 from jax import Array
-from numpyro.infer import SVI, Predictive, Trace_ELBO
+from numpyro.infer import MCMC, NUTS, SVI, Predictive, Trace_ELBO
 
 import probgen
 from probgen.core import bind
@@ -341,3 +341,12 @@ def test_a_stack_of_models_has_a_batch_shape():
 
     drawn, inside, bound = run(stacked)
     assert drawn.shape == (3, 4, 4) and inside.all() and bound.shape == (3,)
+
+
+def test_nuts_over_the_programs_latents_finds_the_exact_posterior():
+    x, q = MARGINAL.sample(KEY, (2,)), exact_posterior()
+    mcmc = MCMC(NUTS(pca().program), num_warmup=300, num_samples=1000, progress_bar=False)
+    mcmc.run(KEY, x, name=None)
+    z = mcmc.get_samples()["z"]
+    np.testing.assert_allclose(z.mean(0), q(x).mean, atol=0.06)
+    np.testing.assert_allclose(jnp.cov(z[:, 0].T), q(x[0]).covariance_matrix, atol=0.04)
