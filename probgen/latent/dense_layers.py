@@ -20,7 +20,7 @@ def _normed(h: Array) -> Array:
 class DenseLayer(eqx.Module):
     """A layer of `latent_dim` numbers in a path of vectors h [width], by three MLPs of one hidden layer.
 
-        r = P(h/rms(h)),   Δr = Q(h/rms(h), e(x)),   h' = h + D(h/rms(h), z)
+        r = P(h/rms(h)),   Δr = Q(h/rms(h), e(x)),   h' = u + D(u/rms(u)),   u = h + V z
 
     Args:
         width: of h, and of the features e(x).
@@ -32,16 +32,18 @@ class DenseLayer(eqx.Module):
 
     to_prior: MLP
     to_residual: MLP
+    into: Linear
     to_state: MLP
     latent_shape: tuple[int, ...] = eqx.field(static=True)
 
     def __init__(self, width: int, latent_dim: int, num_params: int, *, hidden: int, key: Array):
         check_sizes(width=width, latent_dim=latent_dim, num_params=num_params, hidden=hidden)
-        keys = jax.random.split(key, 3)
+        keys = jax.random.split(key, 4)
         out, mlp = latent_dim * num_params, functools.partial(MLP, hidden=(hidden,), gain=_GAIN)
         self.to_prior = mlp(width, out, key=keys[0])
         self.to_residual = mlp(width, out, context_dim=width, key=keys[1])
-        self.to_state = mlp(width, width, context_dim=latent_dim, out_scale=0.5, key=keys[2])
+        self.into = Linear(latent_dim, width, key=keys[2])  # as large as h: beside h in a network z would be faint
+        self.to_state = mlp(width, width, out_scale=0.5, key=keys[3])
         self.latent_shape = (latent_dim,)
 
     def prior(self, h: Array) -> Array:
@@ -54,7 +56,8 @@ class DenseLayer(eqx.Module):
 
     def down(self, h: Array, z: Array) -> Array:
         """Return the state below."""
-        return h + self.to_state(_normed(h), z)
+        h = h + self.into(z)
+        return h + self.to_state(_normed(h))
 
 
 class DenseEncoder(eqx.Module):

@@ -128,10 +128,10 @@ def top_down_vae(
     layer = lambda key: DenseLayer(width, latent_dim, latent_head.num_params, hidden=width, key=key)
     encoder = DenseEncoder(size, width=width, depth=layers, hidden=width, context_dim=context_dim, key=encoder_key)
     seen: Any = Pixels(encoder, levels, (size,), dropout=input_dropout)
-    start: Any = jnp.zeros(width)
+    start: Any = jax.random.normal(start_key, (width,))  # at zero its gradient would be a thousand times larger
     if context_dim:
         seen = Contextual(seen)
-        start = Contextual(MLP(0, width, hidden=(width,), context_dim=context_dim, key=start_key))
+        start = Contextual(MLP(0, width, hidden=(width,), out_scale=1.0, context_dim=context_dim, key=start_key))
     path = Path(start, (Stage(jax.vmap(layer)(jax.random.split(layer_key, layers))),), latent_head)
     decoder = MLP(width, size * head.num_params, hidden=hidden, dropout=dropout, gain=2**0.5, key=decoder_key)
     model = TopDown(
@@ -197,7 +197,7 @@ def vd_vae(
     top = (*sizes[-1], channels)
     encoder = PyramidEncoder(image[2], channels=channels, layers=layers, context_dim=context_dim, key=encoder_key)
     seen: Any = Pixels(encoder, levels, image, dropout=input_dropout)
-    start: Any = jnp.zeros(top)
+    start: Any = jax.random.normal(start_key, top)
     if context_dim:
         seen = Contextual(seen)
         first = MLP(0, math.prod(top), hidden=(), out_scale=1.0, context_dim=context_dim, key=start_key)
