@@ -259,8 +259,9 @@ def test_parts_that_do_not_fit_are_refused():
         wrong = lambda x: dist.Normal(x, 1.0).to_event(1)
         LatentVariableModel(PRIOR, LIKELIHOOD, wrong).log_prob_bound(KEY, MEAN)
     with pytest.raises(NotImplementedError, match="carry no gradient"):
+        bits = dist.Bernoulli(0.5 * jnp.ones(Z)).to_event(1)
         discrete = lambda x: dist.Bernoulli(logits=x[:Z]).to_event(1)
-        jax.grad(LatentVariableModel(PRIOR, LIKELIHOOD, discrete).log_prob_bound, 1)(KEY, MEAN)
+        jax.grad(LatentVariableModel(bits, LIKELIHOOD, discrete).log_prob_bound, 1)(KEY, MEAN)
 
 
 # -- the recipe

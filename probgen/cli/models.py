@@ -160,7 +160,7 @@ def _autoregressive(data: Split, *, key: Array, quick: bool) -> Trained:
 
 def _vae(data: Split, *, key: Array, quick: bool) -> Trained:
     prior_key, model_key, fit_key = jax.random.split(key, 3)
-    hidden, dropout = ((128,), 0.0) if quick else ((256, 256), 0.1)
+    hidden, dropout = ((128,), 0.0) if quick else ((256, 256), 0.03)
     model = vae(
         data.shape,
         data.levels,
@@ -172,7 +172,7 @@ def _vae(data: Split, *, key: Array, quick: bool) -> Trained:
         context_dim=data.classes,
         key=model_key,
     )
-    return _by_gradients(data, model, "vae", epochs=4 if quick else 100, batch_size=64, rate=2e-3, key=fit_key)
+    return _by_gradients(data, model, "vae", epochs=4 if quick else 80, batch_size=64, rate=2e-3, key=fit_key)
 
 
 def _score(data: Split, *, key: Array, quick: bool) -> Trained:

@@ -1,8 +1,11 @@
 """Whether one support lies within another, as far as is known."""
 
+import jax
+import numpyro.distributions as dist
 from numpyro.distributions import constraints
 
 from probgen.bijectors.support import Interval, as_interval, is_beyond, is_real
+from probgen.distributions.wrapped import family
 
 _OPEN = (type(constraints.dependent), constraints.cat, type(constraints.complex))  # of which nothing is known here
 
@@ -28,6 +31,22 @@ def leaves(support: constraints.Constraint | None, other: constraints.Constraint
     if inner and outer:
         return is_beyond(inner, outer)
     return outer is None and not other.is_discrete and is_real(support)  # type: ignore[union-attr,arg-type]
+
+
+def draws_outside(q: dist.Distribution, p: dist.Distribution) -> bool:
+    """Return whether one distribution is known to draw what lies outside of another's support. A point mass says ℝ of
+    itself, wherever its point lies, and is not asked.
+
+    >>> draws_outside(dist.Normal(0.0, 1.0), dist.Gamma(1.0, 1.0)), draws_outside(dist.Delta(1.0), dist.Gamma(1.0, 1.0))
+    (True, False)
+    """
+    if isinstance(family(q), dist.Delta):
+        return False
+    try:
+        drawn, wanted = q.support, p.support
+    except (ValueError, NotImplementedError, jax.errors.ConcretizationTypeError):
+        return False  # of what is not known nothing can be said
+    return leaves(drawn, wanted)
 
 
 def _is_known(support: constraints.Constraint | None) -> bool:

@@ -13,7 +13,8 @@ from numpyro.distributions import constraints
 from probgen.core import bind, check_sizes, module, split_key
 from probgen.distributions import Bounded, Model, lifted, observe, verb
 from probgen.distributions.in_blocks import map_particles
-from probgen.distributions.wrapped import elementwise, kind_of, log_density, unmasked
+from probgen.distributions.supports import draws_outside
+from probgen.distributions.wrapped import elementwise, family, kind_of, log_density, unmasked
 
 
 class ElboTerms(NamedTuple):
@@ -114,6 +115,12 @@ class Latent(Model):
             raise ValueError(
                 f"posterior: expected batch shape () and event shape {self.latent_shape} for one x, "
                 f"got {q.batch_shape} and {q.event_shape}"
+            )
+        p = self.prior_parts  # a prior made of the posterior has its support
+        if isinstance(p, dist.Distribution) and draws_outside(q, p):
+            raise ValueError(
+                f"posterior: expected draws within the prior's support {p.support}, got {type(family(q)).__name__} on "
+                f"{q.support}, where the bound is −∞"
             )
         return q
 

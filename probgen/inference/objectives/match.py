@@ -3,11 +3,10 @@
 import warnings
 from collections.abc import Iterator
 
-import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 
-from probgen.distributions.supports import leaves
+from probgen.distributions.supports import draws_outside
 from probgen.distributions.wrapped import family
 
 
@@ -53,18 +52,11 @@ def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _check_support(name: str, guide: dist.Distribution, model: dist.Distribution) -> None:
-    """Raise ValueError where the guide is known to draw outside of the model's support. A point mass says ℝ of itself,
-    wherever its point lies, and is not asked."""
-    if isinstance(family(guide), dist.Delta):
-        return
-    try:
-        drawn, wanted = guide.support, model.support
-    except (ValueError, NotImplementedError, jax.errors.ConcretizationTypeError):
-        return  # of what is not known nothing can be said
-    if leaves(drawn, wanted):
+    """Raise ValueError where the guide is known to draw outside of the model's support."""
+    if draws_outside(guide, model):
         raise ValueError(
-            f"site {name!r}: the guide draws {type(family(guide)).__name__} on {drawn}, outside the support {wanted} "
-            f"of the model's {type(family(model)).__name__}, where the bound is −∞"
+            f"site {name!r}: the guide draws {type(family(guide)).__name__} on {guide.support}, outside the support "
+            f"{model.support} of the model's {type(family(model)).__name__}, where the bound is −∞"
         )
 
 
