@@ -13,6 +13,7 @@ import argparse
 import statistics
 import sys
 import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -25,6 +26,7 @@ import probgen.inference.training.fit as trainer
 from probgen.inference.training.progress import Progress
 
 OPTIMIZER = optax.adam(1e-3)
+FIT = "probgen.fit"
 
 
 class HandWritten:
@@ -57,33 +59,47 @@ class HandWritten:
         jax.block_until_ready(losses)
 
 
-def compare(dim: int, batch_size: int, layers: int, hidden: tuple[int, ...], steps: int) -> tuple[Turns, list[int]]:
-    x = jax.random.normal(jax.random.key(0), (20_000, dim))
-    flow = probgen.flows.real_nvp(dim, layers=layers, hidden=hidden, key=jax.random.key(1))
-    hand = HandWritten(flow, x, batch_size)
-    hand.run(3)
-    seconds: dict[str, list[float]] = {"probgen.fit": [], "hand-written loop": []}
+def beside_fit(
+    model: Any,
+    x: Any,
+    others: Mapping[str, Callable[[int], Any]],
+    *,
+    clock: Callable[[], float] = time.perf_counter,
+    **options: Any,
+) -> tuple[Turns, list[int]]:
+    """(seconds of a step, steps of each turn): whenever fit has done a chunk of steps, the others take as many."""
+    seconds: dict[str, list[float]] = {name: [] for name in (FIT, *others)}
     chunks: list[int] = []
 
     class TakingTurns(Progress):
         mark = 0.0
         turns = 0
 
-        def advance(self, steps: int, losses: np.ndarray, validation: float | None) -> None:
-            super().advance(steps, losses, validation)
-            done = time.perf_counter()
-            hand.run(steps)
-            again = time.perf_counter()
+        def advance(self, steps: int, *args: Any) -> None:
+            super().advance(steps, *args)
+            marks = [self.mark, clock()]
+            for run in others.values():
+                run(steps)
+                marks.append(clock())
             if self.turns >= 3:  # the first chunk compiles, and the next are short
                 chunks.append(steps)
-                seconds["probgen.fit"].append((done - self.mark) / steps)
-                seconds["hand-written loop"].append((again - done) / steps)
+                for name, began, ended in zip(seconds, marks, marks[1:], strict=False):
+                    seconds[name].append((ended - began) / steps)
             self.turns += 1
-            self.mark = time.perf_counter()
+            self.mark = clock()
 
     trainer.Progress = TakingTurns  # type: ignore[misc]
-    probgen.fit(flow, x, steps=steps, batch_size=batch_size, optimizer=OPTIMIZER, key=jax.random.key(2))
+    probgen.fit(model, x, **options)
     return Turns(seconds), chunks
+
+
+def compare(dim: int, batch_size: int, layers: int, hidden: tuple[int, ...], steps: int) -> tuple[Turns, list[int]]:
+    x = jax.random.normal(jax.random.key(0), (20_000, dim))
+    flow = probgen.flows.real_nvp(dim, layers=layers, hidden=hidden, key=jax.random.key(1))
+    hand = HandWritten(flow, x, batch_size)
+    hand.run(3)
+    options: dict[str, Any] = {"steps": steps, "batch_size": batch_size, "optimizer": OPTIMIZER}
+    return beside_fit(flow, x, {"hand-written loop": hand.run}, key=jax.random.key(2), **options)
 
 
 def main() -> None:
