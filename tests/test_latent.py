@@ -341,3 +341,11 @@ def test_a_stack_of_models_has_a_batch_shape():
 
     drawn, inside, bound = run(stacked)
     assert drawn.shape == (3, 4, 4) and inside.all() and bound.shape == (3,)
+
+
+def test_what_was_trained_trains_on():
+    """What a model is trained on of its own accord survives `jit`, and with it `fit`."""
+    model = vae((2,), 2, latent_dim=1, hidden=(2,), key=jax.random.key(0))
+    assert jax.jit(lambda m: m)(model).trained_on == model.trained_on == (1.0, 1)
+    for _ in range(2):
+        model = probgen.fit(model, jnp.zeros((4, 2), int), steps=1, key=jax.random.key(1), progress=False).model

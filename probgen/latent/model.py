@@ -45,10 +45,14 @@ class Latent(Model):
 
     pytree_aux_fields: tuple[str, ...] = ("context_shape", "trained_on")
     context_shape: tuple[int, ...] | None = None
-    trained_on: tuple[float, int] = (1.0, 1)  # β and the particles of the bound that `fit` takes of its own accord
+    trained_on: tuple[float, int]  # β and the particles of the bound that `fit` takes of its own accord
     latent_shape: tuple[int, ...]
     likelihood: Any
     posterior: Any
+
+    def __init__(self, event_shape: tuple[int, ...], *, validate_args: bool | None = None):
+        self.trained_on = (1.0, 1)
+        super().__init__(event_shape, validate_args=validate_args)
 
     @property
     def latent_prior(self) -> dist.Distribution:
