@@ -351,3 +351,11 @@ def test_nuts_over_the_programs_latents_finds_the_exact_posterior():
     z = mcmc.get_samples()["z"]
     np.testing.assert_allclose(z.mean(0), q(x).mean, atol=0.06)
     np.testing.assert_allclose(jnp.cov(z[:, 0].T), q(x[0]).covariance_matrix, atol=0.04)
+
+
+def test_what_was_trained_trains_on():
+    """What a model is trained on of its own accord survives `jit`, and with it `fit`."""
+    model = vae((2,), 2, latent_dim=1, hidden=(2,), key=jax.random.key(0))
+    assert jax.jit(lambda m: m)(model).trained_on == model.trained_on == (1.0, 1)
+    for _ in range(2):
+        model = probgen.fit(model, jnp.zeros((4, 2), int), steps=1, key=jax.random.key(1), progress=False).model

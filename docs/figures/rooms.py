@@ -13,7 +13,7 @@ ROOMS = {  # left, bottom, width, height, what is in it
     "inference": (54, 3, 23, 1, "estimators ← engine ←\nobjectives ← training, laboratory"),
     "flows": (0, 4, 12, 1, "chains of\nbijectors"),
     "autoregressive": (12, 4, 16, 1, "products of\nconditionals"),
-    "latent": (28, 4, 13, 1, "program\nand guide"),
+    "latent": (28, 4, 13, 1, "latent variables:\nprogram and guide"),
     "score": (41, 4, 13, 1, "SDE and\ndenoiser"),
     "evaluation": (54, 4, 23, 1, "what a model is worth"),
     "compression": (77, 3, 14, 2, "codecs\n(to come)"),
