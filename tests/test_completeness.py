@@ -53,20 +53,10 @@ REASONS = {
         for name in ("flow_prior_vae", "hierarchical_vae")
     },
     "latent.helmholtz_machine": "its bound has no gradient but by program and guide: tests/test_hierarchies.py",
-    "latent.VampPrior": "makes a prior of a posterior: tests/test_hierarchies.py, and vamp_vae's row",
     "latent.vd_vae": "compiles for long: tests/test_top_down.py; its density is that of top_down_vae's row",
     **{
         f"latent.{name}": "a part of a top-down model: tests/test_top_down.py"
-        for name in (
-            "Path",
-            "Stage",
-            "Layer",
-            "DenseLayer",
-            "DenseEncoder",
-            "ImageLayer",
-            "PyramidEncoder",
-            "PyramidDecoder",
-        )
+        for name in ("Layer", "ImageLayer", "PyramidEncoder", "PyramidDecoder")
     },
     "latent.ElboTerms": "a tuple of arrays: tests/test_latent.py",
     **{
