@@ -157,8 +157,8 @@ def test_the_steps_are_differentiated_through_or_not():
 
         def slopes(through):
             model = semi(mlp_of_normals(), steps=3, step_size=0.05, through=through)
-            params, rest = probgen.partition(model)
-            params = {path: p.astype("float64") + 0.1 for path, p in params.items()}
+            params, rest = probgen.partition(jax.tree.map(lambda leaf: leaf.astype("float64"), model))
+            params = {path: p + 0.1 for path, p in params.items()}
             f = jax.jit(lambda params: probgen.combine(params, rest).encode(x).log_prob(z))
             return f, params, jax.grad(f)(params)
 

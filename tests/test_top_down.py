@@ -218,8 +218,9 @@ def test_the_recipes_train_at_contexts_too(recipe):
     assert np.isfinite(result.losses).all()
     model = result.model
     assert model.kl_of_layers(KEY, x).shape == (20, 3) and model.sample(KEY, (2,)).shape == (2, 5, 7, 3)
-    assert model.reconstruct(KEY, x[:2]).shape == (2, 5, 7, 3)
-    assert model.interpolate(x[0], x[1], steps=3).shape == (3, 5, 7, 3)
+    if recipe == "dense":
+        assert model.reconstruct(KEY, x[:2]).shape == (2, 5, 7, 3)
+        assert model.interpolate(x[0], x[1], steps=3).shape == (3, 5, 7, 3)
     contexts, z = jax.random.normal(KEY, (3, 2)), jnp.zeros(model.latent_shape)
     conditional = make(context_dim=2)
     density = jax.jit(lambda context, x: conditional(context).encode(x).log_prob(z))

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any, Self, TypeAlias
 
-import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import Array
@@ -65,7 +64,7 @@ class LatentVariableModel(Latent):
         check_instances(prior=prior, likelihood=likelihood, posterior=posterior)
         self.prior, self.likelihood, self.posterior = prior, likelihood, posterior
         self.context_shape = context_shape
-        of_z, given_z = jax.eval_shape(self._looked_at)  # nothing is computed
+        of_z, given_z = self._looked_at()
         self.part_kinds: tuple[DensityKind, DensityKind] = kind_of(of_z), kind_of(given_z)
         super().__init__(given_z.event_shape, validate_args=validate_args)
 
@@ -106,13 +105,13 @@ class LatentVariableModel(Latent):
     @property
     def tolerance(self) -> float:  # type: ignore[override]
         """How far the estimates of prior and likelihood can move a bound of the model, in nats."""
-        parts = jax.eval_shape(self._first()._looked_at)
+        parts = self._first()._looked_at()
         return sum(getattr(part, "tolerance", 0.0) for part in parts)
 
     def replace(self, **fields: Any) -> Self:
         """Return the same model with other values of some fields."""
         new = super().replace(**fields)
         if fields.keys() & {"prior", "likelihood"}:  # known only by running them, which is asked for too often to do
-            of_z, given_z = jax.eval_shape(new._first()._looked_at)
+            of_z, given_z = new._first()._looked_at()
             new.part_kinds = kind_of(of_z), kind_of(given_z)
         return new
