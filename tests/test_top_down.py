@@ -14,7 +14,7 @@ from numpyro.infer import SVI, Trace_ELBO
 import probgen
 from probgen.distributions import BernoulliHead, BoundedNormalHead, Conditional
 from probgen.inference import objectives
-from probgen.latent import DenseEncoder, DenseLayer, Path, Stage, TopDown, top_down_vae, vd_vae
+from probgen.latent import DenseEncoder, DenseLayer, Path, PyramidEncoder, Stage, TopDown, top_down_vae, vd_vae
 from probgen.networks import MLP, Pixels
 
 KEY = jax.random.key(0)
@@ -234,3 +234,11 @@ def test_svi_learns_with_numpyros_own_objective():
     svi = SVI(NORMAL.program, NORMAL.guide, optax.adam(1e-2), Trace_ELBO())
     result = svi.run(KEY, 200, X, progress_bar=False)
     assert result.losses[-20:].mean() < result.losses[:20].mean() - 1
+
+
+def test_a_context_that_nobody_sees_is_refused():
+    plain, at = (PyramidEncoder(1, channels=2, layers=(1,), context_dim=n, key=KEY) for n in (None, 3))
+    with pytest.raises(ValueError, match="context: expected none"):
+        plain(jnp.ones((4, 4, 1)), jnp.ones(3))
+    with pytest.raises(ValueError, match="context: expected one"):
+        at(jnp.ones((4, 4, 1)))

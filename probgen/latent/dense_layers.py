@@ -9,12 +9,9 @@ from jax import Array, lax
 
 from probgen.core import check_sizes
 from probgen.networks import MLP, Linear
+from probgen.networks.layers import normed
 
 _GAIN = 2**0.5
-
-
-def _normed(h: Array) -> Array:
-    return h * lax.rsqrt(jnp.mean(h**2) + 1e-6)
 
 
 class DenseLayer(eqx.Module):
@@ -48,16 +45,16 @@ class DenseLayer(eqx.Module):
 
     def prior(self, h: Array) -> Array:
         """Return the raw numbers of p(z | h), [latent_dim, num_params]."""
-        return self.to_prior(_normed(h)).reshape(*self.latent_shape, -1)
+        return self.to_prior(normed(h)).reshape(*self.latent_shape, -1)
 
     def residual(self, h: Array, features: Array) -> Array:
         """Return what q's raw numbers have more, [latent_dim, num_params]."""
-        return self.to_residual(_normed(h), features).reshape(*self.latent_shape, -1)
+        return self.to_residual(normed(h), features).reshape(*self.latent_shape, -1)
 
     def down(self, h: Array, z: Array) -> Array:
         """Return the state below."""
         h = h + self.into(z)
-        return h + self.to_state(_normed(h))
+        return h + self.to_state(normed(h))
 
 
 class DenseEncoder(eqx.Module):
@@ -89,8 +86,8 @@ class DenseEncoder(eqx.Module):
         x = x if context is None else jnp.concatenate([x, context])
 
         def one(e: Array, block: MLP) -> tuple[Array, Array]:
-            e = e + block(_normed(e))
-            return e, _normed(e)
+            e = e + block(normed(e))
+            return e, normed(e)
 
         _, features = lax.scan(one, jax.nn.silu(self.into(x)), self.blocks)
         return (features[::-1],)

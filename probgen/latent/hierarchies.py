@@ -10,13 +10,14 @@ from jax import Array
 from probgen.core import Contextual, as_shape, check_sizes, recipe
 from probgen.distributions import BernoulliHead, BoundedNormalHead, Conditional, ConditionalModel, integer_head
 from probgen.latent.dense_layers import DenseEncoder, DenseLayer
-from probgen.latent.image_layers import AsImage, Enlarged, ImageLayer, PyramidDecoder, PyramidEncoder, halved
+from probgen.latent.image_layers import AsImage, Enlarged, ImageLayer, PyramidDecoder, PyramidEncoder
 from probgen.latent.latent_variable import LatentVariableModel
 from probgen.latent.path import Path, Stage
 from probgen.latent.top_down import TopDown
 from probgen.latent.vae import as_image, standard_normal, vae
 from probgen.mixtures import histogram
 from probgen.networks import MLP, Pixels, Upsample
+from probgen.networks.images import halved
 
 
 def _check_widths(name: str, widths: Sequence[int], fewest: int) -> None:

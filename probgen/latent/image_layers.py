@@ -6,21 +6,17 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
 from probgen.core import check_sizes
 from probgen.networks import Convolution, Linear, ResidualBlocks, Upsample
+from probgen.networks.layers import normed
 
 Size = tuple[int, int]
 
 
-def halved(size: Size) -> Size:
-    """Return how large an image is after a convolution of stride 2."""
-    return -(-size[0] // 2), -(-size[1] // 2)
-
-
-def _normed(h: Array) -> Array:
-    return jax.nn.silu(h * lax.rsqrt(jnp.mean(h**2, -1, keepdims=True) + 1e-6))
+def _active(h: Array) -> Array:
+    return jax.nn.silu(normed(h))
 
 
 class _Pair(eqx.Module):
@@ -35,7 +31,7 @@ class _Pair(eqx.Module):
         self.out = Convolution(hidden, out_channels, size=1, scale=0.01, key=k2)
 
     def __call__(self, *h: Array) -> Array:
-        return self.out(jax.nn.silu(self.into(jnp.concatenate([_normed(x) for x in h], -1))))
+        return self.out(jax.nn.silu(self.into(jnp.concatenate([_active(x) for x in h], -1))))
 
 
 class ImageLayer(eqx.Module):
@@ -125,6 +121,8 @@ class PyramidEncoder(eqx.Module):
         layers: the blocks, and layers of latents, of each resolution from the finest.
         context_dim: the size of a context, which the first image sees, if it takes one.
         key: draws the first weights.
+
+    Raises ValueError where it is called without the context that it takes, or with one that it does not.
     """
 
     into: Convolution
@@ -144,7 +142,10 @@ class PyramidEncoder(eqx.Module):
     def __call__(self, x: Array, context: Array | None = None) -> tuple[Array, ...]:
         """Return the features of each stage from the top, [layers, H, W, F]."""
         h = self.into(x)
-        h = h if self.context is None else h + self.context(context)  # type: ignore[arg-type]
+        if (context is None) != (self.context is None):
+            raise ValueError(f"context: expected {'none' if self.context is None else 'one'}, got {context}")
+        if self.context is not None and context is not None:
+            h = h + self.context(context)
         found = []
         for stage, smaller in zip(self.stages, (*self.smaller, None), strict=True):
             h, features = stage.states(h)
@@ -175,4 +176,4 @@ class PyramidDecoder(eqx.Module):
 
     def __call__(self, h: Array) -> Array:
         """Return [H, W, num_numbers]."""
-        return self.out(_normed(self.larger(_normed(h), self.size)))
+        return self.out(_active(self.larger(_active(h), self.size)))

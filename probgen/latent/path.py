@@ -130,8 +130,8 @@ class Path(eqx.Module):
     def holds(self, other: "Path") -> bool:
         """Return whether the other path has the very same arrays."""
         ours, theirs = jax.tree.leaves(self), jax.tree.leaves(other)
-        same = len(ours) == len(theirs) and all(x is y for x, y in zip(ours, theirs, strict=True))
-        return same and eqx.tree_equal(jax.tree.map(jnp.shape, self), jax.tree.map(jnp.shape, other)) is True
+        same: bool = jax.tree.structure(self) == jax.tree.structure(other)  # type: ignore[operator]
+        return same and all(x is y for x, y in zip(ours, theirs, strict=True))
 
     def of_layers(self, each: Array) -> Array:
         """Return the sum of each layer's numbers, [..., size] → [..., depth]."""

@@ -8,12 +8,12 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
 from probgen.core import check_not_negative, check_sizes
 from probgen.networks.convolution import Padding, convolve
 from probgen.networks.dropout import Dropout
-from probgen.networks.layers import scan_layers
+from probgen.networks.layers import normed, scan_layers
 from probgen.networks.mlp import Linear, check_hidden
 
 Activation = Callable[[Array], Array]
@@ -75,7 +75,7 @@ class _Block(eqx.Module):
         self.out = Convolution(channels, channels, scale=0.0, key=k3)
 
     def __call__(self, h: Array, context: Array | None, activation: Activation, dropout: Dropout) -> Array:
-        inner = self.into(activation(_normed(h)))
+        inner = self.into(activation(normed(h)))
         if self.context is not None:
             inner = inner + self.context(context)  # type: ignore[arg-type]  # `ResidualBlocks` has looked
         return h + self.out(dropout(activation(inner)))
@@ -171,7 +171,7 @@ class Upsample(eqx.Module):
 
     def __call__(self, x: Array, size: tuple[int, int]) -> Array:
         """Apply it to one image, which becomes one of size (H', W')."""
-        if _halved(size) != x.shape[:2]:
+        if halved(size) != x.shape[:2]:
             raise ValueError(f"size: expected twice {x.shape[:2]}, or one less, got {size}")
         return self.convolution(x.repeat(2, 0).repeat(2, 1)[: size[0], : size[1]])
 
@@ -235,7 +235,7 @@ class ImageEncoder(eqx.Module):
         h = self.stages[0](self.into(x), context)
         for down, stage in zip(self.down, self.stages[1:], strict=True):
             h = stage(down(h), context)
-        return self.out(self.stages[-1].activation(_normed(h)).reshape(-1))
+        return self.out(self.stages[-1].activation(normed(h)).reshape(-1))
 
 
 class ImageDecoder(eqx.Module):
@@ -296,14 +296,11 @@ class ImageDecoder(eqx.Module):
         h = self.stages[0](self.into(z).reshape(*self.sizes[0], -1), context)
         for size, up, stage in zip(self.sizes[1:], self.up, self.stages[1:], strict=True):
             h = stage(up(h, size), context)
-        return self.out(self.stages[-1].activation(_normed(h)))
+        return self.out(self.stages[-1].activation(normed(h)))
 
 
-def _normed(h: Array) -> Array:
-    return h * lax.rsqrt(jnp.mean(h**2, -1, keepdims=True) + 1e-6)
-
-
-def _halved(size: tuple[int, int]) -> tuple[int, int]:
+def halved(size: tuple[int, int]) -> tuple[int, int]:
+    """Return how large an image is after a convolution of stride 2."""
     return -(-size[0] // 2), -(-size[1] // 2)
 
 
@@ -314,7 +311,7 @@ def _sizes(shape: tuple[int, int, int], channels: Sequence[int]) -> tuple[tuple[
     check_sizes(**{f"channels[{i}]": c for i, c in enumerate(channels)})
     sizes = [shape[:2]]
     for _ in channels[1:]:
-        sizes.append(_halved(sizes[-1]))
+        sizes.append(halved(sizes[-1]))
     return tuple(sizes)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import Array, lax
 from jax.ad_checkpoint import checkpoint_name
 
@@ -13,6 +14,16 @@ _KEPT = "product"
 def keep(y: Array) -> Array:
     """Return the same array, which `scan_layers` keeps for the gradient; products that JAX knows are kept anyway."""
     return checkpoint_name(y, _KEPT)
+
+
+def normed(h: Array) -> Array:
+    """Return h/rms(h), over the last axis.
+
+    >>> import jax.numpy as jnp
+    >>> normed(jnp.array([3.0, -3.0])).round(3).tolist()
+    [1.0, -1.0]
+    """
+    return h * lax.rsqrt(jnp.mean(h**2, -1, keepdims=True) + 1e-6)
 
 
 def scan_layers(one: Callable[[Any, Any], tuple[Any, Any]], h: Any, layers: Any) -> tuple[Any, Any]:

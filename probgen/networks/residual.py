@@ -10,6 +10,7 @@ from jax import Array
 
 from probgen.core import check_sizes
 from probgen.networks.dropout import Dropout
+from probgen.networks.layers import normed
 from probgen.networks.mlp import Linear
 
 
@@ -64,8 +65,7 @@ class _Block(eqx.Module):
         self.out = Linear(hidden, width, scale=0.0, key=k3)
 
     def __call__(self, h: Array, context: Array, activation: Callable, dropout: Dropout) -> Array:
-        normed = h * jax.lax.rsqrt(jnp.mean(h**2) + 1e-6)
-        return h + self.out(dropout(activation(self.into(normed) + self.context(context))))
+        return h + self.out(dropout(activation(self.into(normed(h)) + self.context(context))))
 
 
 class ResidualMLP(eqx.Module):
@@ -127,4 +127,4 @@ class ResidualMLP(eqx.Module):
         h = self.into(x)
         for block in self.blocks:
             h = block(h, context, self.activation, self.dropout)
-        return self.out(h * jax.lax.rsqrt(jnp.mean(h**2) + 1e-6))
+        return self.out(normed(h))
