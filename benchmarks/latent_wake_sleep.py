@@ -25,6 +25,7 @@ import numpy as np
 import optax
 from autoregressive_data import Images, load_images
 from jax import Array
+from latent_data import evenly
 from matplotlib.figure import Figure
 from numpyro.infer import ELBO
 from pairing import environment, write_json
@@ -83,7 +84,7 @@ def report(name: str, images: Images, contender: Contender, seed: int, options: 
     result, seconds = train(images, contender, options.steps, seed)
     curve = np.asarray(result.history["bound"], float)
     at = np.asarray(result.history["validation_step"])
-    each = evidence(result.model, images.test[: options.rows], options.particles)
+    each = evidence(result.model, evenly(images.test, options.rows), options.particles)
     nats, error = float(each.mean()), float(each.std(ddof=1) / np.sqrt(len(each)))
     steps = options.steps * contender.times
     print(
@@ -119,7 +120,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--longer", type=int, default=3, help="times the steps, of one more run of wake–sleep")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--rows", type=int, default=200, help="of the test rows, evaluated")
+    parser.add_argument("--rows", type=int, default=200, help="of the test rows, evaluated, evenly spread")
     parser.add_argument("--particles", type=int, default=1000)
     parser.add_argument("--quick", action="store_true", help="a smoke test; the figure goes to the temporary folder")
     parser.add_argument("--json")

@@ -180,8 +180,7 @@ class MixtureCDF(Elementwise):
         log_shares = jnp.where(
             right[..., None], tails.above - tails.log_q[..., None], tails.below - tails.log_p[..., None]
         )
-        ratio = jnp.where(right[..., None], self.kernel.log_ratio(-tails.z), self.kernel.log_ratio(tails.z))
-        log_hazards = log_shares - ratio - tails.log_scales
+        log_hazards = log_shares - self.kernel.log_ratio(sign[..., None] * tails.z) - tails.log_scales
         return jax.nn.logsumexp(log_hazards, -1) + self.kernel.log_ratio(sign * y)
 
     def _standard(self, x: Array) -> Array:
