@@ -1,5 +1,7 @@
 """Moments, entropies, distribution functions and divergences, in float64, against SciPy's, numpyro's and NumPy's."""
 
+import itertools
+
 import distrax
 import jax
 import jax.numpy as jnp
@@ -189,3 +191,33 @@ def test_the_divergence_of_one_map_is_the_bases():
     p, q = (Transformed(dist.Normal(jnp.array(loc), 1.0 + jnp.arange(3.0)).to_event(1), matrix)
             for loc in ([0.0, 1.0, -1.0], [0.5, 0.0, 2.0]))  # fmt: skip
     _close(dist.kl_divergence(p, q), 0.5 * (0.5**2 / 1 + 1.0 / 4 + 3.0**2 / 9), 1e-10)
+
+
+def test_normals_diverge_as_their_covariances_say_however_they_are_written():
+    loc, scale, factor = jnp.array([0.3, -1.0]), jnp.array([0.5, 2.0]), jnp.array([[0.7], [-0.4]])
+    ways = [
+        dist.Normal(loc, scale).to_event(1),
+        dist.MultivariateNormal(-loc, jnp.array([[2.0, 0.6], [0.6, 1.0]])),
+        dist.LowRankMultivariateNormal(2 * loc, factor, scale),
+    ]
+    for p, q in itertools.product(ways, ways):
+        a, b = (getattr(d, "covariance_matrix", np.diag(np.asarray(scale) ** 2)) for d in (p, q))
+        away = np.asarray(p.mean - q.mean)
+        inverse = np.linalg.inv(b)
+        volumes = np.linalg.slogdet(b)[1] - np.linalg.slogdet(a)[1]
+        _close(dist.kl_divergence(p, q), (np.trace(inverse @ a) + away @ inverse @ away - 2 + volumes) / 2)
+
+
+@pytest.mark.parametrize("levels", [2, 3])
+def test_products_of_integers_diverge_from_histograms_number_by_number(levels):
+    keys = jax.random.split(KEY, 2)
+    prior = histogram((2,), levels).replace(position_logits=jax.random.normal(keys[0], (1, 2, levels)))
+    logits = jax.random.normal(keys[1], (4, 2, levels))
+    each = dist.BernoulliLogits(logits[..., 1] - logits[..., 0]) if levels == 2 else IntegerCategorical(logits)
+    posterior = each.to_event(1)
+    values = jnp.array(list(itertools.product(range(levels), repeat=2)))[:, None]
+    log_q, log_p = posterior.log_prob(values), prior.log_prob(values)
+    _close(dist.kl_divergence(posterior, prior), jnp.sum(jnp.exp(log_q) * (log_q - log_p), 0))
+    _close(dist.kl_divergence(prior, prior), 0.0)
+    with pytest.raises(NotImplementedError, match="no closed form"):
+        dist.kl_divergence(posterior, histogram((2,), levels + 1))

@@ -41,6 +41,34 @@ def test_the_bound_is_the_enumerated_one_and_lies_below_the_sum_over_codes(codes
 
 
 @pytest.mark.parametrize("codes", [2, 3])
+def test_the_kl_is_that_of_the_enumeration(codes):
+    model, z = stirred(codes), _integers((2,), codes)()
+
+    @jax.jit
+    def facts(model):
+        log_q = model.encode(X).log_prob(z[:, None])
+        return jnp.sum(jnp.exp(log_q) * (log_q - model.prior.log_prob(z)[:, None]), 0), model.elbo_terms(KEY, X)
+
+    kl, terms = facts(model)
+    np.testing.assert_allclose(terms.kl, kl, atol=1e-5)
+    np.testing.assert_allclose(terms.kl_of_each.sum(-1), kl, atol=1e-5)
+
+
+def test_a_line_goes_through_bits_and_through_no_other_codes():
+    ends = stirred(2).interpolate(X[0], X[1], steps=3)[::2]
+    means = stirred(2).encode(X[:2]).mean
+    np.testing.assert_allclose(ends, jax.vmap(lambda z: stirred(2).likelihood(z).mean)(means), atol=1e-5)
+    with pytest.raises(ValueError, match="interpolate: expected latent numbers that a line can go through"):
+        stirred(3).interpolate(X[0], X[1])
+
+
+@pytest.mark.parametrize("z", [[0, 3], [-1, 0], [0.5, 0.5]])
+def test_codes_that_there_are_not_are_not_decoded(z):
+    with pytest.raises(ValueError, match="got some outside"):
+        stirred(3).decode(jnp.array(z))
+
+
+@pytest.mark.parametrize("codes", [2, 3])
 def test_the_gradient_of_leave_one_out_is_the_enumerated_one(codes):
     params, rest = probgen.partition(stirred(codes))
     path = max(path for path in params if "posterior" in path and "bias" in path)  # of the last layer

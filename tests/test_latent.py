@@ -1,5 +1,6 @@
 """The latent-variable model against the linear-Gaussian one, whose every integral is known; the VAE recipe."""
 
+import distrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -262,6 +263,33 @@ def test_parts_that_do_not_fit_are_refused():
         bits = dist.Bernoulli(0.5 * jnp.ones(Z)).to_event(1)
         discrete = lambda x: dist.Bernoulli(logits=x[:Z]).to_event(1)
         jax.grad(LatentVariableModel(bits, LIKELIHOOD, discrete).log_prob_bound, 1)(KEY, MEAN)
+    with pytest.raises(ValueError, match="posterior: expected draws of the whole of the prior's support"):
+        positive = lambda x: dist.LogNormal(x[:Z], 1.0).to_event(1)
+        LatentVariableModel(PRIOR, LIKELIHOOD, positive).log_prob_bound(KEY, MEAN)
+
+
+@pytest.mark.parametrize("verb", ["program", "guide"])
+@pytest.mark.parametrize("x", [MEAN, jnp.ones((5, 1)), jnp.ones((2, 5, D))])
+def test_programs_refuse_what_are_no_rows(verb, x):
+    run = numpyro.handlers.seed(getattr(pca(), verb), KEY)
+    with pytest.raises(ValueError, match=r"(x: expected rows|value: expected events)"):
+        run(x)
+    with pytest.raises(ValueError, match="size: expected at least the 5 rows"):
+        run(jnp.ones((5, D)), size=4)
+
+
+def test_a_line_goes_between_means_that_draws_tell_where_no_form_does():
+    flow = lambda x: Transformed(exact_posterior()(x), distrax.Block(distrax.Tanh(), 1))
+    model = LatentVariableModel(Transformed(PRIOR, distrax.Block(distrax.Tanh(), 1)), LIKELIHOOD, flow)
+    ends = model.interpolate(MEAN, MEAN + 3.0, steps=2)
+    means = [flow(x).sample(KEY, (20_000,)).mean(0) for x in (MEAN, MEAN + 3.0)]
+    np.testing.assert_allclose(ends, jnp.stack(means) @ WEIGHT.T + MEAN, atol=0.3)
+
+
+def test_a_full_covariance_has_its_kl_in_closed_form():
+    model = pca(exact_posterior())
+    found = model.kl(KEY, MEAN)
+    assert found == model.kl(jax.random.key(1), MEAN) > 0
 
 
 # -- the recipe

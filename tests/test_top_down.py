@@ -15,7 +15,7 @@ import probgen
 from probgen.distributions import BernoulliHead, BoundedNormalHead, Conditional
 from probgen.inference import objectives
 from probgen.latent import DenseEncoder, DenseLayer, Path, PyramidEncoder, Stage, TopDown, top_down_vae, vd_vae
-from probgen.networks import MLP, Pixels
+from probgen.networks import MLP, Dropout, Pixels
 
 KEY = jax.random.key(0)
 D, WIDTH, DIM = 3, 6, 2
@@ -242,3 +242,15 @@ def test_a_context_that_nobody_sees_is_refused():
         plain(jnp.ones((4, 4, 1)), jnp.ones(3))
     with pytest.raises(ValueError, match="context: expected one"):
         at(jnp.ones((4, 4, 1)))
+
+
+def test_dropout_reaches_every_layer_with_a_mask_of_its_own():
+    is_drop = lambda node: isinstance(node, Dropout)
+    dropping = jax.tree.map(lambda node: Dropout(0.5) if is_drop(node) else node, NORMAL, is_leaf=is_drop)
+    bound = jax.jit(lambda model, key: probgen.with_key(model, key).log_prob_bound(KEY, X[1]))
+    assert len({float(bound(dropping, jax.random.key(i))) for i in range(3)}) == 3
+    stage = probgen.with_key(dropping, KEY).path.stages[0]
+    keys = [node.key for node in jax.tree.leaves(stage, is_leaf=is_drop) if is_drop(node)]
+    assert all(len(np.unique(jax.random.key_data(key), axis=0)) == stage.depth for key in keys)
+    model = top_down_vae((D,), 2, latent_dim=2, width=4, hidden=(4,), dropout=0.5, input_dropout=0.5, key=KEY)
+    assert np.isfinite(probgen.fit(model, X, steps=1, batch_size=4, key=KEY, progress=False).history["train"]).all()

@@ -13,7 +13,7 @@ from numpyro.distributions import constraints
 from probgen.bijectors.base import Bijector, apply
 from probgen.bijectors.constant import as_bijector
 from probgen.bijectors.support import UnknownSupport, as_interval, is_real, widen
-from probgen.core import bind, given, is_random, with_key
+from probgen.core import bind, given, is_random, with_keys
 
 
 class Concatenate(Bijector):
@@ -184,7 +184,7 @@ class Vmap(Bijector):
 
     def bind_key(self, key: Array) -> "Vmap":
         """Return the same copies, each with a key of its own."""
-        return Vmap(jax.vmap(with_key)(self.copies, jax.random.split(key, self.size)), self.context)
+        return Vmap(with_keys(self.copies, key), self.context)
 
     def _copy(self, i: int) -> Bijector:
         return jax.tree.map(lambda leaf: leaf[i], self.copies)

@@ -13,7 +13,7 @@ from probgen.bijectors.base import Bijector, apply, refuse_batch
 from probgen.bijectors.constant import as_bijector
 from probgen.bijectors.elementwise import Sigmoid
 from probgen.bijectors.support import require_within
-from probgen.core import as_float, bind, check_sizes, given, is_random, with_key
+from probgen.core import as_float, bind, check_sizes, given, is_random, with_keys
 
 
 class Chain(Bijector):
@@ -242,8 +242,7 @@ class Stacked(Bijector):
 
     def bind_key(self, key: Array) -> "Stacked":
         """Return the same layers, each with a key of its own."""
-        layers = jax.vmap(with_key)(self.layers, jax.random.split(key, self.depth))
-        return Stacked(layers, self.unroll, self.context)
+        return Stacked(with_keys(self.layers, key), self.unroll, self.context)
 
     def _scan(self, x: Array, *, inverse: bool) -> tuple[Array, Array]:
         def one(carry: tuple[Array, Array], layer: Bijector) -> tuple[tuple[Array, Array], None]:

@@ -5,7 +5,16 @@ from probgen.core.functions import static_functions
 from probgen.core.programs import module, random_module, from_params, evaluating
 from probgen.core.recipes import recipe, Recipe
 from probgen.core.files import save, load
-from probgen.core.binding import Contextual, bind, is_conditional, with_key, is_random, has_update, sequential
+from probgen.core.binding import (
+    Contextual,
+    bind,
+    is_conditional,
+    with_key,
+    with_keys,
+    is_random,
+    has_update,
+    sequential,
+)
 from probgen.core.density import DensityKind, weakest
 from probgen.core.dependence import Dependence
 from probgen.core.steps import Steps, Prefix, draw, draw_value
@@ -43,6 +52,7 @@ __all__ = [
     "bind",
     "is_conditional",
     "with_key",
+    "with_keys",
     "is_random",
     "has_update",
     # kinds of density

@@ -122,6 +122,11 @@ def with_key(model: Any, key: Array) -> Any:
     return _rebind(model, "bind_key", lambda node: node.bind_key(jax.random.fold_in(key, next(counter))))
 
 
+def with_keys(layers: Any, key: Array) -> Any:
+    """Return equal layers, stacked along axis 0 of every array, each with a key of its own."""
+    return jax.vmap(with_key)(layers, jax.random.split(key, jax.tree.leaves(layers)[0].shape[0]))
+
+
 def has_update(model: Any) -> bool:
     """Return whether a training loop has to call `model.update(batch, key) -> model` after each step.
 

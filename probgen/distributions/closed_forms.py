@@ -1,6 +1,6 @@
 """Moments, entropies, distribution functions: in closed form, by exact sums, or an error that says what else to do."""
 
-from typing import Any, NoReturn, Self
+from typing import NoReturn, Self
 
 import jax.numpy as jnp
 import numpyro.distributions as dist
@@ -123,8 +123,8 @@ class ClosedForms(PytreeDistribution):
         """Return the same normal of flat events, where it is one."""
         return None
 
-    def _kl_to(self, other: Any) -> Array | None:
-        """Return KL(self ‖ other), where the class knows it."""
+    def _as_product(self) -> dist.Distribution | None:
+        """Return the same distribution as one of independent numbers, where it is one."""
         return None
 
     def _all(self, what: str, instead: str) -> tuple[Array, Array]:

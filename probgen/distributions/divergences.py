@@ -14,7 +14,7 @@ from probgen.distributions.base import Distribution
 from probgen.distributions.conditionals import AtContext
 from probgen.distributions.enumeration import events_of, levels, number_of_events
 from probgen.distributions.transformed import Transformed
-from probgen.distributions.wrapped import family, is_masked
+from probgen.distributions.wrapped import elementwise, family, is_masked
 
 
 @dist.kl_divergence.register(Distribution, Distribution)  # type: ignore[attr-defined]
@@ -36,7 +36,7 @@ def kl_divergence(p: Distribution, q: Distribution) -> Array:
     if p._axes or q._axes:
         return _of_batches(p, q)
     p, q = (d._at(d.context) if isinstance(d, AtContext) else d for d in (p, q))
-    for rule in (_of_bases, _of_normals, _of_class, _of_values):
+    for rule in (_of_bases, _of_normals, _of_products, _of_values):
         found = rule(p, q)
         if found is not None:
             return jnp.broadcast_to(found, jnp.broadcast_shapes(p.batch_shape, q.batch_shape))
@@ -85,28 +85,55 @@ def _normal(d: dist.Distribution) -> dist.MultivariateNormal | None:
         return d._as_normal()
     if isinstance(d, dist.MultivariateNormal):
         return d
+    if isinstance(d, dist.LowRankMultivariateNormal):
+        return dist.MultivariateNormal(d.loc, d.covariance_matrix)
     if is_masked(d) or not isinstance(family(d), dist.Normal):
         return None
     mean, scale = (x.reshape(*d.batch_shape, math.prod(d.event_shape)) for x in (d.mean, jnp.sqrt(d.variance)))
     return dist.MultivariateNormal(mean, scale_tril=scale[..., None] * jnp.eye(scale.shape[-1], dtype=scale.dtype))
 
 
-@dist.kl_divergence.register(Distribution, dist.MultivariateNormal)  # type: ignore[attr-defined]
-@dist.kl_divergence.register(dist.MultivariateNormal, Distribution)  # type: ignore[attr-defined]
-@dist.kl_divergence.register(Distribution, dist.Independent)  # type: ignore[attr-defined]
-@dist.kl_divergence.register(dist.Independent, Distribution)  # type: ignore[attr-defined]
-def _(p: dist.Distribution, q: dist.Distribution) -> Array:
+def _of_products(p: dist.Distribution, q: dist.Distribution) -> Array | None:
+    """Return the sum of the numbers' divergences, where both are products of such; None elsewhere."""
+    if is_masked(p) or is_masked(q):
+        return None
+    of_p, of_q = elementwise(p), elementwise(q)
+    if of_p is p and of_q is q:
+        return None
+    if of_p.event_shape or of_q.event_shape or _levels(of_p) != _levels(of_q):
+        return None
+    try:
+        each = dist.kl_divergence(of_p, of_q)
+    except NotImplementedError:
+        return None
+    return jnp.sum(each, tuple(range(-p.event_dim, 0)))
+
+
+def _levels(d: dist.Distribution) -> tuple[int, int] | None:
+    return levels(d.support) if d.is_discrete else None
+
+
+def _of_pairs(p: dist.Distribution, q: dist.Distribution) -> Array:
+    """Return KL(p ‖ q) of ours and numpyro's, where both are normals or both are products."""
     if p.event_shape != q.event_shape:
         raise ValueError(f"expected equal event shapes, got {p.event_shape} and {q.event_shape}")
     one = lambda d: d._at(d.context) if isinstance(d, AtContext) and not d._axes else d
-    found = None if getattr(p, "_axes", ()) or getattr(q, "_axes", ()) else _of_normals(one(p), one(q))
-    if found is None:
-        _refuse(p, q)
-    return found
+    if not (getattr(p, "_axes", ()) or getattr(q, "_axes", ())):
+        for rule in (_of_normals, _of_products):
+            found = rule(one(p), one(q))
+            if found is not None:
+                return found
+    _refuse(p, q)
 
 
-def _of_class(p: Distribution, q: Distribution) -> Array | None:
-    return p._kl_to(q)
+_FULL = (dist.MultivariateNormal, dist.LowRankMultivariateNormal)
+for _other in (Distribution, dist.Independent):
+    for _theirs in (*_FULL, dist.Independent):
+        if _other is not _theirs:
+            dist.kl_divergence.register(_other, _theirs)(_of_pairs)  # type: ignore[attr-defined]
+            dist.kl_divergence.register(_theirs, _other)(_of_pairs)  # type: ignore[attr-defined]
+for _pair in ((_FULL[1], _FULL[1]), _FULL, _FULL[::-1]):
+    dist.kl_divergence.register(*_pair)(_of_pairs)  # type: ignore[attr-defined]
 
 
 def _of_values(p: Distribution, q: Distribution) -> Array | None:

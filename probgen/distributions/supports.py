@@ -2,6 +2,7 @@
 
 import jax
 import numpyro.distributions as dist
+from jax import Array
 from numpyro.distributions import constraints
 
 from probgen.bijectors.support import Interval, as_interval, is_beyond, is_real
@@ -47,6 +48,26 @@ def draws_outside(q: dist.Distribution, p: dist.Distribution) -> bool:
     except (ValueError, NotImplementedError, jax.errors.ConcretizationTypeError):
         return False  # of what is not known nothing can be said
     return leaves(drawn, wanted)
+
+
+def check_within(name: str, value: Array, d: dist.Distribution) -> None:
+    """Raise ValueError where numbers (not traced) are known to lie outside of a distribution's support.
+
+    >>> check_within("z", jnp.array([0, 1]), dist.Bernoulli(0.5).expand((2,)).to_event())
+    >>> check_within("z", jnp.array([0, 2]), dist.Bernoulli(0.5).expand((2,)).to_event())
+    Traceback (most recent call last):
+        ...
+    ValueError: z: expected numbers in Independent(Boolean(), 1), got some outside
+    """
+    try:
+        support = d.support
+    except (ValueError, NotImplementedError, jax.errors.ConcretizationTypeError):
+        return
+    if not _is_known(support) or not value.size:
+        return
+    inside = support(value)
+    if not isinstance(inside, jax.core.Tracer) and not inside.all():
+        raise ValueError(f"{name}: expected numbers in {support}, got some outside")
 
 
 def _is_known(support: constraints.Constraint | None) -> bool:

@@ -69,7 +69,7 @@ def family(fn: dist.Distribution) -> dist.Distribution:
 
 
 def elementwise(fn: dist.Distribution) -> dist.Distribution:
-    """Return an unmasked distribution with its reinterpreted axes back among those of the batch.
+    """Return an unmasked distribution of independent numbers with the axes of its events among those of the batch.
 
     Args:
         fn: a distribution that no mask covers.
@@ -82,7 +82,8 @@ def elementwise(fn: dist.Distribution) -> dist.Distribution:
     if isinstance(fn, dist.ExpandedDistribution):
         inner = elementwise(fn.base_dist)
         return inner.expand((*fn.batch_shape, *fn.event_shape[: fn.event_dim - inner.event_dim]))
-    return fn
+    product = fn._as_product() if hasattr(fn, "_as_product") else None
+    return fn if product is None else elementwise(product)
 
 
 class Wrapping(dist.Distribution):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from probgen.core import check_sizes
+from probgen.core import check_sizes, is_random, with_keys
 from probgen.networks import MLP, Linear
 from probgen.networks.layers import normed
 
@@ -80,6 +80,15 @@ class DenseEncoder(eqx.Module):
         self.into = Linear(in_dim + (context_dim or 0), width, scale=_GAIN, key=in_key)
         block = lambda key: MLP(width, width, hidden=(hidden,), gain=_GAIN, out_scale=0.5, key=key)
         self.blocks = jax.vmap(block)(jax.random.split(key, depth))
+
+    @property
+    def is_random(self) -> bool:
+        """Whether there is dropout in the blocks."""
+        return is_random(self.blocks)
+
+    def bind_key(self, key: Array) -> "DenseEncoder":
+        """Return the same network, each block with a key of its own."""
+        return eqx.tree_at(lambda net: net.blocks, self, with_keys(self.blocks, key))
 
     def __call__(self, x: Array, context: Array | None = None) -> tuple[Array]:
         """Return the features of one stage, [layers, width], each of mean square one."""

@@ -70,6 +70,7 @@ def discrete_vae(
     """
     event_shape = as_shape(event_shape, fewest=0)
     check_sizes(latent_dim=latent_dim)
+    check_sizes(2, codes=codes)
     size, numbers = math.prod(event_shape), latent_dim * (1 if codes == 2 else codes)
     head, latent_head = integer_head(levels, components=components), integer_head(codes)
     encoder_key, decoder_key = jax.random.split(key)

@@ -1,20 +1,22 @@
 """What every model with latent variables can do, given its prior, its likelihood and its approximate posterior."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
 import jax
 import jax.numpy as jnp
-import numpyro
 import numpyro.distributions as dist
 from jax import Array
 from numpyro.distributions import constraints
 
 from probgen.core import bind, check_sizes, module, split_key
-from probgen.distributions import Bounded, Model, lifted, observe, verb
+from probgen.distributions import Model, lifted, observe, verb
+from probgen.distributions.enumeration import levels
 from probgen.distributions.in_blocks import map_particles
-from probgen.distributions.supports import draws_outside
-from probgen.distributions.wrapped import elementwise, family, kind_of, log_density, unmasked
+from probgen.distributions.supports import check_within, draws_outside
+from probgen.distributions.wrapped import elementwise, family, log_density, unmasked
+from probgen.latent.programs import as_rows, draw_latents, infer_latents, rows_plate
+
+_DRAWS = 64  # for the mean of a posterior that does not know it
 
 
 class ElboTerms(NamedTuple):
@@ -117,10 +119,17 @@ class Latent(Model):
                 f"got {q.batch_shape} and {q.event_shape}"
             )
         p = self.prior_parts  # a prior made of the posterior has its support
-        if isinstance(p, dist.Distribution) and draws_outside(q, p):
+        if not isinstance(p, dist.Distribution):
+            return q
+        if draws_outside(q, p):
             raise ValueError(
                 f"posterior: expected draws within the prior's support {p.support}, got {type(family(q)).__name__} on "
                 f"{q.support}, where the bound is −∞"
+            )
+        if not isinstance(family(q), dist.Delta) and draws_outside(p, q):
+            raise ValueError(
+                f"posterior: expected draws of the whole of the prior's support {p.support}, got "
+                f"{type(family(q)).__name__} on {q.support}, whose weights never average to p(x)"
             )
         return q
 
@@ -154,6 +163,7 @@ class Latent(Model):
         z, shape = jnp.asarray(z), self.latent_shape
         if z.shape[z.ndim - len(shape) :] != shape:
             raise ValueError(f"z: expected [..., {', '.join(map(str, shape))}], got {z.shape}")
+        check_within("z", z, self._first().latent_prior)
         likelihood: dist.Distribution = self._at_rows(lambda d, z: d.likelihood(z), z)
         return likelihood
 
@@ -169,17 +179,28 @@ class Latent(Model):
     def interpolate(self, x: Array, y: Array, *, steps: int = 8) -> Array:
         """Return E[x' | z] along the line from the mean of q(z | x) to that of q(z | y), [..., steps, *event_shape].
 
+        A mean that has no closed form, such as a flow's, is that of 64 draws. Of bits the line goes through numbers
+        between 0 and 1.
+
         Args:
             x: where the line begins, [..., *event_shape].
             y: where it ends, [..., *event_shape].
             steps: how many points it has, the ends among them; at least 2.
+
+        Raises ValueError where z is made of integers other than bits: there is no line between them.
         """
         check_sizes(2, steps=steps)
+        support = self.latent_prior.support
+        if support.is_discrete and levels(support) != (0, 2):
+            raise ValueError(
+                f"interpolate: expected latent numbers that a line can go through, got {support}; decode codes of your "
+                "own choice"
+            )
         start, end = self._center(x), self._center(y)
         return jax.vmap(lambda t: self.likelihood(start + t * (end - start)).mean)(jnp.linspace(0.0, 1.0, steps))
 
     def _center(self, x: Array) -> Array:
-        return self._posterior_of(x).mean
+        return mean_of(self._posterior_of(x), jax.random.key(0))
 
     @lifted("key", "event")
     def elbo_terms(self, key: Array, x: Array) -> ElboTerms:
@@ -212,7 +233,7 @@ class Latent(Model):
             size: of how many rows these are; of all by default.
             name: of the param site; with None it registers nothing, and is the program of the model as it is.
 
-        Raises ValueError where neither `x` nor `size` is given.
+        Raises ValueError where neither `x` nor `size` is given, or where they do not fit.
 
         >>> import jax, jax.numpy as jnp, optax, probgen
         >>> from numpyro.infer import SVI, Trace_ELBO
@@ -225,43 +246,27 @@ class Latent(Model):
         ()
         """
         model = self if name is None else module(name, self)
-        with _rows_plate(x, size):
-            z = _draw_latents(model, lambda d: d, 1)
+        x = x if x is None else as_rows(self, x)
+        with rows_plate(x, size):
+            z = draw_latents(model)
             return observe("x", model._at_rows(lambda d, z: d.likelihood(z), z), x)
 
     @verb
     def guide(self, x: Array, *, size: int | None = None, name: str | None = "model") -> Array:
         """Run the numpyro guide z ~ q(z | x) of `program`, and of the nested layers above, and return z."""
         model = self if name is None else module(name, self)
-        with _rows_plate(x, size):
-            z = numpyro.sample("z", model._at_rows(lambda d, x: d._posteriors(x), x))
-            _infer_above(model, _nested, z, 2)
-            return z
+        x = as_rows(self, x)
+        with rows_plate(x, size):
+            return infer_latents(model, x)
 
 
-def _nested(model: Any) -> Any:
-    return model.nested
-
-
-def _infer_above(model: Any, owner: Callable[[Any], Any], z: Array, layer: int) -> None:
-    """Draw the latents of the models that are priors, at sites "z2", "z3", …, each from its posterior given those
-    below."""
-    if owner(model) is not None:
-        above = numpyro.sample(f"z{layer}", model._at_rows(lambda d, z: owner(d)._posteriors(z), z))
-        _infer_above(model, lambda d: owner(d).nested, above, layer + 1)
-
-
-def _draw_latents(model: Any, owner: Callable[[Any], Any], layer: int) -> Array:
-    """Draw z of the model `owner(model)` at a site "z", "z2", …, after those of the layers above, if there are any."""
-    site, upper = "z" if layer == 1 else f"z{layer}", owner(model).nested
-    if upper is not None:
-        above = _draw_latents(model, lambda d: owner(d).nested, layer + 1)
-        prior = model._at_rows(lambda d, z: owner(d).nested.likelihood(z), above)
-    elif model._varies(owner(model).prior_parts):
-        prior = model._at_rows(lambda d: owner(d).latent_prior)
-    else:
-        prior = owner(model).latent_prior
-    return numpyro.sample(site, prior if kind_of(prior) == "exact" else Bounded(prior, numpyro.prng_key()))
+def mean_of(q: dist.Distribution, key: Array) -> Array:
+    """Return a posterior's mean, or that of 64 draws where it has no closed form."""
+    try:
+        mean: Array = q.mean
+    except NotImplementedError:
+        return q.sample(key, (_DRAWS,)).mean(0)
+    return mean
 
 
 def _kl_of_each(q: dist.Distribution, p: dist.Distribution) -> Array | None:
@@ -289,10 +294,3 @@ def _(primals: Any, tangents: Any) -> NoReturn:
         "program and guide, as fit does, with an estimator of inference.estimators (a prior's posterior has to have a "
         "gradient)"
     )
-
-
-def _rows_plate(x: Array | None, size: int | None) -> Any:
-    if x is None and size is None:
-        raise ValueError("size: expected the number of rows to draw where x is None")
-    rows = size if x is None else x.shape[0]
-    return numpyro.plate("data", rows if size is None else size, subsample_size=rows)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import Array
 
-from probgen.core import static_functions
+from probgen.core import is_random, static_functions, with_key, with_keys
 from probgen.distributions.heads import Head
 from probgen.distributions.wrapped import elementwise
 from probgen.networks.layers import scan_layers
@@ -52,6 +52,16 @@ class Stage(eqx.Module):
     def size(self) -> int:
         """The latent numbers of all its layers."""
         return self.depth * int(jnp.zeros(self.layers.latent_shape).size)
+
+    @property
+    def is_random(self) -> bool:
+        """Whether there is dropout in it."""
+        return is_random((self.layers, self.into))
+
+    def bind_key(self, key: Array) -> "Stage":
+        """Return the same stage, each layer with a key of its own."""
+        layers_key, key = jax.random.split(key)
+        return Stage(with_keys(self.layers, layers_key), with_key(self.into, key))
 
 
 class Walk(NamedTuple):

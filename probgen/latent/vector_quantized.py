@@ -15,13 +15,15 @@ from probgen.core import (
     bind,
     check_instances,
     check_not_negative,
+    check_sizes,
     split_key,
     weakest,
 )
 from probgen.distributions import Model, lifted, verb
-from probgen.distributions.enumeration import levels as levels_of
 from probgen.distributions.in_blocks import map_particles
+from probgen.distributions.supports import check_within, leaves
 from probgen.distributions.wrapped import kind_of, log_density
+from probgen.latent.model import ElboTerms
 
 _Conditional = Callable[[Array], dist.Distribution]
 
@@ -131,9 +133,9 @@ class VectorQuantized(Model):
     def _check_prior(self, prior: dist.Distribution) -> None:
         if prior.batch_shape:
             raise ValueError(f"prior: expected batch shape (), got {prior.batch_shape}; use .to_event()")
-        codes, found = self.codebook.shape[-2], levels_of(prior.support)
-        if found is not None and found != (0, codes):
-            raise ValueError(f"prior: expected integers 0..{codes - 1}, got {found[0]}..{found[0] + found[1] - 1}")
+        codes = constraints.integer_interval(0, self.codebook.shape[-2] - 1)
+        if leaves(prior.support, codes) or leaves(codes, prior.support):
+            raise ValueError(f"prior: expected one of integers {codes}, got one on {prior.support}")
 
     def _likelihood_of_zeros(self, likelihood: Any) -> dist.Distribution:
         if self.context_shape is not None:  # what is read of it depends on no context
@@ -222,6 +224,7 @@ class VectorQuantized(Model):
         z, shape = jnp.asarray(z), self.prior.event_shape
         if z.shape[z.ndim - len(shape) :] != shape or not jnp.issubdtype(z.dtype, jnp.integer):
             raise ValueError(f"z: expected integers [..., {', '.join(map(str, shape))}], got {z.dtype} {z.shape}")
+        check_within("z", z, self._first().prior)
         likelihood: dist.Distribution = self._at_rows(lambda d, z: d.likelihood(d.codebook[z]), z)
         return likelihood
 
@@ -229,6 +232,29 @@ class VectorQuantized(Model):
     def reconstruct(self, x: Array) -> Array:
         """Return E[x' | z*] for each row, [..., *event_shape]."""
         return self.likelihood(self._quantized(x).nearest).mean
+
+    @lifted("event", "event")
+    def interpolate(self, x: Array, y: Array, *, steps: int = 8) -> Array:
+        """Return E[x' | z] at the codes nearest to the line from z_e(x) to z_e(y), [..., steps, *event_shape].
+
+        Args:
+            x: where the line begins, [..., *event_shape].
+            y: where it ends, [..., *event_shape].
+            steps: how many points it has, the ends among them; at least 2.
+        """
+        check_sizes(2, steps=steps)
+        start, end = self._quantized(x).vectors, self._quantized(y).vectors
+        at = lambda t: self.codebook[_nearest(start + t * (end - start), self.codebook)]
+        return jax.vmap(lambda t: self.likelihood(at(t)).mean)(jnp.linspace(0.0, 1.0, steps))
+
+    @lifted("key", "event")
+    def elbo_terms(self, key: Array, x: Array) -> ElboTerms:
+        """Return what the bound of each row consists of, in nats: log p(x | z*), and −log p(z*) as the KL, for the
+        posterior is a point."""
+        _, codes, nearest = self._quantized(x)
+        prior_key, likelihood_key = (jax.random.fold_in(key, i) for i in (1, 2))
+        given_z = log_density(self.likelihood(nearest), likelihood_key, x)
+        return ElboTerms(given_z, -log_density(self.prior, prior_key, codes), None)
 
     @verb
     def perplexity(self, x: Array) -> Array:

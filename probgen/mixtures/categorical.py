@@ -1,14 +1,15 @@
 """Mixtures of independent categoricals, and histograms: the baselines of discrete data."""
 
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpyro.distributions as dist
 from jax import Array
 from numpyro.distributions import constraints
 
 from probgen.core import as_shape, check_sizes, recipe
+from probgen.distributions.discretized import IntegerCategorical
 from probgen.distributions.in_blocks import block_size, sum_over_rows
 from probgen.mixtures.mixture import Mixture
 
@@ -71,14 +72,13 @@ class CategoricalMixture(Mixture):
     def _variance(self) -> Array:
         return self._moments()[1]
 
-    def _kl_to(self, other: Any) -> Array | None:
-        """Return the sum of the positions' divergences, of histograms; None for others."""
-        if not isinstance(other, CategoricalMixture) or len(self.logits) > 1 or len(other.logits) > 1:
+    def _as_product(self) -> dist.Distribution | None:
+        if len(self.logits) > 1 or self._axes:
             return None
-        if self.levels != other.levels:
-            return None
-        log_p, log_q = (jax.nn.log_softmax(d.position_logits) for d in (self, other))
-        return jnp.sum(jnp.exp(log_p) * (log_p - log_q))
+        logits = self.position_logits[0]
+        bits = self.levels == 2
+        each = dist.BernoulliLogits(logits[..., 1] - logits[..., 0]) if bits else IntegerCategorical(logits)
+        return each.to_event(self.event_dim)
 
     def _entropy(self) -> Array:
         if len(self.logits) > 1:
