@@ -29,6 +29,7 @@ from pairing import environment, write_json
 
 import probgen
 from probgen import latent
+from probgen.inference.objectives import ELBO, Beta
 
 PUBLISHED = {
     "vae": "88.56 (VampPrior's authors), 89.9 (pythae)",
@@ -45,6 +46,7 @@ class Recipe(NamedTuple):
     batch: int = 100
     rate: float = 1e-3
     steps: int = 50_000
+    warm_up: int = 0  # steps until the KL has its whole weight
 
 
 def _dense(images: Images, key: Array, recipe: Callable[..., Any] = latent.vae, **options: Any) -> Any:
@@ -77,16 +79,17 @@ RECIPES: dict[str, Recipe] = {
     ),
     "iaf": Recipe(_with(latent.iaf_vae)),
     "hierarchical": Recipe(_with(latent.hierarchical_vae, latent_dims=(40, 20))),
-    "top_down": Recipe(_with(latent.top_down_vae, layers=2, latent_dim=20, width=300)),
+    "top_down": Recipe(_with(latent.top_down_vae, layers=2, latent_dim=20, width=300), steps=30_000, warm_up=10_000),
     "vq": Recipe(_with(latent.vq_vae, codes=64, code_shape=(8,), dim=8)),
     "vd_vae": Recipe(_pixels, batch=50, rate=2e-3, steps=20_000),
 }
 
 
 def _fit(model: Any, images: Images, recipe: Recipe, steps: int, key: Array, optimizer: Any, **options: Any) -> Any:
+    rising = optax.linear_schedule(0.0, 1.0, recipe.warm_up)
     return probgen.fit(
         model, images.train, steps=steps, batch_size=recipe.batch, optimizer=optimizer, key=key, ema=0.999,
-        progress=sys.stderr.isatty(), **options,
+        objective=Beta(ELBO(), rising) if recipe.warm_up else None, progress=sys.stderr.isatty(), **options,
     )  # fmt: skip
 
 
