@@ -7,6 +7,7 @@ import numpyro.distributions as dist
 import pytest
 
 from probgen.evaluation import ais
+from probgen.latent import LatentVariableModel, VampPrior
 from tests.test_latent import LIKELIHOOD, MARGINAL, PRIOR, D, Z, exact_posterior
 
 KEY = jax.random.key(0)
@@ -64,6 +65,9 @@ def test_latent_numbers_may_be_positive():
         ({"temperatures": 0}, "temperatures"),
         ({"leapfrog": 1.5}, "leapfrog"),
         ({"start": jnp.zeros(Z + 1)}, "start: expected one event"),
+        ({"start": [0.0] * (Z + 1)}, "start: expected one event"),
+        ({"start": "0"}, "start: expected numbers"),
+        ({"start": jnp.full(Z, jnp.nan)}, "start: expected an event within the prior's support .* got .*nan"),
     ],
 )
 def test_each_mistake_names_its_argument(options, words):
@@ -71,9 +75,49 @@ def test_each_mistake_names_its_argument(options, words):
         annealed(KEY, jnp.zeros(D), **options)
 
 
-def test_priors_are_distributions_of_one_event():
-    log_likelihood = lambda z: dist.Normal(z, 1.0).log_prob(0.0).sum()
-    with pytest.raises(ValueError, match="prior: expected an instance"):
-        ais(KEY, dist.Normal, log_likelihood)
-    with pytest.raises(ValueError, match="prior: expected batch shape"):
-        ais(KEY, dist.Normal(jnp.zeros(2), 1.0), log_likelihood)
+def normal_at_zero(z):
+    return dist.Normal(z, 1.0).log_prob(0.0).sum()
+
+
+NORMAL = dist.Normal(jnp.zeros(2), 1.0).to_event(1)
+RATES = dist.Exponential(jnp.ones(2)).to_event(1)
+
+
+@pytest.mark.parametrize("start", [jnp.array([-1.0, 2.0]), jnp.array([0.0, 2.0])], ids=["outside", "edge"])
+def test_a_start_within_the_support_is_needed(start):
+    with pytest.raises(ValueError, match="start: expected an event within the prior's support"):
+        ais(KEY, RATES, normal_at_zero, start=start)
+
+
+def test_a_start_may_be_a_list_of_integers_or_traced():
+    of = lambda start: ais(KEY, NORMAL, normal_at_zero, chains=1, temperatures=1, leapfrog=1, start=start).log_evidence
+    for found in (jax.eval_shape(lambda: of([1, 1])), jax.eval_shape(of, jnp.ones(2))):
+        assert found.shape == () and found.dtype == jnp.zeros(()).dtype
+
+
+@pytest.mark.parametrize(
+    ("prior", "words"),
+    [
+        (dist.Normal, "prior: expected an instance"),
+        (dist.Normal(jnp.zeros(2), 1.0), "prior: expected batch shape"),
+        (VampPrior(jnp.zeros((3, 2))), "such as a model's latent_prior, got a VampPrior"),
+        (dist.Bernoulli(0.5 * jnp.ones(2)).to_event(1), "prior: expected one of real numbers, .*enumerated"),
+        (LatentVariableModel(PRIOR, LIKELIHOOD, exact_posterior()), "prior: expected an exact density"),
+    ],
+)
+def test_priors_are_distributions_of_one_event(prior, words):
+    with pytest.raises(ValueError, match=words):
+        ais(KEY, prior, normal_at_zero)
+
+
+@pytest.mark.parametrize(
+    ("log_likelihood", "start", "words"),
+    [
+        (lambda z: dist.Normal(z, 1.0).log_prob(0.0), None, r"one number for one z and one x, got an array .* \(2,\)"),
+        (lambda z: jnp.nan * z.sum(), None, "got NaN at 2 of 2 draws from the prior"),
+        (lambda z: jnp.log(z).sum(), jnp.zeros(2), "expected a finite number at start"),
+    ],
+)
+def test_likelihoods_are_single_numbers(log_likelihood, start, words):
+    with pytest.raises(ValueError, match=f"log_likelihood: expected.*{words}" if start is None else words):
+        ais(KEY, NORMAL, log_likelihood, chains=2, temperatures=2, leapfrog=1, start=start)

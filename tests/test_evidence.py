@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import genpareto
 
 from probgen.evaluation import enumerated, pareto_k, smoothed_evidence
-from probgen.latent import LatentVariableModel
+from probgen.latent import LatentVariableModel, VampPrior
 from probgen.score import vp_score
 
 KEY = jax.random.key(0)
@@ -55,7 +55,7 @@ def test_a_hierarchy_is_summed_layer_by_layer():
     top = (z2 * np.log([0.3, 0.6]) + (1 - z2) * np.log([0.7, 0.4])).sum(-1)
     middle = np.logaddexp.reduce(top + log_bernoulli(z1[:, None], z2 @ upper.T - 0.3), 1)
     joint = middle + log_bernoulli(X[:, None], z1 @ weight.T - 0.3)
-    found = enumerated(model.prior, lambda z: model.decode(z).log_prob(X))
+    found = enumerated(model.latent_prior, lambda z: model.decode(z).log_prob(X))
     np.testing.assert_allclose(found, np.logaddexp.reduce(joint, 1), rtol=1e-5)
     bound = model.log_prob_bound(KEY, X, 2000)
     assert (bound < found + 0.2).all()
@@ -77,6 +77,7 @@ def test_the_memory_of_a_sum_does_not_grow_with_the_values():
         (dist.Poisson(jnp.ones(2)).to_event(1), "cannot be counted"),
         (dist.Normal(jnp.zeros(2), 1.0).to_event(1), "cannot be counted"),
         (dist.Bernoulli(0.5 * jnp.ones(3)), "batch shape"),
+        (VampPrior(jnp.zeros((3, 2))), "such as a model's latent_prior, got a VampPrior"),
         (vp_score((2,), levels=2, width=8, depth=1, key=KEY), "a density of kind 'bound'"),
     ],
 )

@@ -119,6 +119,9 @@ def test_a_conditional_vae_encodes_and_decodes_at_its_contexts():
     assert at.elbo_terms(KEY, x).kl_of_each.shape == (5, 3)
     with pytest.raises(ValueError, match="a row for each of 5 contexts"):
         at.encode(x[:3])
+    for verb in (at.log_prob_bound, at.kl):
+        with pytest.raises(ValueError, match=r"expected rows that go with batch shape \(5,\) .*, got \(3,\)"):
+            verb(KEY, x[:3])
     with pytest.raises(ValueError, match="z: expected"):
         at.decode(jnp.ones((5, 2)))
     with pytest.raises(AttributeError, match="call it with a context first"):

@@ -13,8 +13,9 @@ import pytest
 from jax import Array
 
 import probgen
+from probgen.core import Contextual
 from probgen.distributions import BernoulliHead, BoundedNormalHead, Conditional
-from probgen.evaluation import ais
+from probgen.evaluation import ais, likelihood
 from probgen.inference.objectives import ELBO, ImportanceWeighted, ReweightedWakeSleep, WakeSleep
 from probgen.latent import FullCovariance, LatentVariableModel, VampPrior, vae
 from probgen.networks import MLP
@@ -131,6 +132,56 @@ MISTAKES = {
         lambda: LatentVariableModel(VampPrior(jnp.zeros((4, 2, 3))), DECODER, NORMALS),
         r"pseudo_inputs: expected 4 events of x, got shape \(4, 2, 3\)",
     ),
+    "a prior that is none": (lambda: LatentVariableModel(None, DECODER, NORMALS), "prior: expected a dist.* got None"),
+    "a prior by its name": (
+        lambda: vae((3,), 2, latent_dim=2, hidden=(4,), prior="vamp", key=KEY),
+        "prior: expected a distribution, .* such as a VampPrior, got 'vamp'",
+    ),
+    "a prior that makes a number": (
+        lambda: LatentVariableModel(lambda q: 3, DECODER, NORMALS),
+        "prior: expected .* got 3",
+    ),
+    "a prior of bits": (
+        lambda: vae((3,), 2, latent_dim=2, hidden=(4,), prior=BITS, key=KEY),
+        "posterior: expected draws within the prior's support",
+    ),
+    "a likelihood that is a distribution": (
+        lambda: LatentVariableModel(NORMAL, NORMAL, NORMALS),
+        "likelihood: expected a function that returns a distribution of x, got a Independent",
+    ),
+    "a likelihood of an array": (
+        lambda: LatentVariableModel(NORMAL, lambda z: z, NORMALS),
+        r"likelihood: expected a distribution of x, got an array of shape \(2,\)",
+    ),
+    "a posterior that is none": (
+        lambda: LatentVariableModel(NORMAL, DECODER, None),
+        "posterior: expected a function that returns a distribution of z, got None",
+    ),
+    "a posterior of an array": (
+        lambda: LatentVariableModel(NORMAL, DECODER, lambda x: x),
+        r"posterior: expected a distribution of z, got an array of shape \(3,\)",
+    ),
+    "a posterior of another shape": (
+        lambda: LatentVariableModel(NORMAL, DECODER, lambda x: dist.Normal(1.0 * x, 1.0).to_event(1)),
+        r"posterior: expected batch shape \(\) and event shape \(2,\) for one x, got \(\) and \(3,\)",
+    ),
+    "a posterior with batch axes, at contexts": (
+        lambda: LatentVariableModel(
+            NORMAL, DECODER, Contextual(lambda x, c: dist.Normal(x[:2] + c, 1.0)), context_shape=(2,)
+        ),
+        r"posterior: expected batch shape .* got \(2,\) and \(\)",
+    ),
+    "no number in a row": (
+        lambda: likelihood(MODEL, jnp.full((2, 3), jnp.nan), key=KEY),
+        "data: expected finite numbers, got nan in row 0",
+    ),
+    "no number in a context": (
+        lambda: likelihood(
+            vae((3,), 2, latent_dim=2, hidden=(4,), context_dim=1, key=KEY), (X, jnp.full((2, 1), jnp.nan)), key=KEY
+        ),
+        "data: expected finite numbers, got nan in row 0",
+    ),
+    "a key that is a number": (lambda: vae((3,), 2, key=0), "key: expected a jax.random.key, got 0"),
     "insomnia": (lambda: ReweightedWakeSleep(2, insomnia=1.1), r"insomnia: expected a number in \[0, 1\], got 1.1"),
     "dreams of what has no sampler": (
         lambda: fitted(LatentVariableModel(NORMAL, unsampled, NORMALS), objective=WakeSleep()),
@@ -146,10 +197,20 @@ def test_each_mistake_is_told_in_one_sentence(name):
         mistake()
 
 
+def test_a_posterior_that_cannot_be_traced_is_judged_where_it_is_used():
+    def of_numpy(x):
+        return dist.Normal(np.asarray(x, np.float32), 1.0).to_event(1)
+
+    model = LatentVariableModel(NORMAL, DECODER, of_numpy)
+    assert model.encode(X).batch_shape == (2,)
+
+
 @pytest.mark.parametrize("prior", [BITS, RATES])
 def test_a_posterior_that_draws_outside_of_the_priors_support_is_refused(prior):
     """Its bound would be a number of no meaning, or NaN."""
-    model = LatentVariableModel(prior, DECODER, NORMALS)
+    with pytest.raises(ValueError, match="posterior: expected draws within the prior's support"):
+        LatentVariableModel(prior, DECODER, NORMALS)
+    model = MODEL.replace(prior=prior)  # whose posterior is judged where it is used
     with pytest.raises(ValueError, match=r"site 'z': the guide draws Normal on .*, outside the support"):
         fitted(model)
     for verb in (

@@ -83,6 +83,16 @@ def test_a_conditional_model_is_watched_at_its_contexts():
     "other", [lambda: made((3,), 2, hidden=(4,), key=KEY), lambda: vq_vae((3,), 2, codes=2, hidden=(4,), key=KEY)]
 )
 def test_a_model_without_a_posterior_is_refused(other):
-    for watched in (active_units, mutual_information):
+    for watched in (active_units, kl_of_units, mutual_information):
         with pytest.raises(ValueError, match="model: expected one with a posterior"):
             watched(other(), KEY, jnp.zeros((5, 3), int))
+
+
+@pytest.mark.parametrize("watched", [active_units, kl_of_units, mutual_information])
+def test_rows_that_are_none_are_refused(watched):
+    for rows in (X[0], X[:0], X[:, :2]):
+        with pytest.raises(ValueError, match=r"rows: expected \[N, 3\] of at least one row, got shape"):
+            watched(model(), KEY, rows)
+    conditional = vae((4,), 3, latent_dim=2, hidden=(8,), context_dim=1, key=KEY)
+    with pytest.raises(ValueError, match=r"rows: expected \(x, contexts\), got an array of shape \(2, 4\)"):
+        watched(conditional, KEY, jnp.zeros((2, 4), int))

@@ -10,7 +10,7 @@ from test_latent import LIKELIHOOD, MARGINAL, PRIOR, exact_posterior
 
 import probgen
 from probgen.flows import affine_flow
-from probgen.latent import LatentVariableModel, Resampled
+from probgen.latent import LatentVariableModel, Resampled, VampPrior, vamp_vae
 from probgen.networks import MLP
 
 KEY = jax.random.key(0)
@@ -91,3 +91,25 @@ def test_bad_arguments_are_refused():
         Resampled(dist.Normal(jnp.zeros(2), 1.0), jnp.sum)
     with pytest.raises(ValueError, match="acceptance: expected one number"):
         Resampled(normal(2), lambda z: z).log_prob_estimate(KEY, jnp.zeros(2))
+    with pytest.raises(ValueError, match="proposal: expected a distribution, such as a normal, got a VampPrior"):
+        Resampled(VampPrior(jnp.zeros((3, 1))), jnp.sum)
+
+
+@pytest.mark.parametrize(
+    ("at", "interval", "words"),
+    [
+        (jnp.nan, None, "pseudo_inputs: expected finite numbers, got nan to nan"),
+        (jnp.nan, (0.0, 1.0), "pseudo_inputs: expected numbers within"),
+        (0.0, (0.0, 0.0), r"interval: expected two finite numbers low < high, got \(0.0, 0.0\)"),
+        (0.0, (1.0, 0.0), "interval: expected two finite numbers low < high"),
+        (0.0, 1.0, "interval: expected two finite numbers low < high, got 1.0"),
+    ],
+)
+def test_pseudo_inputs_are_numbers_within_an_interval(at, interval, words):
+    with pytest.raises(ValueError, match=words):
+        VampPrior(jnp.full((2, 2), at), interval=interval)
+
+
+def test_one_level_has_no_interval():
+    with pytest.raises(ValueError, match="levels: expected an integer of at least 2, got 1"):
+        vamp_vae((2,), 1, key=KEY)

@@ -81,3 +81,5 @@ def test_an_autoregressive_decoder_sees_z_and_loads_by_its_path(tmp_path):
     np.testing.assert_array_equal(loaded.log_prob_bound(KEY, X), trained.log_prob_bound(KEY, X))
     with pytest.raises(ValueError, match="decoder: expected a ConditionalModel"):
         latent.pixel_vae(autoregressive.made((4,), 3, hidden=(8,), key=KEY), 3, key=KEY)
+    with pytest.raises(ValueError, match=r"levels: the decoder is of integers 0\.\.2, got 0\.\.4"):
+        latent.pixel_vae(made, 5, hidden=(8,), key=KEY)

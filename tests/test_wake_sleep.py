@@ -376,6 +376,9 @@ def test_what_cannot_be_dreamt_of():
         loss(with_x("x", fed))
     with pytest.raises(ValueError, match=r"site 'x' cannot be dreamt of: .*no sampler"):
         loss(with_x("x", lambda x, z: NoSampler(jnp.full(x.shape, 0.5)).to_event(1)))
+    flat = dist.ImproperUniform(dist.constraints.real_vector, (), (3,))
+    with pytest.raises(ValueError, match=r"'x' .*it has no sampler\); ReweightedWakeSleep\(…, insomnia=1.0\) dreams"):
+        loss(with_x("x", lambda x, z: flat))
     with pytest.raises(ValueError, match=r"site 'f' cannot be dreamt of: .*it is a factor"):
         loss(with_x("x", lambda x, z: likelihood(PARAMS, z), lambda: numpyro.factor("f", 0.0)))
 

@@ -18,11 +18,11 @@ from probgen.core.binding import (
 from probgen.core.density import DensityKind, weakest
 from probgen.core.dependence import Dependence
 from probgen.core.steps import Steps, Prefix, draw, draw_value
-from probgen.core.vectorize import vectorize, map_batch, mapped_rows, row_number, split_key
+from probgen.core.vectorize import vectorize, map_batch, mapped_rows, row_number, check_key, split_key
 from probgen.core.numerics import as_float, as_real, log1mexp, logmeanexp
 from probgen.core.sizes import as_integer, as_shape, check_sizes, check_positive, check_not_negative, check_interval
 from probgen.core.numbers import as_numbers
-from probgen.core.instances import check_instances
+from probgen.core.instances import check_distributions, check_functions, check_instances, in_words
 
 __all__ = [
     # what learns
@@ -70,6 +70,7 @@ __all__ = [
     "map_batch",
     "mapped_rows",
     "row_number",
+    "check_key",
     "split_key",
     # numbers
     "as_float",
@@ -85,4 +86,7 @@ __all__ = [
     "check_not_negative",
     "check_interval",
     "check_instances",
+    "check_distributions",
+    "check_functions",
+    "in_words",
 ]

@@ -14,6 +14,7 @@ import numpy as np
 from numpyro.distributions import constraints
 
 from probgen.core.sizes import check_sizes
+from probgen.core.vectorize import check_key
 
 F = TypeVar("F", bound=Callable[..., Any])
 _FUNCTIONS = {"jax.nn": jax.nn, "jax.numpy": jnp}
@@ -145,7 +146,7 @@ def _remember(model: Any, made_by: Recipe) -> Any:
 def recipe(function: F | None = None, *, formerly: tuple[str, ...] = ()) -> Any:
     """Mark a function that returns a model as a recipe: `save` then keeps its name and arguments.
 
-    `context_dim`, where it takes one, is None or at least 1: others are refused with ValueError.
+    `context_dim`, where it takes one, is None or at least 1, and `key` a key: others are refused with ValueError.
 
     Its model must have a (static) field `recipe`, as every probgen distribution and `ConditionalModel` does. Its
     arguments `key` and `data` are not kept: they choose the model's numbers, which are in the file. An argument may be
@@ -163,12 +164,15 @@ def recipe(function: F | None = None, *, formerly: tuple[str, ...] = ()) -> Any:
     module = function.__module__.split(".")
     name = f"{module[1] if module[0] == 'probgen' and len(module) > 1 else function.__module__}.{function.__name__}"
     signature = inspect.signature(function)
+    default_key = getattr(signature.parameters.get("key"), "default", None)  # None where a recipe can do without
 
     @functools.wraps(function)
     def build(*args: Any, **kwargs: Any) -> Any:
         args, kwargs = _plain(args), _plain(kwargs)
         if (width := kwargs.get("context_dim")) is not None:
             check_sizes(context_dim=width)
+        if kwargs.get("key", default_key) is not default_key:
+            check_key(kwargs["key"])
         model = function(*args, **kwargs)
         arguments = dict(signature.bind(*args, **kwargs).arguments)
         for name_of_numbers in ("key", "data"):

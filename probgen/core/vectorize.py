@@ -123,6 +123,16 @@ def _no_rows(function: Callable[..., Any], lead: tuple[int, ...], *one: Any) -> 
     return jax.tree.map(lambda out: jnp.zeros(lead + out.shape, out.dtype), jax.eval_shape(function, *one))
 
 
+def check_key(key: Any) -> None:
+    """Raise ValueError for what is no key, such as the number of a seed.
+
+    Args:
+        key: one key, or the raw integers of one.
+    """
+    if not hasattr(key, "dtype"):
+        raise ValueError(f"key: expected a jax.random.key, got {key!r}")
+
+
 def split_key(key: Array, shape: tuple[int, ...]) -> Array:
     """Return keys of the given shape from one key; the old style of raw integers, which numpyro still hands out, is
     welcome.
@@ -135,8 +145,7 @@ def split_key(key: Array, shape: tuple[int, ...]) -> Array:
     >>> split_key(jax.random.PRNGKey(0), (2, 3)).shape
     (2, 3)
     """
-    if not hasattr(key, "dtype"):
-        raise ValueError(f"key: expected a jax.random.key, got {key!r}")
+    check_key(key)
     if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         key = jax.random.wrap_key_data(key)
     return jax.random.split(key, shape) if shape else key

@@ -21,6 +21,7 @@ from probgen.core import (
 )
 from probgen.distributions.closed_forms import ClosedForms
 from probgen.distributions.in_blocks import logsumexp_of_particles, map_particles
+from probgen.distributions.lifting import common_lead
 
 
 class Distribution(ClosedForms):
@@ -105,7 +106,7 @@ class Distribution(ClosedForms):
 
     def _lead(self, value: Array) -> tuple[int, ...]:
         """Return the shape of the density of events [*sample, *batch, *event]."""
-        return jnp.broadcast_shapes(value.shape[: value.ndim - self.event_dim], self.batch_shape)
+        return common_lead(self.batch_shape, value.shape[: value.ndim - self.event_dim])
 
     def _as_events(self, value: Array) -> Array:
         value = as_numbers("value", value) if isinstance(value, np.ma.MaskedArray) else value

@@ -40,9 +40,26 @@ def map_elements(
     ndims = tuple(special[r] if isinstance(r, str) else batch_ndims + r for r in ranks)
     full = [x if r == "key" else jnp.asarray(x) for x, r in zip(args, ranks, strict=True)]
     leads = [x.shape[: x.ndim - n] for x, n, r in zip(full, ndims, ranks, strict=True) if r != "key"]
-    lead = jnp.broadcast_shapes(axes, *leads)
+    lead = common_lead(axes, *leads)
     full = [split_key(x, lead) if r == "key" else x for x, r in zip(full, ranks, strict=True)]
     return map_batch(function, owner, axes, tuple(full), ndims)
+
+
+def common_lead(axes: tuple[int, ...], *leads: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the axes over which rows and a distribution's own batch are mapped together.
+
+    Args:
+        axes: the distribution's own, such as those of contexts.
+        leads: of each argument, what stands before its event.
+
+    Raises ValueError where they do not broadcast.
+    """
+    try:
+        return jnp.broadcast_shapes(axes, *leads)
+    except ValueError:
+        raise ValueError(
+            f"expected rows that go with batch shape {axes} (one for each context), got {', '.join(map(str, leads))}"
+        ) from None
 
 
 def verb(method: F) -> F:

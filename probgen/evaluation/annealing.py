@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import Array, lax
 
-from probgen.core import check_instances, check_sizes, logmeanexp, split_key
+from probgen.core import as_numbers, check_distributions, check_sizes, logmeanexp, split_key
+from probgen.distributions.wrapped import family, kind_of
 
 _AIM, _GAIN, _SPREAD = 0.65, 0.1, 4.0  # of acceptance, of the steps' adaptation, of the temperatures
 
@@ -49,19 +50,20 @@ def ais(
     weights are unbiased. With `start` the same chains run backwards: together they hold log p(x) between two bounds
     (bidirectional Monte Carlo). The variance of log w falls with the number of temperatures, and the gap of the bound
     is half of it, over the number of chains. Of one x and a model with latent variables it is
-    `ais(key, model.prior, lambda z: model.decode(z).log_prob(x))`, and `jax.vmap` makes it that of many.
+    `ais(key, model.latent_prior, lambda z: model.decode(z).log_prob(x))`, and `jax.vmap` makes it that of many.
 
     Args:
         key: a `jax.random.key`.
-        prior: p(z), of batch shape (), with an exact density.
-        log_likelihood: log p(x | z) of one z, in nats, for one x.
+        prior: p(z), of real numbers, of batch shape (), with an exact density.
+        log_likelihood: log p(x | z) of one z, in nats, for one x: one number.
         chains: how many run beside each other.
         temperatures: how many steps lead from 0 to 1.
         leapfrog: how many steps a transition has.
         start: one exact draw from p(z | x), such as the z from which x was simulated; None begins at the prior.
 
-    Raises ValueError where the prior is a class or has batch axes, where `start` is no event of it, or where a number
-    is out of its range.
+    Raises ValueError where the prior is no distribution, is of integers, has batch axes or no exact density; where
+    `start` is no event of it, or lies on the edge of its support; where the log-likelihood is no single number, or NaN
+    where a chain begins; or where a number is out of its range.
 
     References: Annealed Importance Sampling (Neal 2001), Statistics and Computing 11; On the Quantitative Analysis of
     Decoder-Based Generative Models (Wu, Burda, Salakhutdinov, Grosse 2017), arXiv:1611.04273; Sandwiching the Marginal
@@ -75,25 +77,62 @@ def ais(
     >>> bool(abs(found.log_evidence - dist.Normal(0.0, 1.25**0.5).log_prob(x).sum()) < 0.05)
     True
     """
-    check_instances(prior=prior)
     check_sizes(chains=chains, temperatures=temperatures, leapfrog=leapfrog)
-    if prior.batch_shape:
-        raise ValueError(f"prior: expected batch shape (), got {prior.batch_shape}; use .to_event()")
-    if start is not None and jnp.shape(start) != prior.event_shape:
-        raise ValueError(f"start: expected one event of shape {prior.event_shape}, got {jnp.shape(start)}")
+    _check_prior(prior)
     onto = dist.biject_to(prior.support)
     parts = _unconstrained(prior, onto), lambda u: log_likelihood(onto(u))
     betas = _schedule(temperatures)
     draw_key, tune_key, key = split_key(key, (3,))
-    others, first = jax.vmap(jax.vmap(onto.inv))(prior.sample(draw_key, (2, chains)))
+    draws = prior.sample(draw_key, (2, chains))
+    last = None if start is None else _unconstrained_start(start, prior, onto, draws.dtype)
+    if shape := jax.eval_shape(lambda z: jnp.asarray(log_likelihood(z)), draws[0, 0]).shape:
+        raise ValueError(f"log_likelihood: expected one number for one z and one x, got an array of shape {shape}")
+    others, first = jax.vmap(jax.vmap(onto.inv))(draws)
     lengths = _tuned(tune_key, parts, others, betas, leapfrog)
-    if start is None:
-        log_w, acceptance = _weighed(key, parts, first, betas, lengths, leapfrog, backwards=False)
-        return Annealed(logmeanexp(log_w), log_w, acceptance)
-    last = onto.inv(start)
-    first = jnp.broadcast_to(last, (chains, *last.shape))
-    log_w, acceptance = _weighed(key, parts, first, betas, lengths, leapfrog, backwards=True)
-    return Annealed(-logmeanexp(-log_w), log_w, acceptance)
+    first = first if last is None else jnp.broadcast_to(last, (chains, *last.shape))
+    log_w, acceptance = _weighed(key, parts, first, betas, lengths, leapfrog, backwards=last is not None)
+    _check_weights(log_w, backwards=last is not None)
+    sign = 1 if last is None else -1
+    return Annealed(sign * logmeanexp(sign * log_w), log_w, acceptance)
+
+
+def _check_prior(prior: Any) -> None:
+    check_distributions("a model's latent_prior", prior=prior)
+    if prior.batch_shape:
+        raise ValueError(f"prior: expected batch shape (), got {prior.batch_shape}; use .to_event()")
+    if prior.support.is_discrete:
+        raise ValueError(
+            f"prior: expected one of real numbers, got a {type(family(prior)).__name__}; "
+            "the sum over a few integers is evaluation.enumerated"
+        )
+    if kind_of(prior) != "exact":
+        raise ValueError(
+            f"prior: expected an exact density, got a {type(prior).__name__} with one of kind {kind_of(prior)!r}"
+        )
+
+
+def _unconstrained_start(
+    start: Any, prior: dist.Distribution, onto: dist.transforms.Transform, dtype: jnp.dtype
+) -> Array:
+    """Return the unconstrained numbers of a start, which has to be an event of the prior."""
+    z = jnp.asarray(as_numbers("start", start), dtype)
+    if z.shape != prior.event_shape:
+        raise ValueError(f"start: expected one event of shape {prior.event_shape}, got {z.shape}")
+    u = onto.inv(z)
+    inside = jnp.all(prior.support(z)) & jnp.isfinite(u).all()
+    if not isinstance(inside, jax.core.Tracer) and not inside:
+        raise ValueError(f"start: expected an event within the prior's support {prior.support}, got {z}")
+    return u
+
+
+def _check_weights(log_w: Array, *, backwards: bool) -> None:
+    """Raise ValueError where a chain began at a z of no likelihood: it has not moved since."""
+    if isinstance(log_w, jax.core.Tracer):
+        return
+    if backwards and not jnp.isfinite(log_w).all():
+        raise ValueError("log_likelihood: expected a finite number at start, got NaN or infinity")
+    if lost := int(jnp.isnan(log_w).sum()):
+        raise ValueError(f"log_likelihood: expected numbers, got NaN at {lost} of {log_w.size} draws from the prior")
 
 
 _Parts = tuple[LogDensity, LogDensity]  # log p(z), log p(x | z), of unconstrained numbers

@@ -7,7 +7,7 @@ import jax
 import numpyro.distributions as dist
 from jax import Array
 
-from probgen.core import check_instances
+from probgen.core import check_distributions
 from probgen.distributions.enumeration import events_of, number_of_events
 from probgen.distributions.in_blocks import logsumexp_of_particles
 from probgen.distributions.wrapped import kind_of
@@ -21,17 +21,17 @@ def enumerated(prior: dist.Distribution, log_likelihood: Callable[[Array], Array
 
         log p(x) = log Σ_z p(z) p(x | z)
 
-    Of a model with latent variables it is `enumerated(model.prior, lambda z: model.decode(z).log_prob(x))`, of one x or
-    of rows. A prior that is itself a model of that kind is enumerated in its turn. The values are taken in blocks, so
-    that memory does not grow with their number.
+    Of a model with latent variables it is `enumerated(model.latent_prior, lambda z: model.decode(z).log_prob(x))`, of
+    one x or of rows. A prior that is itself a model of that kind is enumerated in its turn. The values are taken in
+    blocks, so that memory does not grow with their number.
 
     Args:
-        prior: p(z), of integers, of batch shape (); with an exact density, or with a `prior` and a `decode` of which
-            that holds.
+        prior: p(z), of integers, of batch shape (); with an exact density, or with a `latent_prior` and a `decode` of
+            which that holds.
         log_likelihood: log p(x | z) of one z, in nats, [...]: of one x, or of rows.
 
-    Raises ValueError where z has more values or they cannot be counted, or where the prior has no exact density and
-    cannot be enumerated.
+    Raises ValueError where the prior is no distribution, where z has more values or they cannot be counted, or where
+    the prior has no exact density and cannot be enumerated.
 
     >>> import jax.numpy as jnp
     >>> import numpyro.distributions as dist
@@ -40,7 +40,7 @@ def enumerated(prior: dist.Distribution, log_likelihood: Callable[[Array], Array
     >>> float(jnp.exp(log_p).sum().round(5))
     1.0
     """
-    check_instances(prior=prior)
+    check_distributions("a model's latent_prior", prior=prior)
     if prior.batch_shape:
         raise ValueError(f"prior: expected batch shape (), got {prior.batch_shape}; use .to_event()")
     count, values = number_of_events(prior), events_of(prior)
@@ -56,9 +56,9 @@ def enumerated(prior: dist.Distribution, log_likelihood: Callable[[Array], Array
 def _log_prior(prior: Any, values: Array) -> Array:
     if kind_of(prior) == "exact":
         return prior.log_prob(values)
-    if not (hasattr(prior, "prior") and hasattr(prior, "decode")):
+    if not (hasattr(prior, "latent_prior") and hasattr(prior, "decode")):
         raise ValueError(
             f"prior: expected an exact density, or a model that can itself be enumerated, got a {type(prior).__name__} "
             f"with a density of kind {prior.kind!r}"
         )
-    return enumerated(prior.prior, lambda z: prior.decode(z).log_prob(values))
+    return enumerated(prior.latent_prior, lambda z: prior.decode(z).log_prob(values))

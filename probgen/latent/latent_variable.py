@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from typing import Any, Self, TypeAlias
 
+import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import Array
 
-from probgen.core import DensityKind, bind, check_instances, weakest
+from probgen.core import DensityKind, bind, check_functions, check_instances, in_words, weakest
 from probgen.distributions.wrapped import kind_of
 from probgen.latent.model import Latent
 
@@ -34,7 +35,8 @@ class LatentVariableModel(Latent):
         context_shape: the shape of one context where parts are `Contextual`; wrap the model in a `ConditionalModel`
             then.
 
-    Raises ValueError where the parts' shapes do not fit.
+    Raises ValueError where a part is of another kind, where the parts' shapes do not fit, or where the posterior is
+    known to draw outside of the prior's support.
 
     References: Auto-Encoding Variational Bayes (Kingma, Welling 2014), arXiv:1312.6114; Stochastic Backpropagation and
     Approximate Inference in Deep Generative Models (Rezende, Mohamed, Wierstra 2014), arXiv:1401.4082.
@@ -61,31 +63,60 @@ class LatentVariableModel(Latent):
         context_shape: tuple[int, ...] | None = None,
         validate_args: bool | None = None,
     ):
-        check_instances(prior=prior, likelihood=likelihood, posterior=posterior)
+        check_instances(prior=prior)
+        check_functions("a distribution of x", likelihood=likelihood)
+        check_functions("a distribution of z", posterior=posterior)
         self.prior, self.likelihood, self.posterior = prior, likelihood, posterior
         self.context_shape = context_shape
         of_z, given_z = self._looked_at()
         self.part_kinds: tuple[DensityKind, DensityKind] = kind_of(of_z), kind_of(given_z)
         super().__init__(given_z.event_shape, validate_args=validate_args)
+        self._check_posterior(given_z)
 
     def _looked_at(self) -> tuple[dist.Distribution, dist.Distribution]:
         """Return the prior, and the likelihood at z = 0; set the shape of z."""
-        one = self if self.context_shape is None else bind(self, jnp.zeros(self.context_shape))
+        one = self._at_zeros()
         prior = one.latent_prior
         if prior.batch_shape:
             raise ValueError(f"prior: expected batch shape (), got {prior.batch_shape}; use .to_event()")
         self.latent_shape = prior.event_shape
-        given_z = one.likelihood(jnp.zeros(prior.event_shape))
+        given_z = _made("likelihood: expected a distribution of x", one.likelihood(jnp.zeros(prior.event_shape)))
         if given_z.batch_shape:
             raise ValueError(
                 f"likelihood: expected batch shape () for one z, got {given_z.batch_shape}; use .to_event()"
             )
         return prior, given_z
 
+    def _at_zeros(self) -> Self:
+        """Return the model at a context of zeros, where it takes one."""
+        return self if self.context_shape is None else bind(self, jnp.zeros(self.context_shape))
+
+    def _check_posterior(self, given_z: dist.Distribution) -> None:
+        """Raise ValueError where the posterior of one x is known not to fit; nothing is computed."""
+        try:
+            discrete = getattr(given_z.support, "is_discrete", False)
+        except (ValueError, NotImplementedError):  # its support is not known
+            discrete = False
+        zeros = jnp.zeros(given_z.event_shape, int if discrete else float)
+
+        def look(x: Array) -> None:
+            self._at_zeros()._posterior_of(x)
+
+        try:
+            jax.eval_shape(look, zeros)
+        except (TypeError, IndexError):
+            return  # it looks at numbers, or takes x in another dtype: where it is used, it is judged
+
+    def _posteriors(self, x: Array) -> dist.Distribution:
+        return _made("posterior: expected a distribution of z", super()._posteriors(x))
+
     @property
     def latent_prior(self) -> dist.Distribution:
         """The distribution p(z): `prior`, or what that makes of the posterior."""
-        return self.prior if isinstance(self.prior, dist.Distribution) else self.prior(self.posterior)
+        if isinstance(self.prior, dist.Distribution):
+            return self.prior
+        expected = "prior: expected a distribution, or what makes one of the posterior, such as a VampPrior"
+        return _made(expected, self.prior(self.posterior) if callable(self.prior) else self.prior)
 
     @property
     def prior_parts(self) -> Any:
@@ -115,3 +146,9 @@ class LatentVariableModel(Latent):
             of_z, given_z = new._first()._looked_at()
             new.part_kinds = kind_of(of_z), kind_of(given_z)
         return new
+
+
+def _made(expected: str, made: Any) -> dist.Distribution:
+    if not isinstance(made, dist.Distribution):
+        raise ValueError(f"{expected}, got {in_words(made)}")
+    return made

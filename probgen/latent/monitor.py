@@ -7,7 +7,10 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import Array, lax
 
+from probgen.core import in_words
 from probgen.distributions import ConditionalModel
+from probgen.distributions.conditionals import inner_model
+from probgen.latent.model import Latent
 
 _DRAWS = 64  # for the mean of a posterior that does not know it
 
@@ -23,7 +26,7 @@ def active_units(model: Any, key: Array, rows: Any, *, least: float = 0.01) -> A
         rows: x, [N, *event_shape]; (x, contexts) of a `ConditionalModel`.
         least: the variance above which a number is active.
 
-    Raises ValueError where the model has no posterior.
+    Raises ValueError where the model has no posterior, or there are no rows or others.
 
     References: Importance Weighted Autoencoders (Burda, Grosse, Salakhutdinov 2016), arXiv:1509.00519.
 
@@ -50,8 +53,8 @@ def kl_of_units(model: Any, key: Array, rows: Any) -> Array:
         key: draws what else `elbo_terms` tells.
         rows: x, [N, *event_shape]; (x, contexts) of a `ConditionalModel`.
 
-    Raises ValueError where the model has no posterior, or where prior and posterior are no products of numbers whose KL
-    is known in closed form.
+    Raises ValueError where the model has no posterior, where there are no rows or others, or where prior and posterior
+    are no products of numbers whose KL is known in closed form.
 
     References: Auto-Encoding Variational Bayes (Kingma, Welling 2014), arXiv:1312.6114.
 
@@ -83,7 +86,7 @@ def mutual_information(model: Any, key: Array, rows: Any) -> Array:
         key: draws z.
         rows: x, [N, *event_shape]; (x, contexts) of a `ConditionalModel`.
 
-    Raises ValueError where the model has no posterior.
+    Raises ValueError where the model has no posterior, or there are no rows or others.
 
     References: ELBO surgery: yet another way to carve up the variational evidence lower bound (Hoffman, Johnson 2016);
     Lagging Inference Networks and Posterior Collapse in Variational Autoencoders (He, Spokoyny, Neubig,
@@ -105,18 +108,24 @@ def mutual_information(model: Any, key: Array, rows: Any) -> Array:
 
 
 def _at_rows(model: Any, rows: Any) -> tuple[Any, Array]:
-    if not isinstance(model, ConditionalModel):
-        return model, rows
-    x, context = rows
-    return model(context), x
+    """Return the model, at its contexts where it takes some, and rows x [N, *event_shape]."""
+    inner = inner_model(model)
+    if not isinstance(inner, Latent):
+        raise ValueError(
+            "model: expected one with a posterior of each row, such as a LatentVariableModel, "
+            f"got a {type(inner).__name__}"
+        )
+    if isinstance(model, ConditionalModel):
+        if not (isinstance(rows, tuple) and len(rows) == 2):
+            raise ValueError(f"rows: expected (x, contexts), got {in_words(rows)}")
+        model, rows = model(rows[1]), rows[0]
+    x, event = jnp.asarray(rows), inner.event_shape
+    if x.shape[1:] != event or not x.size:
+        raise ValueError(f"rows: expected [N, {', '.join(map(str, event))}] of at least one row, got shape {x.shape}")
+    return model, x
 
 
 def _posterior(model: Any, rows: Any) -> dist.Distribution:
     at, x = _at_rows(model, rows)
-    q = at.encode(x) if hasattr(at, "encode") else None
-    if not isinstance(q, dist.Distribution) or len(q.batch_shape) != 1:
-        raise ValueError(
-            "model: expected one with a posterior of each row, such as a LatentVariableModel, "
-            f"got {type(model).__name__}"
-        )
-    return q
+    posteriors: dist.Distribution = at.encode(x)
+    return posteriors

@@ -5,6 +5,7 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
 from jax import Array
 
@@ -82,7 +83,7 @@ class FullCovariance(_OfRawNumbers):
         dim = self.dim
         loc, diagonal, below = jnp.split(raw, (dim, 2 * dim), -1)
         tril = jnp.zeros((*raw.shape[:-1], dim, dim), raw.dtype)
-        tril = tril.at[..., *jnp.tril_indices(dim, -1)].set(below)
+        tril = tril.at[..., *np.tril_indices(dim, -1)].set(below)
         return dist.MultivariateNormal(loc, scale_tril=tril + self._scales(diagonal)[..., None] * jnp.eye(dim))
 
 

@@ -11,7 +11,7 @@ import numpyro.distributions as dist
 from jax import Array, lax
 from numpyro.distributions import constraints
 
-from probgen.core import check_instances, check_sizes, log1mexp, logmeanexp
+from probgen.core import check_distributions, check_instances, check_interval, check_sizes, log1mexp, logmeanexp
 from probgen.distributions import Model
 from probgen.distributions.discretized import IntegerCategorical
 
@@ -26,8 +26,8 @@ class VampPrior(eqx.Module):
         pseudo_inputs: u at the start, [K, *event_shape], such as rows of the data.
         interval: (low, high), in which u stays; None where x is real.
 
-    Raises ValueError where they are not within the interval, or, once there is a posterior, where that does not take
-    them.
+    Raises ValueError where the interval is none, where the inputs are not within it or not finite, or, once there is a
+    posterior, where that does not take them.
 
     References: VAE with a VampPrior (Tomczak, Welling 2018), arXiv:1705.07120.
 
@@ -45,7 +45,11 @@ class VampPrior(eqx.Module):
     def __init__(self, pseudo_inputs: Array, *, interval: tuple[float, float] | None = None):
         u = jnp.asarray(pseudo_inputs, float)
         check_sizes(pseudo_inputs=u.shape[0] if u.ndim else 0)
-        if interval is not None:
+        if interval is None:
+            if not isinstance(u, jax.core.Tracer) and not bool(jnp.isfinite(u).all()):
+                raise ValueError(f"pseudo_inputs: expected finite numbers, got {u.min()} to {u.max()}")
+        else:
+            check_interval(interval=interval)
             low, high = interval
             if not bool(jnp.all((u >= low) & (u <= high))):
                 raise ValueError(f"pseudo_inputs: expected numbers within {interval}, got {u.min()} to {u.max()}")
@@ -120,7 +124,8 @@ class Resampled(Model):
         num_samples: int = 1024,
         validate_args: bool | None = None,
     ):
-        check_instances(proposal=proposal, acceptance=acceptance)
+        check_distributions("a normal", proposal=proposal)
+        check_instances(acceptance=acceptance)
         check_sizes(2, truncation=truncation)
         check_sizes(num_samples=num_samples)
         if proposal.batch_shape:

@@ -25,8 +25,8 @@ class SemiAmortized(LatentVariableModel):
     Args:
         prior: as in `LatentVariableModel`.
         likelihood: as in `LatentVariableModel`.
-        posterior: a `Conditional`, `FullCovariance` or `LowRank`: anything with `raw(x)`, the numbers r that a network
-            says, and `of_raw(r)`, a distribution whose draws carry gradients.
+        posterior: a `Conditional`, `FullCovariance` or `LowRank`: any posterior with `raw(x)`, the numbers r that a
+            network says, and `of_raw(r)`, a distribution whose draws carry gradients.
         steps: K.
         step_size: ε.
         num_samples: S, at least 2: with one draw a scale could grow without end.

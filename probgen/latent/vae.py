@@ -12,6 +12,7 @@ from jax import Array
 
 from probgen.core import Contextual, as_shape, check_instances, check_sizes, recipe
 from probgen.distributions import BoundedNormalHead, Conditional, ConditionalModel, integer_head
+from probgen.distributions.enumeration import levels as levels_of
 from probgen.distributions.heads import Head
 from probgen.latent.latent_variable import LatentVariableModel
 from probgen.latent.priors import VampPrior
@@ -149,7 +150,8 @@ def pixel_vae(
         input_dropout: the rate at which numbers are hidden from the encoder, in training.
         key: draws the encoder's first weights.
 
-    Raises ValueError where the decoder's context is no vector, or the prior has events of another shape.
+    Raises ValueError where the decoder's context is no vector or its integers are others, or the prior has events of
+    another shape.
 
     References: PixelVAE (Gulrajani et al. 2017), arXiv:1611.05013; Variational Lossy Autoencoder (Chen et al. 2017),
     arXiv:1611.02731.
@@ -163,6 +165,10 @@ def pixel_vae(
     check_instances(decoder=decoder)
     if not isinstance(decoder, ConditionalModel) or len(decoder.context_shape) != 1:
         raise ValueError("decoder: expected a ConditionalModel whose contexts are vectors, those of z")
+    check_sizes(2, levels=levels)
+    if (known := levels_of(decoder.model.support)) not in (None, (0, levels)):
+        low, count = known
+        raise ValueError(f"levels: the decoder is of integers {low}..{low + count - 1}, got 0..{levels - 1}")
     (latent_dim,), event_shape = decoder.context_shape, decoder.model.event_shape
     size = math.prod(event_shape)
     encoder = MLP(size, 2 * latent_dim, hidden=hidden, dropout=dropout, gain=2**0.5, key=key)

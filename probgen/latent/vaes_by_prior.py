@@ -56,6 +56,7 @@ def vamp_vae(
     """
     event_shape = as_shape(event_shape, fewest=0)
     check_sizes(pseudo_inputs=pseudo_inputs)
+    check_sizes(2, levels=levels)
     key, prior_key = jax.random.split(key)
     if data is None:
         first = jax.random.uniform(prior_key, (pseudo_inputs, *event_shape)) * (levels - 1)

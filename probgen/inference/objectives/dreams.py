@@ -19,7 +19,7 @@ from probgen.inference.estimators.base import detached, draw_cut
 from probgen.inference.objectives.elbo import Pair
 
 Dream = Callable[[tuple, dict, dict[str, Array]], tuple[tuple, dict]]
-_AWAKE = "insomnia=1.0 dreams of nothing"
+AWAKE = "ReweightedWakeSleep(…, insomnia=1.0) dreams of nothing"
 
 
 class Dreamt(NamedTuple):
@@ -46,7 +46,7 @@ class Dreaming(Messenger):
         name, fn = msg["name"], msg["fn"]
         if msg["is_observed"]:
             if msg.get("_control_flow_done"):
-                raise ValueError(f"site {name!r} is observed inside a scan, where it cannot be dreamt of; {_AWAKE}")
+                raise ValueError(f"site {name!r} is observed inside a scan, where it cannot be dreamt of; {AWAKE}")
             self.observed[name] = jnp.asarray(msg["value"])
         self.key, key = jax.random.split(self.key)
         try:
@@ -55,7 +55,8 @@ class Dreaming(Messenger):
             value = draw_cut(key, fn, msg["kwargs"]["sample_shape"])
         except NotImplementedError as error:
             raise ValueError(
-                f"site {name!r} cannot be dreamt of: {describe(fn)} cannot be sampled ({error}); {_AWAKE}"
+                f"site {name!r} cannot be dreamt of: {describe(fn)} cannot be sampled "
+                f"({str(error) or 'it has no sampler'}); {AWAKE}"
             ) from error
         msg["value"], msg["is_observed"] = value, False
 

@@ -17,7 +17,7 @@ from probgen.inference.engine.sites import Drawing, Recorded
 from probgen.inference.engine.surrogate import Run
 from probgen.inference.estimators.base import detached
 from probgen.inference.estimators.use import use
-from probgen.inference.objectives.dreams import Dream, dream_of
+from probgen.inference.objectives.dreams import AWAKE, Dream, dream_of
 from probgen.inference.objectives.elbo import Pair, scaled_log_prob
 from probgen.inference.objectives.importance import over_elements
 
@@ -179,5 +179,5 @@ def _sleep(pair: Waking, key: Array, where: Dream | None) -> Array:
     trace = asleep.given(guide_key, {}, {**dreamt.indices, **dreamt.latents})
     latents = {name: site for name, site in trace.items() if _is_latent(site)}
     for name in sorted(latents.keys() - dreamt.latents.keys()):
-        raise ValueError(f"site {name!r} of the guide is not the model's, which cannot dream of it: use insomnia=1.0")
+        raise ValueError(f"site {name!r} of the guide is not the model's, which cannot dream of it; {AWAKE}")
     return sum((jnp.sum(scaled_log_prob(site)) for site in latents.values()), start=jnp.zeros(()))
