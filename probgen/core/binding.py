@@ -123,7 +123,12 @@ def with_key(model: Any, key: Array) -> Any:
 
 
 def with_keys(layers: Any, key: Array) -> Any:
-    """Return equal layers, stacked along axis 0 of every array, each with a key of its own."""
+    """Return equal layers, each with a key of its own.
+
+    Args:
+        layers: any pytree whose arrays have the layers on axis 0.
+        key: the randomness of one training step.
+    """
     return jax.vmap(with_key)(layers, jax.random.split(key, jax.tree.leaves(layers)[0].shape[0]))
 
 
