@@ -10,6 +10,7 @@ from registry import BIJECTORS, CONDITIONALS, DISTRIBUTIONS, ESTIMATORS
 PARTS = "bijectors distributions mixtures flows autoregressive latent score networks inference.estimators".split()
 _BASE = "a base class: its subclasses have rows"
 _RETURNED = "a function: rows hold what it returns, which does not say who made it"
+_GRID = "tests/test_score.py: equal steps of what it says, along every SDE"
 _SAMPLER = "tests/test_score.py: the samplers against the mean and deviation of Gaussian data"
 _DRAW = "tests/test_autoregressive_networks.py: the same draws as step by step, which is in the rows"
 _IMAGES = "tests/test_image_networks.py: values, gradients, files, and a model of them that trains"
@@ -41,7 +42,10 @@ REASONS = {
     "autoregressive.fixed_point": _DRAW,
     "autoregressive.generate": "returns draws of any length: tests/test_autoregressive.py",
     "autoregressive.pass_by_pass": _DRAW,
+    "score.Corrected": _SAMPLER,
+    "score.Cosine": "as LinearBeta",
     "score.DDIM": _SAMPLER,
+    "score.DEIS": _SAMPLER,
     "score.DPMSolver": _SAMPLER,
     "latent.Latent": _BASE,
     **{
@@ -78,7 +82,15 @@ REASONS = {
     "score.Heun": _SAMPLER,
     "score.LinearBeta": "tests/test_score.py: every law of the process, against the equations of its moments",
     "score.NetworkDenoiser": _BASE,
+    "score.PowerNoise": _GRID,
+    "score.PowerSigma": "as LinearBeta",
+    "score.ReverseDiffusion": _SAMPLER,
     "score.Sampler": _BASE,
+    "score.Straight": "as LinearBeta",
+    "score.SubLinearBeta": "as LinearBeta",
+    "score.TimeGrid": _BASE,
+    "score.UniformLogSNR": _GRID,
+    "score.UniformTime": _GRID,
     "score.coefficients": "returns two numbers: tests/test_score.py",
     "score.to_data": "returns an array: tests/test_score.py",
     "score.to_noise": "returns an array: tests/test_score.py",

@@ -1,6 +1,8 @@
 """Score models against closed forms: moment ODEs, Gaussian data with the exact denoiser, enumerated masses."""
 
+import dataclasses
 import itertools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +15,11 @@ import probgen
 from probgen.networks import NoiseEmbedding
 from probgen.score import (
     DDIM,
+    DEIS,
     SDE,
     Ancestral,
+    Corrected,
+    Cosine,
     Decoder,
     Denoiser,
     DPMSolver,
@@ -26,8 +31,15 @@ from probgen.score import (
     LevelDenoiser,
     LinearBeta,
     LinearLogSNR,
+    PowerNoise,
+    PowerSigma,
     RealDenoiser,
+    ReverseDiffusion,
     ScoreModel,
+    Straight,
+    SubLinearBeta,
+    UniformLogSNR,
+    UniformTime,
     coefficients,
     to_data,
     to_noise,
@@ -38,21 +50,23 @@ bound_of = jax.jit(lambda model, key, x, n=1: model.log_prob_bound(key, x, n), s
 sample_of = jax.jit(lambda model, key, shape: model.sample(key, shape), static_argnums=2)
 
 
-class Straight(SDE):
-    """α = 1 − u, σ = u: the path of flow matching."""
+class Searched(LinearBeta):
+    """A user's SDE, of which the base has to find the times."""
 
     def log_snr(self, t):
-        return 2.0 * jnp.log(1.0 / self.noise(t) - 1.0)
-
-    def scale(self, t):
-        return jnp.sqrt((1.0 - self.noise(t)) ** 2 + self.noise(t) ** 2)
-
-    def noise(self, t):
-        return 0.01 + 0.98 * jnp.asarray(t, float)
+        return super().log_snr(t) - 1.0
 
 
-PRESERVING = [LinearLogSNR(), LinearLogSNR(12.0, -5.0), LinearBeta(), LinearBeta(1.0, 5.0, 0.01)]
-SDES = [*PRESERVING, GeometricSigma(), Straight()]
+PRESERVING = [
+    LinearLogSNR(),
+    LinearLogSNR(12.0, -5.0),
+    Cosine(9.0, -9.0),
+    LinearBeta(),
+    LinearBeta(1.0, 5.0, 0.01),
+    Searched(),
+]
+SDES = [*PRESERVING, SubLinearBeta(), GeometricSigma(), PowerSigma(), Straight(9.0, -9.0)]
+STRAIGHT = Straight(2.0 * math.log(99.0), -2.0 * math.log(99.0))  # u from 0.01 to 0.99
 
 
 @pytest.mark.parametrize("sde", SDES, ids=str)
@@ -89,6 +103,43 @@ def test_falls_and_preserves_variance_where_it_says_so(sde):
     assert (jax.vmap(sde.log_snr_rate)(t) < 0).all()
 
 
+@pytest.mark.parametrize("sde", SDES, ids=str)
+def test_times_are_found_by_their_log_snr(sde):
+    with jax.enable_x64(True):
+        t = jnp.linspace(0.0, 1.0, 41)
+        np.testing.assert_allclose(sde.time(sde.log_snr(t)), t, atol=1e-9)
+        np.testing.assert_allclose(sde.time(jnp.array([1e3, -1e3])), [0.0, 1.0], atol=1e-9)
+
+
+@pytest.mark.parametrize("sde", [LinearLogSNR(4.0, -1.0), Straight(9.0, -2.0), GeometricSigma(0.1, 2.0)], ids=str)
+def test_the_priors_mismatch_is_the_kl_of_normals(sde):
+    x = jnp.array([0.3, -1.2, 2.0])
+    alpha, sigma = sde.marginal(1.0)
+    expected = dist.kl_divergence(dist.Normal(alpha * x, sigma).to_event(1), sde.prior((3,)))
+    np.testing.assert_allclose(sde.prior_mismatch(x), expected, rtol=1e-5)
+
+
+def test_the_sub_vp_sde_has_the_noise_of_its_lyapunov_equation():
+    """A published library has 1 − exp(−2B) for σ; dV/dB = −V + 1 − exp(−2B) gives σ = 1 − exp(−B)."""
+    sde = SubLinearBeta(0.1, 20.0)
+    for b, sigma in [(0.5, 0.3935), (1.0, 0.6321)]:
+        u = (-0.1 + math.sqrt(0.01 + 2 * 19.9 * b)) / 19.9
+        t = (u - sde.u_min) / (1 - sde.u_min)
+        np.testing.assert_allclose(sde.integral(t), b, rtol=1e-5)
+        np.testing.assert_allclose(sde.marginal(t)[1], sigma, atol=1e-4)
+
+
+@pytest.mark.parametrize("sde", SDES, ids=str)
+@pytest.mark.parametrize("grid", [UniformTime(), UniformLogSNR(), PowerNoise(3.0)], ids=str)
+def test_grids_fall_from_one_to_zero_in_equal_steps_of_what_they_say(grid, sde):
+    times = grid(sde, 10)
+    assert times[0] == 1.0 and times[-1] == 0.0 and (jnp.diff(times) < 0).all()
+    log_snr = sde.log_snr(times)
+    even = {UniformTime: times, UniformLogSNR: log_snr, PowerNoise: jnp.exp(-log_snr / 6.0)}[type(grid)]
+    steps = np.diff(even)
+    np.testing.assert_allclose(steps, steps.mean(), rtol=2e-2)
+
+
 def test_constructors_refuse_nonsense():
     with pytest.raises(ValueError, match="largest"):
         LinearLogSNR(-1.0, 1.0)
@@ -96,8 +147,23 @@ def test_constructors_refuse_nonsense():
         LinearBeta(0.0, 1.0)
     with pytest.raises(ValueError, match="u_min"):
         LinearBeta(u_min=0.0)
-    with pytest.raises(ValueError, match="steps"):
-        DDIM(0)
+    with pytest.raises(ValueError, match="sigma_max"):
+        PowerSigma(1.0, 0.5)
+    for make, word in [
+        (lambda: PowerSigma(rho=0.0), "rho"),
+        (lambda: Cosine(1.0, 2.0), "largest"),
+        (lambda: PowerNoise(0.0), "rho"),
+        (lambda: DDIM(0), "steps"),
+        (lambda: DDIM(eta=1.5), "eta"),
+        (lambda: Heun(churn=-1.0), "churn"),
+        (lambda: Heun(churned=(0.1, 1.0)), "churned"),
+        (lambda: DPMSolver(order=4), "order"),
+        (lambda: DEIS(order=0), "order"),
+        (lambda: Corrected(corrections=0), "corrections"),
+        (lambda: Corrected(snr=0.0), "snr"),
+    ]:
+        with pytest.raises(ValueError, match=word):
+            make()
     with pytest.raises(ValueError, match="levels"):
         vp_score((2,), levels=1, key=jax.random.key(0))
     with pytest.raises(ValueError, match="scale"):
@@ -181,7 +247,21 @@ def test_bound_is_a_mean_and_tightens_only_in_variance():
 
 
 @pytest.mark.parametrize(
-    "sampler", [Ancestral(100), EulerMaruyama(400), DDIM(100), Heun(25), DPMSolver(40)], ids=lambda s: type(s).__name__
+    "sampler",
+    [
+        Ancestral(100),
+        EulerMaruyama(400),
+        ReverseDiffusion(400),
+        Corrected(ReverseDiffusion(200), 2, 0.1),
+        DDIM(100),
+        DDIM(100, eta=0.5),
+        Heun(25),
+        Heun(50, churn=10.0, churned=(0.05, 50.0)),
+        DPMSolver(40),
+        DPMSolver(100, order=3, eta=1.0),
+        DEIS(60, PowerNoise(), order=3),
+    ],
+    ids=str,
 )
 def test_samplers_reproduce_mean_and_sd(sampler):
     n = 4000
@@ -191,7 +271,7 @@ def test_samplers_reproduce_mean_and_sd(sampler):
     np.testing.assert_array_less(abs(x.std(0) / SCALE - 1), 4.5 / np.sqrt(2 * n) + 0.02)
 
 
-@pytest.mark.parametrize("sde", [GeometricSigma(0.01, 100.0), Straight()], ids=str)
+@pytest.mark.parametrize("sde", [GeometricSigma(0.01, 100.0), STRAIGHT], ids=str)
 @pytest.mark.parametrize("sampler", [Ancestral(100), EulerMaruyama(800), Heun(40), DPMSolver(60)], ids=str)
 def test_samplers_run_along_sdes_of_any_scale(sampler, sde):
     """The draws of those that only see λ are the same whatever the scale, and all have the data's moments."""
@@ -201,22 +281,50 @@ def test_samplers_run_along_sdes_of_any_scale(sampler, sde):
     np.testing.assert_array_less(abs(x.std(0) / SCALE - 1), 4.5 / np.sqrt(2 * n) + 0.05)
 
 
-def test_orders_of_the_ode_samplers():
-    """From one z the ODE has a closed end point; twice the steps: half the error of DDIM, a quarter of the others'."""
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (DDIM(eta=1.0), Ancestral()),
+        (DPMSolver(order=1, eta=1.0), Ancestral()),
+        (DPMSolver(order=1), DDIM()),
+        (DEIS(order=1), DDIM()),
+    ],
+    ids=str,
+)
+def test_samplers_that_are_the_same(one, other):
+    sde, denoiser, z = Straight(8.0, -8.0), GaussianDenoiser(jnp.array(0.5), jnp.array(0.3)), jnp.array([0.7, -2.0])
+    paths = [s.path(jax.random.key(0), denoiser.under(sde), sde, z) for s in (one, other)]
+    np.testing.assert_allclose(*paths, rtol=1e-3, atol=1e-4)
+    np.testing.assert_array_equal(one(jax.random.key(0), denoiser.under(sde), sde, z), paths[0][-1])
+
+
+@pytest.mark.parametrize(
+    ("sampler", "order"),
+    [
+        (DDIM(), 1),
+        (Heun(), 2),
+        (DPMSolver(), 2),
+        (DPMSolver(grid=PowerNoise(), order=3), 3),
+        (DEIS(grid=PowerNoise()), 2),
+        (DEIS(grid=PowerNoise(), order=3), 3),
+    ],
+    ids=str,
+)
+def test_the_error_of_the_ode_samplers_falls_by_their_order(sampler, order):
+    """From one z the ODE has a closed end point; twice the steps: the error falls by 2 to the order."""
     with jax.enable_x64(True):
-        sde, denoiser = LinearLogSNR(9.0, -9.0), GaussianDenoiser(jnp.array(0.5), jnp.array(0.3))
+        sde, denoiser = LinearLogSNR(9.0, -14.0), GaussianDenoiser(jnp.array(0.5), jnp.array(0.3))
         z = jnp.array(0.7)
         sd = lambda t: jnp.sqrt((sde.marginal(t)[0] * 0.3) ** 2 + sde.marginal(t)[1] ** 2)
         mean = lambda t: sde.marginal(t)[0] * 0.5
         exact = mean(0.0) + sd(0.0) / sd(1.0) * (z - mean(1.0))
 
-        def error(sampler):
-            return abs(sampler(jax.random.key(0), denoiser.under(sde), sde, z) - exact)
+        def error(sampler, steps):
+            drawn = dataclasses.replace(sampler, steps=steps)(jax.random.key(0), denoiser.under(sde), sde, z)
+            return abs(drawn - exact)
 
-        assert 1.8 < error(DDIM(200)) / error(DDIM(400)) < 2.2
-        assert 3.5 < error(Heun(200)) / error(Heun(400)) < 4.5
-        assert 3.5 < error(DPMSolver(200)) / error(DPMSolver(400)) < 4.5
-        assert error(DPMSolver(40)) < 0.2 * error(DDIM(40))
+        np.testing.assert_allclose(jnp.log2(error(sampler, 200) / error(sampler, 400)), order, atol=0.25)
+        assert order == 1 or error(sampler, 40) < 0.5 * error(DDIM(grid=sampler.grid), 40)
 
 
 # -- integers
@@ -323,7 +431,7 @@ class Rising(SDE):
         return 10.0 * jnp.asarray(t, float) - 5.0
 
 
-class Cosine(SDE):
+class Uncut(SDE):
     def log_snr(self, t):
         return -2 * jnp.log(jnp.tan(jnp.pi / 2 * jnp.asarray(t, float)))
 
@@ -340,7 +448,7 @@ GAUSSIAN = GaussianDenoiser(LOC, SCALE)
     ("make", "words"),
     [
         (lambda: ScoreModel(GAUSSIAN, Rising(), (2,)), "sde: expected a log-SNR that falls"),
-        (lambda: ScoreModel(GAUSSIAN, Cosine(), (2,)), "sde: expected a finite log-SNR"),
+        (lambda: ScoreModel(GAUSSIAN, Uncut(), (2,)), "sde: expected a finite log-SNR"),
         (lambda: ScoreModel(LinearLogSNR(), GAUSSIAN, (2,)), "denoiser: expected a score.Denoiser, got LinearLogSNR"),
         (lambda: ScoreModel(GAUSSIAN, LinearLogSNR(), 2), "event_shape"),
         (lambda: ScoreModel(Short(), LinearLogSNR(), (2,)).sample(jax.random.key(0)), "denoiser: expected"),

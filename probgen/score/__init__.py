@@ -2,7 +2,16 @@
 
 from probgen.score.score_model import ScoreModel
 from probgen.score.vp_score import vp_score
-from probgen.score.sde import SDE, LinearLogSNR, LinearBeta, GeometricSigma, coefficients
+from probgen.score.sde import SDE, coefficients
+from probgen.score.schedules import (
+    LinearLogSNR,
+    Cosine,
+    Straight,
+    LinearBeta,
+    SubLinearBeta,
+    GeometricSigma,
+    PowerSigma,
+)
 from probgen.score.denoiser import (
     Denoiser,
     RealDenoiser,
@@ -13,7 +22,10 @@ from probgen.score.denoiser import (
     to_data,
 )
 from probgen.score.decoder import Decoder, NormalDecoder, LevelDecoder
-from probgen.score.sampler import Sampler, Ancestral, EulerMaruyama, DDIM, Heun, DPMSolver
+from probgen.score.grids import TimeGrid, UniformTime, UniformLogSNR, PowerNoise
+from probgen.score.sampler import Sampler
+from probgen.score.stochastic_samplers import Ancestral, EulerMaruyama, ReverseDiffusion, Corrected
+from probgen.score.ode_samplers import DDIM, Heun, DPMSolver, DEIS
 
 __all__ = [
     "ScoreModel",
@@ -21,8 +33,12 @@ __all__ = [
     # the path from data to noise
     "SDE",
     "LinearLogSNR",
+    "Cosine",
+    "Straight",
     "LinearBeta",
+    "SubLinearBeta",
     "GeometricSigma",
+    "PowerSigma",
     "coefficients",
     # from data with noise to the data that are expected
     "Denoiser",
@@ -37,10 +53,17 @@ __all__ = [
     "NormalDecoder",
     "LevelDecoder",
     # the path back
+    "TimeGrid",
+    "UniformTime",
+    "UniformLogSNR",
+    "PowerNoise",
     "Sampler",
     "Ancestral",
     "EulerMaruyama",
+    "ReverseDiffusion",
+    "Corrected",
     "DDIM",
     "Heun",
     "DPMSolver",
+    "DEIS",
 ]

@@ -12,8 +12,9 @@ from probgen.distributions import Model
 from probgen.distributions.in_blocks import map_particles
 from probgen.score.decoder import Decoder, NormalDecoder
 from probgen.score.denoiser import Denoiser
-from probgen.score.sampler import Ancestral, Sampler
+from probgen.score.sampler import Sampler
 from probgen.score.sde import SDE, check_falls, coefficients
+from probgen.score.stochastic_samplers import Ancestral
 
 
 class ScoreModel(Model):
@@ -77,7 +78,7 @@ class ScoreModel(Model):
     def sample_event(self, key: Array) -> Array:
         """Draw an event: noise, the sampler's steps, the decoder."""
         noise_key, steps_key, decoder_key = jax.random.split(key, 3)
-        noise = self.sde.scale(1.0) * jax.random.normal(noise_key, self.event_shape)
+        noise = self.sde.prior(self.event_shape).sample(noise_key)
         x = self.sampler(steps_key, self.denoiser.under(self.sde), self.sde, noise)
         z, log_snr = x / self.sde.scale(0.0), self.sde.log_snr(0.0)
         return self.decoder(z, self.denoiser.checked(z, log_snr), log_snr).sample(decoder_key)
@@ -101,14 +102,9 @@ class ScoreModel(Model):
         reconstruction = jnp.sum(self.decoder(z[0], expected[0], log_snrs[0]).log_prob(x))
         missed = jnp.sum((placed - expected[1]) ** 2)
         diffusion = 0.5 * -self.sde.log_snr_rate(t) * jnp.exp(log_snrs[1]) * missed
-        return reconstruction - self._prior_kl(placed) - diffusion
+        return reconstruction - self.sde.prior_mismatch(placed) - diffusion
 
     def _noised(self, key: Array, placed: Array, log_snr: Array) -> tuple[Array, Array]:
         alpha, sigma = coefficients(log_snr)
         z = alpha * placed + sigma * jax.random.normal(key, self.event_shape)
         return z, self.denoiser.checked(z, log_snr)
-
-    def _prior_kl(self, placed: Array) -> Array:
-        log_snr = self.sde.log_snr(1.0)
-        # σ² − 1 = −α², −log σ² = softplus(λ)
-        return 0.5 * jnp.sum(jax.nn.sigmoid(log_snr) * (placed**2 - 1.0) + jax.nn.softplus(log_snr))

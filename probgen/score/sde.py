@@ -1,4 +1,4 @@
-"""Linear SDEs from data (t = 0) to noise (t = 1), each named by the formula of its log-SNR λ(t)."""
+"""Linear SDEs from data (t = 0) to noise (t = 1): the base, of which the schedules are members."""
 
 import math
 from collections.abc import Sequence
@@ -6,10 +6,11 @@ from collections.abc import Sequence
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpyro.distributions as dist
 from jax import Array
 from jax.typing import ArrayLike
 
-from probgen.core import check_positive
+from probgen.bijectors.inversion import invert_increasing
 
 
 class SDE(eqx.Module):
@@ -21,7 +22,8 @@ class SDE(eqx.Module):
     so that λ = log α²/σ² and c² = α² + σ². The bound of a score model depends on λ alone, and a denoiser sees x_t / c:
     schedules can be swapped after training, by `model.replace(sde=…)`. A subclass writes `log_snr(t)`, and `scale(t)`
     where the variance is not preserved (c = 1); both differentiable in t, λ finite and falling on all of [0, 1], its
-    ends included. Its numbers are static fields: an array in a field would learn.
+    ends included; and `time(log_snr)` where a search for it is too slow. Its numbers are static fields: an array in a
+    field would learn.
 
     References: Score-Based Generative Modeling through SDEs (Song, Sohl-Dickstein, Kingma, Kumar, Ermon, Poole 2021),
     arXiv:2011.13456; Variational Diffusion Models (Kingma, Salimans, Poole, Ho 2021), arXiv:2107.00630, section 5.1.
@@ -54,6 +56,26 @@ class SDE(eqx.Module):
     def diffusion(self, t: ArrayLike) -> Array:
         """Return g(t)."""
         return self.marginal(t)[1] * jnp.sqrt(-self.log_snr_rate(t))
+
+    def time(self, log_snr: ArrayLike) -> Array:
+        """Return the t in [0, 1] at which λ(t) is such, [...]; an end where it is beyond both."""
+        log_snr = jnp.asarray(log_snr, float)
+        rising = lambda t: -self.log_snr(t)
+        inside = jnp.clip(-log_snr, rising(0.0), rising(1.0))
+        return invert_increasing(rising, inside, jnp.zeros_like(log_snr), jnp.ones_like(log_snr))
+
+    def prior(self, event_shape: tuple[int, ...]) -> dist.Distribution:
+        """Return Normal(0, c(1)² I), from which draws start."""
+        return dist.Normal(0.0, self.scale(1.0)).expand(event_shape).to_event(len(event_shape))
+
+    def prior_mismatch(self, x: Array) -> Array:
+        """Return KL(q(x_1 | x) ‖ prior) of one event, in nats: what the bound pays for a signal that is left at t = 1.
+
+        ½ Σ_d sigmoid(λ) (x_d² − 1) + softplus(λ),   λ = λ(1)
+        """
+        log_snr = self.log_snr(1.0)
+        # σ² − 1 = −α², −log σ² = softplus(λ), at unit scale
+        return 0.5 * jnp.sum(jax.nn.sigmoid(log_snr) * (x**2 - 1.0) + jax.nn.softplus(log_snr))
 
 
 def coefficients(log_snr: ArrayLike) -> tuple[Array, Array]:
@@ -93,100 +115,3 @@ def check_falls(sde: SDE) -> None:
         raise ValueError(f"sde: expected a finite log-SNR on [0, 1], got {values.tolist()}; cut it off near its ends")
     if not (jnp.diff(values) < 0).all():
         raise ValueError(f"sde: expected a log-SNR that falls from t = 0 to 1, got {values.tolist()}")
-
-
-class LinearLogSNR(SDE):
-    """λ(t) = λ_max + (λ_min − λ_max) t, c = 1 (the interior does not change the bound, only its variance).
-
-    Args:
-        largest: λ_max, at the data.
-        smallest: λ_min, at the noise.
-
-    Raises ValueError where they do not fall.
-
-    References: Variational Diffusion Models (Kingma, Salimans, Poole, Ho 2021), arXiv:2107.00630, section 4.2.
-
-    >>> LinearLogSNR(8.0, -8.0).log_snr(0.5).item()
-    0.0
-    """
-
-    largest: float = eqx.field(static=True, default=8.0)
-    smallest: float = eqx.field(static=True, default=-8.0)
-
-    def __check_init__(self) -> None:
-        if not falls((self.largest, self.smallest)):
-            ends = f"{self.largest}, {self.smallest}"
-            raise ValueError(f"largest, smallest: expected finite log-SNRs, the first above the second, got {ends}")
-
-    def log_snr(self, t: ArrayLike) -> Array:
-        """Return λ(t)."""
-        return self.largest + (self.smallest - self.largest) * jnp.asarray(t, float)
-
-
-class GeometricSigma(SDE):
-    """σ(t) = σ_min (σ_max / σ_min)^t, α = 1: the "variance-exploding" SDE.
-
-    A score model starts its draws from Normal(0, (1 + σ_max²) I), the marginal of data of unit variance.
-
-    Args:
-        sigma_min: more than 0, at the data.
-        sigma_max: more than `sigma_min`, at the noise.
-
-    Raises ValueError where 0 < `sigma_min` < `sigma_max` does not hold.
-
-    References: Score-Based Generative Modeling through SDEs (Song et al. 2021), arXiv:2011.13456, appendix C.
-
-    >>> alpha, sigma = GeometricSigma(0.01, 100.0).marginal(0.5)
-    >>> round(float(alpha), 4), round(float(sigma), 4)
-    (1.0, 1.0)
-    """
-
-    sigma_min: float = eqx.field(static=True, default=0.01)
-    sigma_max: float = eqx.field(static=True, default=50.0)
-
-    def __check_init__(self) -> None:
-        check_positive(sigma_min=self.sigma_min, sigma_max=self.sigma_max)
-        if self.sigma_min >= self.sigma_max:
-            raise ValueError(f"sigma_max: expected more than sigma_min={self.sigma_min}, got {self.sigma_max}")
-
-    def log_snr(self, t: ArrayLike) -> Array:
-        """Return λ(t) = −2 log σ(t)."""
-        return -2.0 * (math.log(self.sigma_min) + math.log(self.sigma_max / self.sigma_min) * jnp.asarray(t, float))
-
-    def scale(self, t: ArrayLike) -> Array:
-        """Return c(t) = √(1 + σ²)."""
-        return jnp.exp(-0.5 * jax.nn.log_sigmoid(self.log_snr(t)))
-
-
-class LinearBeta(SDE):
-    """λ(t) = −log(exp B(u) − 1), c = 1, B(u) = β_min u + ½ (β_max − β_min) u²: the SDE with g² = β(u) linear in u.
-
-    Time runs over u = u_min + (1 − u_min) t, since λ is infinite at u = 0.
-
-    Args:
-        beta_min: more than 0.
-        beta_max: more than 0.
-        u_min: in (0, 1), where time begins.
-
-    Raises ValueError for others.
-
-    References: Score-Based Generative Modeling through SDEs (Song et al. 2021), arXiv:2011.13456, appendix C.
-
-    >>> round(LinearBeta().log_snr(1.0).item(), 3)
-    -10.05
-    """
-
-    beta_min: float = eqx.field(static=True, default=0.1)
-    beta_max: float = eqx.field(static=True, default=20.0)
-    u_min: float = eqx.field(static=True, default=1e-3)
-
-    def __check_init__(self) -> None:
-        check_positive(beta_min=self.beta_min, beta_max=self.beta_max)
-        if not 0 < self.u_min < 1:
-            raise ValueError(f"u_min: expected a number in (0, 1), got {self.u_min}")
-
-    def log_snr(self, t: ArrayLike) -> Array:
-        """Return λ(t)."""
-        u = self.u_min + (1.0 - self.u_min) * jnp.asarray(t, float)
-        b = self.beta_min * u + 0.5 * (self.beta_max - self.beta_min) * u**2
-        return -b - jnp.log(-jnp.expm1(-b))  # −log expm1(b), finite for large b

@@ -10,9 +10,10 @@ from probgen.distributions import ConditionalModel
 from probgen.networks import LevelFeatures, NoiseEmbedding, Reshaped, ResidualMLP
 from probgen.score.decoder import LevelDecoder
 from probgen.score.denoiser import LevelDenoiser, RealDenoiser
-from probgen.score.sampler import Ancestral
+from probgen.score.schedules import LinearLogSNR
 from probgen.score.score_model import ScoreModel
-from probgen.score.sde import LinearLogSNR, falls
+from probgen.score.sde import falls
+from probgen.score.stochastic_samplers import Ancestral
 
 _RANK = 32
 
