@@ -10,6 +10,7 @@ from registry import BIJECTORS, CONDITIONALS, DISTRIBUTIONS, ESTIMATORS
 PARTS = "bijectors distributions mixtures flows autoregressive latent score networks inference.estimators".split()
 _BASE = "a base class: its subclasses have rows"
 _RETURNED = "a function: rows hold what it returns, which does not say who made it"
+_FLOW = "tests/test_probability_flow.py: densities, gradients and paths against closed forms"
 _GRID = "tests/test_score.py: equal steps of what it says, along every SDE"
 _SAMPLER = "tests/test_score.py: the samplers against the mean and deviation of Gaussian data"
 _DRAW = "tests/test_autoregressive_networks.py: the same draws as step by step, which is in the rows"
@@ -42,6 +43,7 @@ REASONS = {
     "autoregressive.fixed_point": _DRAW,
     "autoregressive.generate": "returns draws of any length: tests/test_autoregressive.py",
     "autoregressive.pass_by_pass": _DRAW,
+    "score.ByFlow": _FLOW,
     "score.Corrected": _SAMPLER,
     "score.Cosine": "as LinearBeta",
     "score.DDIM": _SAMPLER,
@@ -84,13 +86,13 @@ REASONS = {
     "score.NetworkDenoiser": _BASE,
     "score.PowerNoise": _GRID,
     "score.PowerSigma": "as LinearBeta",
+    "score.ProbabilityFlow": _FLOW,
     "score.ReverseDiffusion": _SAMPLER,
     "score.Sampler": _BASE,
     "score.Straight": "as LinearBeta",
     "score.SubLinearBeta": "as LinearBeta",
     "score.TimeGrid": _BASE,
     "score.UniformLogSNR": _GRID,
-    "score.UniformTime": _GRID,
     "score.coefficients": "returns two numbers: tests/test_score.py",
     "score.to_data": "returns an array: tests/test_score.py",
     "score.to_noise": "returns an array: tests/test_score.py",

@@ -2,6 +2,7 @@
 
 from probgen.score.score_model import ScoreModel
 from probgen.score.vp_score import vp_score
+from probgen.score.probability_flow import ProbabilityFlow, ByFlow
 from probgen.score.sde import SDE, coefficients
 from probgen.score.schedules import (
     LinearLogSNR,
@@ -30,6 +31,9 @@ from probgen.score.ode_samplers import DDIM, Heun, DPMSolver, DEIS
 __all__ = [
     "ScoreModel",
     "vp_score",
+    # its density by an ODE
+    "ProbabilityFlow",
+    "ByFlow",
     # the path from data to noise
     "SDE",
     "LinearLogSNR",

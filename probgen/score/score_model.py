@@ -4,17 +4,21 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpyro.distributions as dist
 from jax import Array
 from numpyro.distributions import constraints
 
-from probgen.core import as_shape, check_instances, map_batch, split_key
-from probgen.distributions import Model
+from probgen.core import as_shape, check_instances, map_batch, split_key, vectorize
+from probgen.distributions import Model, lifted, verb
 from probgen.distributions.in_blocks import map_particles
 from probgen.score.decoder import Decoder, NormalDecoder
 from probgen.score.denoiser import Denoiser
+from probgen.score.probability_flow import ByFlow, ProbabilityFlow, log_density
 from probgen.score.sampler import Sampler
 from probgen.score.sde import SDE, check_falls, coefficients
 from probgen.score.stochastic_samplers import Ancestral
+
+_EXACT_TRACE = ProbabilityFlow()
 
 
 class ScoreModel(Model):
@@ -108,3 +112,50 @@ class ScoreModel(Model):
         alpha, sigma = coefficients(log_snr)
         z = alpha * placed + sigma * jax.random.normal(key, self.event_shape)
         return z, self.denoiser.checked(z, log_snr)
+
+    @lifted("event")
+    def log_prob_ode(self, x: Array, *, flow: ProbabilityFlow = _EXACT_TRACE) -> Array:
+        """Return log p(x) of reals [..., *event_shape] by the probability-flow ODE, in nats, [...].
+
+        It is no bound: its error has either sign, and is that of the solver (and of the noise that data have at λ(0)).
+
+        Args:
+            x: reals.
+            flow: the solver's tolerance, and how the divergence is found.
+
+        Raises ValueError where the data are no reals: `exact_by(flow)` has unbiased weights of those.
+        """
+        if not isinstance(self.decoder, NormalDecoder):
+            raise ValueError(
+                "log_prob_ode: expected a model of reals; the ODE's weights of other data are "
+                "model.exact_by(flow).log_prob_bound(key, x)"
+            )
+        alpha, _ = coefficients(self.sde.log_snr(0.0))
+        return log_density(self, alpha * x, flow) + x.size * jnp.log(alpha)
+
+    def exact_by(self, flow: ProbabilityFlow = _EXACT_TRACE) -> ByFlow:
+        """Return the model whose density is that of the probability-flow ODE, which stands at a `sample` site, and
+        whose derivative by x is the score."""
+        return ByFlow(self, flow)
+
+    @lifted("event")
+    def encode(self, x: Array, *, flow: ProbabilityFlow = _EXACT_TRACE) -> Array:
+        """Return the noise [..., *event_shape] at which the ODE from data [..., *event_shape] ends, standard normal
+        where x is the model's."""
+        start = coefficients(self.sde.log_snr(0.0))[0] * self.decoder.place(x)
+        ends = self.sde.log_snr(0.0), self.sde.log_snr(1.0)
+        return flow.solve(self.denoiser, start, ends, density=False)[0]
+
+    @verb
+    def decode(self, noise: Array, *, flow: ProbabilityFlow = _EXACT_TRACE) -> dist.Distribution:
+        """Return p(x | z), z where the ODE from noise [..., *event_shape] ends, of batch shape [...]."""
+        found: dist.Distribution = self._at_rows(lambda d, noise: d._data_of(noise, flow), self._as_events(noise))
+        return found
+
+    def _data_of(self, noise: Array, flow: ProbabilityFlow) -> dist.Distribution:
+        """Return p(x | z) at the ends of the ODE from rows of noise."""
+        ends = self.sde.log_snr(1.0), self.sde.log_snr(0.0)
+        end_of = lambda noise: flow.solve(self.denoiser, noise, ends, density=False)[0]
+        z = vectorize(end_of, self.event_dim)(noise)
+        x = vectorize(lambda z: self.denoiser.checked(z, ends[1]), self.event_dim)(z)
+        return self.decoder(z, x, ends[1]).to_event(self.event_dim)
