@@ -46,7 +46,7 @@ class Recipe(NamedTuple):
     batch: int = 100
     rate: float = 1e-3
     steps: int = 50_000
-    warm_up: int = 0  # steps until the KL has its whole weight
+    warm_up: float = 0.0  # the share of the steps until the KL has its whole weight
 
 
 def _dense(images: Images, key: Array, recipe: Callable[..., Any] = latent.vae, **options: Any) -> Any:
@@ -56,6 +56,8 @@ def _dense(images: Images, key: Array, recipe: Callable[..., Any] = latent.vae, 
     if recipe in (latent.hierarchical_vae, latent.vq_vae):
         size.pop("latent_dim", None)
     components = {"components": 0 if levels == 2 else 3}
+    if levels > 2 and recipe in (latent.vae, latent.top_down_vae):
+        size |= {"dropout": 0.02, "input_dropout": 0.02}
     return recipe(shape, levels, **{**size, **components, **options}, key=key)
 
 
@@ -71,7 +73,7 @@ def _with(recipe: Callable[..., Any], **options: Any) -> Callable[[Images, Array
 
 RECIPES: dict[str, Recipe] = {
     "vae": Recipe(_dense),
-    "iwae": Recipe(_with(latent.iwae, num_particles=50), batch=20),
+    "iwae": Recipe(_with(latent.iwae, num_particles=50), batch=20, steps=25_000),
     "flow": Recipe(_with(latent.flow_prior_vae)),
     "vamp": Recipe(
         lambda images, key: _dense(images, key, latent.vamp_vae, pseudo_inputs=500, data=images.train),
@@ -79,14 +81,14 @@ RECIPES: dict[str, Recipe] = {
     ),
     "iaf": Recipe(_with(latent.iaf_vae)),
     "hierarchical": Recipe(_with(latent.hierarchical_vae, latent_dims=(40, 20))),
-    "top_down": Recipe(_with(latent.top_down_vae, layers=2, latent_dim=20, width=300), steps=30_000, warm_up=10_000),
+    "top_down": Recipe(_with(latent.top_down_vae, layers=2, latent_dim=20, width=300), steps=30_000, warm_up=1 / 3),
     "vq": Recipe(_with(latent.vq_vae, codes=64, code_shape=(8,), dim=8)),
     "vd_vae": Recipe(_pixels, batch=50, rate=2e-3, steps=20_000),
 }
 
 
 def _fit(model: Any, images: Images, recipe: Recipe, steps: int, key: Array, optimizer: Any, **options: Any) -> Any:
-    rising = optax.linear_schedule(0.0, 1.0, recipe.warm_up)
+    rising = optax.linear_schedule(0.0, 1.0, int(recipe.warm_up * steps))
     return probgen.fit(
         model, images.train, steps=steps, batch_size=recipe.batch, optimizer=optimizer, key=key, ema=0.999,
         objective=Beta(ELBO(), rising) if recipe.warm_up else None, progress=sys.stderr.isatty(), **options,

@@ -174,21 +174,24 @@ def contest(title: str, model: Any, x: np.ndarray, batch: int, others: dict[str,
     return found
 
 
-def peak_of_evaluation(particles: int, rows: int) -> None:
-    """Evaluate, and print the most memory that this process has held, in MB, and the seconds."""
-    x = load_images("binarized_mnist").test[:rows]
-    key = jax.random.key(0)
-    found = probgen.evaluation.likelihood(network_of_300(key), x, key=key, num_particles=particles, batch_size=100)
+def peak_of_evaluation(particles: int, rows: int, small: bool) -> None:
+    """Evaluate, and print the most memory that this process has held, in MB, and −log p."""
+    x, key = load_images("binarized_mnist").test[:rows], jax.random.key(0)
+    model = network_of_300(key)
+    if small:
+        x = x[:, 6:22:2, 6:22:2]
+        model = probgen.latent.vae((8, 8), 2, latent_dim=8, hidden=(32,), components=0, key=key)
+    found = probgen.evaluation.likelihood(model, x, key=key, num_particles=particles, batch_size=100)
     held = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     print(int(held.split()[1]) / 1024, found.nats)
 
 
-def memory(rows: int) -> dict[int, float]:
+def memory(rows: int, small: bool) -> dict[int, float]:
     """Peak resident MB of a fresh process for each number of particles."""
     peaks = {}
     print(f"\nPeak resident memory of likelihood(model, {rows:,} rows, num_particles=K)")
     for particles in PARTICLES:
-        command = [sys.executable, __file__, "--peak", str(particles), "--rows", str(rows)]
+        command = [sys.executable, __file__, "--peak", str(particles), "--rows", str(rows), *["--small"] * small]
         out = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
         peaks[particles] = float(out[-2])
         print(
@@ -204,11 +207,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1500, help="of fit, and of each of the others")
     parser.add_argument("--chunk", type=float, default=1.0, metavar="SECONDS", help="from one look of fit to the next")
     parser.add_argument("--rows", type=int, default=500, help="that are evaluated")
+    parser.add_argument("--small", action="store_true", help="evaluate a VAE of 8×8 pixels, 64-32-8, in `memory`")
     parser.add_argument("--peak", type=int, metavar="K", help=argparse.SUPPRESS)
     parser.add_argument("--json", metavar="FILE")
     args = parser.parse_args()
     if args.peak:
-        peak_of_evaluation(args.peak, args.rows)
+        peak_of_evaluation(args.peak, args.rows, args.small)
         return
     fitting._CHUNK_SECONDS = args.chunk
     contests = args.contests.split(",")
@@ -226,7 +230,7 @@ def main() -> None:
         title = "training step, Pyro's tutorial: 784-400-50, batch 256 (at most 0.5)"
         report["pyro"] = asdict(contest(title, tutorial_vae(key), x, 256, pyro_runs(x, 256), args.steps))
     if "memory" in contests:
-        report["memory"] = {"rows": args.rows, "peak_mb": memory(args.rows)}
+        report["memory"] = {"rows": args.rows, "peak_mb": memory(args.rows, args.small)}
     write_json(args.json, report)
 
 

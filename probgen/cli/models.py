@@ -221,7 +221,7 @@ MODELS = [
     Entry("mixture", "mixture of independent categoricals, by EM", 1, _mixture, conditional=False),
     Entry("real_nvp", "RealNVP on dequantized pixels, {particles} particles", 16, _real_nvp),
     Entry("autoregressive", "gated PixelCNN", 1, _autoregressive),
-    Entry("vae", "VAE, importance-weighted bound, {particles} particles", 64, _vae),
+    Entry("vae", "VAE, importance-weighted bound, {particles} particles", 256, _vae),
     Entry("score", "VP diffusion, variational bound, mean of {particles} draws", 64, _score),
     Entry("char_rnn", "recurrent network", 1, _char_rnn, event_dim=1),
 ]
