@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -15,9 +15,6 @@ from probgen.distributions import Model
 from probgen.score.decoder import NormalDecoder
 from probgen.score.denoiser import Denoiser
 from probgen.score.sde import coefficients
-
-if TYPE_CHECKING:
-    from probgen.score.score_model import ScoreModel
 
 
 @dataclass(frozen=True)
@@ -115,8 +112,8 @@ class ProbabilityFlow:
             )
 
 
-def log_density(model: "ScoreModel", z: Array, flow: ProbabilityFlow, *, forward: bool = False) -> Array:
-    """Return log p(z) at the data's end of the ODE, z at unit scale."""
+def log_density(model: Any, z: Array, flow: ProbabilityFlow, *, forward: bool = False) -> Array:
+    """Return log p(z) at the data's end of a `ScoreModel`'s ODE, z at unit scale."""
     ends = model.sde.log_snr(0.0), model.sde.log_snr(1.0)
     noise, integral = flow.solve(model.denoiser, z, ends, density=True, forward=forward)
     return jnp.sum(jax.scipy.stats.norm.logpdf(noise)) + integral
@@ -135,7 +132,7 @@ class ByFlow(Model):
     `ScoreModel.exact_by(flow)` makes it. To a program it is exact; what it is exact to is its `tolerance`.
 
     Args:
-        model: the score model.
+        model: the `ScoreModel`.
         flow: how the ODE is solved.
 
     References: NUTS by the score of a flow or a diffusion, as in sbi's vector-field potentials (Tejero-Cantero et al.
@@ -145,7 +142,7 @@ class ByFlow(Model):
     pytree_data_fields = ("model",)
     pytree_aux_fields = ("flow",)
 
-    def __init__(self, model: "ScoreModel", flow: ProbabilityFlow, *, validate_args: bool | None = None):
+    def __init__(self, model: Any, flow: ProbabilityFlow, *, validate_args: bool | None = None):
         if not isinstance(flow, ProbabilityFlow):
             raise ValueError(f"flow: expected a score.ProbabilityFlow, got {type(flow).__name__}")
         self.model, self.flow = model, flow
@@ -189,7 +186,7 @@ class ByFlow(Model):
 
 
 @eqx.filter_custom_jvp
-def _log_density(model: "ScoreModel", flow: ProbabilityFlow, z: Array) -> Array:
+def _log_density(model: Any, flow: ProbabilityFlow, z: Array) -> Array:
     return log_density(model, z, flow)
 
 
