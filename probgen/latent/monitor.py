@@ -10,9 +10,7 @@ from jax import Array, lax
 from probgen.core import in_words
 from probgen.distributions import ConditionalModel
 from probgen.distributions.conditionals import inner_model
-from probgen.latent.model import Latent
-
-_DRAWS = 64  # for the mean of a posterior that does not know it
+from probgen.latent.model import Latent, mean_of
 
 
 def active_units(model: Any, key: Array, rows: Any, *, least: float = 0.01) -> Array:
@@ -36,11 +34,7 @@ def active_units(model: Any, key: Array, rows: Any, *, least: float = 0.01) -> A
     0
     """
     q = _posterior(model, rows)
-    try:
-        means = q.mean
-    except NotImplementedError:
-        means = q.sample(key, (_DRAWS,)).mean(0)
-    return jnp.sum(jnp.var(means, 0) > least)
+    return jnp.sum(jnp.var(mean_of(q, key), 0) > least)
 
 
 def kl_of_units(model: Any, key: Array, rows: Any) -> Array:
