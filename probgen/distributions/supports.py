@@ -53,11 +53,12 @@ def draws_outside(q: dist.Distribution, p: dist.Distribution) -> bool:
 def check_within(name: str, value: Array, d: dist.Distribution) -> None:
     """Raise ValueError where numbers (not traced) are known to lie outside of a distribution's support.
 
+    >>> import jax.numpy as jnp
     >>> check_within("z", jnp.array([0, 1]), dist.Bernoulli(0.5).expand((2,)).to_event())
     >>> check_within("z", jnp.array([0, 2]), dist.Bernoulli(0.5).expand((2,)).to_event())
     Traceback (most recent call last):
         ...
-    ValueError: z: expected numbers in Independent(Boolean(), 1), got some outside
+    ValueError: z: expected numbers in IndependentConstraint(Boolean(), 1), got some outside
     """
     try:
         support = d.support
