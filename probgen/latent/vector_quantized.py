@@ -179,9 +179,14 @@ class VectorQuantized(Model):
         codes = _nearest(vectors, self.codebook)
         return Quantized(vectors, codes, self.codebook[codes])
 
-    def _log_joint(self, key: Array, x: Array, codes: Array, z: Array) -> Array:
+    def _terms(self, key: Array, x: Array, codes: Array, z: Array) -> ElboTerms:
         prior_key, likelihood_key = (jax.random.fold_in(key, i) for i in (1, 2))
-        return log_density(self.prior, prior_key, codes) + log_density(self.likelihood(z), likelihood_key, x)
+        given_z = log_density(self.likelihood(z), likelihood_key, x)
+        return ElboTerms(given_z, -log_density(self.prior, prior_key, codes), None)
+
+    def _log_joint(self, key: Array, x: Array, codes: Array, z: Array) -> Array:
+        terms = self._terms(key, x, codes, z)
+        return terms.log_likelihood - terms.kl
 
     @lifted("key", "event")
     def _bound(self, key: Array, x: Array) -> Array:
@@ -252,9 +257,7 @@ class VectorQuantized(Model):
         """Return what the bound of each row consists of, in nats: log p(x | z*), and −log p(z*) as the KL, for the
         posterior is a point."""
         _, codes, nearest = self._quantized(x)
-        prior_key, likelihood_key = (jax.random.fold_in(key, i) for i in (1, 2))
-        given_z = log_density(self.likelihood(nearest), likelihood_key, x)
-        return ElboTerms(given_z, -log_density(self.prior, prior_key, codes), None)
+        return self._terms(key, x, codes, nearest)
 
     @verb
     def perplexity(self, x: Array) -> Array:

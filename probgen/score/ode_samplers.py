@@ -103,7 +103,25 @@ class Heun(Sampler):
 
 
 @dataclass(frozen=True)
-class DPMSolver(Sampler):
+class _Multistep(Sampler):
+    """The base of samplers that extrapolate from the last steps."""
+
+    order: int = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_sizes(order=self.order)
+        if self.order > 3:
+            raise ValueError(f"order: expected 1, 2 or 3, got {self.order}")
+
+    def init(self, z: Array) -> State:
+        """Return the last two values and the steps between them, of which there are none yet."""
+        endless = jnp.full((), jnp.inf, z.dtype)
+        return jnp.zeros_like(z), endless, jnp.zeros_like(z), endless
+
+
+@dataclass(frozen=True)
+class DPMSolver(_Multistep):
     """DPM-Solver++ of several steps: the ODE is linear in z/α against h = Δλ/2 but for x̂, which is extrapolated.
 
         z_s/α_s = e^{−h} z_t/α_t + ∫₀^h e^{τ−h} x̂(τ) dτ,   x̂(τ) ≈ x̂_t + τ D₁ + ½ τ² D₂
@@ -123,17 +141,11 @@ class DPMSolver(Sampler):
     Li, Zhu 2022), arXiv:2211.01095.
     """
 
-    order: int = 2
     eta: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_order(self.order)
         check_not_negative(eta=self.eta)
-
-    def init(self, z: Array) -> State:
-        """Return the last two x̂ and the steps of λ/2 between them, of which there are none yet."""
-        return _none(z)
 
     def step(
         self, key: Array, denoise: Denoise, sde: SDE, z: Array, state: State, t: Array, s: Array
@@ -155,7 +167,7 @@ class DPMSolver(Sampler):
 
 
 @dataclass(frozen=True)
-class DEIS(Sampler):
+class DEIS(_Multistep):
     """The Adams–Bashforth method for d(z/α) = ε̂ dρ, by the ε̂ of the last steps. One call of the network a step.
 
     Args:
@@ -169,16 +181,6 @@ class DEIS(Sampler):
     variant ρAB.
     """
 
-    order: int = 2
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_order(self.order)
-
-    def init(self, z: Array) -> State:
-        """Return the last two ε̂ and the steps of ρ between them, of which there are none yet."""
-        return _none(z)
-
     def step(
         self, key: Array, denoise: Denoise, sde: SDE, z: Array, state: State, t: Array, s: Array
     ) -> tuple[Array, State]:
@@ -188,17 +190,6 @@ class DEIS(Sampler):
         first, second = _differences(eps, step, state, self.order)
         y = z / alpha + step * (eps + first / 2.0 + second / 6.0)
         return alpha_s * y, (eps, step, *state[:2])
-
-
-def _check_order(order: int) -> None:
-    check_sizes(order=order)
-    if order > 3:
-        raise ValueError(f"order: expected 1, 2 or 3, got {order}")
-
-
-def _none(z: Array) -> State:
-    endless = jnp.full((), jnp.inf, z.dtype)
-    return jnp.zeros_like(z), endless, jnp.zeros_like(z), endless
 
 
 def _differences(value: Array, step: Array, state: State, order: int) -> tuple[Array, Array]:
