@@ -172,3 +172,8 @@ def test_a_conditional_model_has_them_at_its_contexts():
     each = jax.jit(lambda m: jnp.stack([m(c).log_prob_ode(x[0]) for c in contexts]))(model)
     np.testing.assert_allclose(both, each, rtol=1e-4)
     assert probgen.distributions.ConditionalModel(model.model.exact_by(), (2,))(contexts).log_prob(x).shape == (2,)
+
+
+def test_the_solver_stops_after_its_steps():
+    with pytest.raises(Exception, match="maximum number of solver steps"):
+        GAUSSIAN.log_prob_ode(LOC, flow=ProbabilityFlow(max_steps=2)).block_until_ready()
