@@ -124,7 +124,7 @@ def test_a_model_of_each_class(few, tmp_path, capsys):
     assert main(["train", "vae", "--quick", "--context", "labels", "--out", file]) == 0
     assert main(["evaluate", file, "--context", "labels"]) == 0
     trained, _, evaluated = capsys.readouterr().out.splitlines()
-    assert trained == f"vae on the test rows of optdigits: {evaluated}" and "200 rows, 64 particles" in evaluated
+    assert trained == f"vae on the test rows of optdigits: {evaluated}" and "200 rows, 256 particles" in evaluated
     want = probgen.load(file)(np.eye(10)[3]).sample(jax.random.key(0), (4,))
     for context in ("3", "0,0,0,1,0,0,0,0,0,0"):
         assert main(["sample", file, "--num", "4", "--context", context, "--out", out]) == 0
