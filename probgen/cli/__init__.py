@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("file", help="model file that demo or train wrote")
     evaluate.add_argument("--data", default="optdigits", help="name of a data set (default optdigits)")
     evaluate.add_argument("--context", metavar="labels", help="of a conditional model: the class of each row")
-    evaluate.add_argument("--particles", type=int, help="particles of a bound (by default as many as the demo takes)")
+    evaluate.add_argument("--particles", type=int, help="particles of a bound (default 256 weights, or 64 draws)")
 
     sample = command("sample", "draw from a model file")
     sample.add_argument("file", help="model file that demo or train wrote")

@@ -103,7 +103,7 @@ def evaluate(options: argparse.Namespace) -> None:
         raise ValueError(f"--context: {data.name} has {data.classes} classes, {options.file} takes {_numbers(model)}")
     model, rows = _with_rows(model, data)
     check_rows(f"{data.name} is no data for {options.file}", model, as_arrays(data.name, rows)[:2])
-    default = 64 if inner_model(model).kind in ("weights", "bound") else 1
+    default = {"weights": 256, "bound": 64}.get(inner_model(model).kind, 1)
     particles = default if options.particles is None else options.particles
     print(likelihood(model, rows, key=jax.random.key(options.seed), num_particles=particles))
 
