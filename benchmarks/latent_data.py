@@ -6,8 +6,9 @@
 
 The files are those of `probgen.data`, in the folder that PROBGEN_DATA names (by default ../shared/data). MNIST is
 Larochelle's static binarization (50,000 / 10,000 / 10,000), optdigits 8×8 of 17 levels with 500 validation rows held
-out of 3,823. The learning rate falls to 0 over a fixed number of steps; the best on validation rows counts. `--rows` of
-the test rows are evaluated; models are compared row by row.
+out of 3,823. The importance-weighted bound of 50 particles, at fifty times the price, is trained from where the ELBO's
+training ended. The learning rate falls to 0 over a fixed number of steps; the best on validation rows counts. `--rows`
+of the test rows are evaluated; models are compared row by row.
 """
 
 import argparse
@@ -47,6 +48,7 @@ class Recipe(NamedTuple):
     rate: float = 1e-3
     steps: int = 50_000
     warm_up: float = 0.0  # the share of the steps until the KL has its whole weight
+    start: str | None = None  # the model, trained before it in the same run, whose params it starts from
 
 
 def _dense(images: Images, key: Array, recipe: Callable[..., Any] = latent.vae, **options: Any) -> Any:
@@ -73,7 +75,7 @@ def _with(recipe: Callable[..., Any], **options: Any) -> Callable[[Images, Array
 
 RECIPES: dict[str, Recipe] = {
     "vae": Recipe(_dense),
-    "iwae": Recipe(_with(latent.iwae, num_particles=50), batch=20, steps=25_000),
+    "iwae": Recipe(_with(latent.iwae, num_particles=50), batch=20, rate=5e-4, steps=20_000, start="vae"),
     "flow": Recipe(_with(latent.flow_prior_vae)),
     "vamp": Recipe(
         lambda images, key: _dense(images, key, latent.vamp_vae, pseudo_inputs=500, data=images.train),
@@ -178,6 +180,7 @@ def main() -> None:
     print(environment())
     images, found = load_images(options.data), []
     for seed in options.seeds:
+        trained: dict[str, Any] = {}
         for name in options.models.split(","):
             recipe = RECIPES[name]
             recipe = recipe._replace(steps=options.steps or recipe.steps)
@@ -186,11 +189,16 @@ def main() -> None:
             if file is not None and file.exists():
                 model, steps, seconds = probgen.load(file), 0, 0.0
             else:
-                model, steps, seconds = train(recipe.make(images, init_key), images, recipe, fit_key)
+                model = recipe.make(images, init_key)
+                if recipe.start is not None:
+                    if recipe.start not in trained:
+                        parser.error(f"--models: {name} starts from {recipe.start}, which has to stand before it")
+                    model = probgen.combine(probgen.partition(trained[recipe.start])[0], probgen.partition(model)[1])
+                model, steps, seconds = train(model, images, recipe, fit_key)
                 if file is not None:
                     file.parent.mkdir(parents=True, exist_ok=True)
                     probgen.save(file, model)
-            title = f"{name}, seed {seed}"
+            trained[name], title = model, f"{name}, seed {seed}"
             found.append(report(title, images, model, steps, seconds, options.particles, options.rows))
             if options.data == "binarized_mnist" and name in PUBLISHED:
                 print(f"    published: {PUBLISHED[name]}", flush=True)

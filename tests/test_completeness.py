@@ -12,6 +12,8 @@ _BASE = "a base class: its subclasses have rows"
 _RETURNED = "a function: rows hold what it returns, which does not say who made it"
 _FLOW = "tests/test_probability_flow.py: densities, gradients and paths against closed forms"
 _GRID = "tests/test_score.py: equal steps of what it says, along every SDE"
+_LOSS = "tests/test_losses.py: closed forms of Gaussian data, finite differences, enumeration"
+_TARGET = "tests/test_losses.py: data and noise by each at both ends of λ, and round trips in float32"
 _SAMPLER = "tests/test_score.py: the samplers against the mean and deviation of Gaussian data"
 _DRAW = "tests/test_autoregressive_networks.py: the same draws as step by step, which is in the rows"
 _IMAGES = "tests/test_image_networks.py: values, gradients, files, and a model of them that trains"
@@ -94,8 +96,20 @@ REASONS = {
     "score.TimeGrid": _BASE,
     "score.UniformLogSNR": _GRID,
     "score.coefficients": "returns two numbers: tests/test_score.py",
-    "score.to_data": "returns an array: tests/test_score.py",
-    "score.to_noise": "returns an array: tests/test_score.py",
+    "score.BoundReport": _LOSS,
+    "score.evaluate": _LOSS,
+    "score.LearnedLogSNR": _LOSS,
+    "score.MarkovChain": "programs: tests/test_losses.py, the bound by numpyro's ELBO, ours and the closed form",
+    "score.SelfConditioned": "tests/test_losses.py: what it sees, and half of the rows in training",
+    "score.Target": _BASE,
+    "score.Loss": _BASE,
+    "score.Weight": _BASE,
+    "score.NoiseLevels": _BASE,
+    "score.Coupling": _BASE,
+    **{f"score.{name}": _TARGET for name in "Data Noise Score Velocity FlowVelocity Preconditioned".split()},
+    **{f"score.{name}Weight": _LOSS for name in "Data Noise Likelihood MinSNR EDM Velocity".split()},
+    **{f"score.{name}": _LOSS for name in "Denoising Implicit edm_loss flow_matching_loss".split()},
+    **{f"score.{name}": _LOSS for name in "OfSchedule OfNormal Independent OptimalTransport".split()},
     **{
         f"networks.{name}": _IMAGES
         for name in ("ImageEncoder", "ImageDecoder", "Convolution", "Upsample", "ResidualBlocks")

@@ -49,6 +49,7 @@ class Distribution(ClosedForms):
     kind: DensityKind = "exact"
     tolerance: float = 0.0
     fused: bool = False
+    loss_is_bound: bool = True  # whether `training_loss` is −log p, a bound or an estimate of it
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Draw, as numpyro does at a `sample` site; raise ValueError where it is called as a function of data."""
@@ -153,8 +154,7 @@ class Distribution(ClosedForms):
         if self.kind == "weights":
             total = self._of_particles(logsumexp_of_particles, key, value, num_particles)
             return total - math.log(num_particles)
-        one = lambda d, key, x: d._log_prob_bound(key, x, num_particles)
-        return self._each(one, key, value, ranks=("key", "event"))
+        return self._of_rows("_log_prob_bound", key, value, num_particles)
 
     def log_prob_estimate(self, key: Array, value: Array) -> Array:
         """Return log p(value) within `tolerance` nats, neither exact nor a bound; the exact density where there is one.
@@ -177,7 +177,11 @@ class Distribution(ClosedForms):
         value = self._as_events(value)
         if 0 in self._lead(value):
             return jnp.zeros(self._lead(value))
-        one = lambda d, key, x: d._training_loss(key, x, num_particles)
+        return self._of_rows("_training_loss", key, value, num_particles)
+
+    def _of_rows(self, method: str, key: Array, value: Array, num_particles: int) -> Array:
+        """Return a method of rows, each at its own parameters; a family whose rows share some randomness overrides."""
+        one = lambda d, key, x: getattr(d, method)(key, x, num_particles)
         return self._each(one, key, value, ranks=("key", "event"))
 
     def log_weights(self, key: Array, value: Array, num_particles: int) -> Array:

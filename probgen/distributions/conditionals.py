@@ -195,6 +195,9 @@ class AtContext(Delegate):
     def _family(self) -> Family:
         return super()._family() or (self.context, self._contexts, self._at)
 
+    def _of_rows(self, *args: Any) -> Array:
+        return type(self.model)._of_rows(self, *args)  # type: ignore[arg-type]
+
     def _varies(self, part: Any) -> bool:
         return self.network is not None or is_conditional(part)
 

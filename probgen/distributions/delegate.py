@@ -24,6 +24,11 @@ class Delegate(Distribution):
         return self.model.tolerance
 
     @property
+    def loss_is_bound(self) -> bool:  # type: ignore[override]
+        """Whether the model is trained on its density."""
+        return self.model.loss_is_bound
+
+    @property
     def fused(self) -> bool:  # type: ignore[override]
         """Whether the model draws and evaluates in one pass."""
         return self.model.fused

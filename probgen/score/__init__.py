@@ -13,15 +13,24 @@ from probgen.score.schedules import (
     GeometricSigma,
     PowerSigma,
 )
-from probgen.score.denoiser import (
-    Denoiser,
-    RealDenoiser,
-    LevelDenoiser,
-    NetworkDenoiser,
-    GaussianDenoiser,
-    to_noise,
-    to_data,
+from probgen.score.learned_schedule import LearnedLogSNR
+from probgen.score.denoiser import Denoiser, RealDenoiser, LevelDenoiser, NetworkDenoiser, GaussianDenoiser
+from probgen.score.self_conditioned import SelfConditioned
+from probgen.score.targets import Target, Data, Noise, Score, Velocity, FlowVelocity, Preconditioned
+from probgen.score.losses import Loss, Bound, Denoising, Implicit, edm_loss, flow_matching_loss
+from probgen.score.weights import (
+    Weight,
+    DataWeight,
+    NoiseWeight,
+    LikelihoodWeight,
+    MinSNRWeight,
+    EDMWeight,
+    VelocityWeight,
 )
+from probgen.score.noise_levels import NoiseLevels, OfSchedule, OfNormal
+from probgen.score.coupling import Coupling, Independent, OptimalTransport
+from probgen.score.markov_chain import MarkovChain
+from probgen.score.report import BoundReport, evaluate
 from probgen.score.decoder import Decoder, NormalDecoder, LevelDecoder
 from probgen.score.grids import TimeGrid, UniformTime, UniformLogSNR, PowerNoise
 from probgen.score.sampler import Sampler
@@ -34,6 +43,10 @@ __all__ = [
     # its density by an ODE
     "ProbabilityFlow",
     "ByFlow",
+    # its bound, and what it is made of
+    "MarkovChain",
+    "evaluate",
+    "BoundReport",
     # the path from data to noise
     "SDE",
     "LinearLogSNR",
@@ -43,6 +56,7 @@ __all__ = [
     "SubLinearBeta",
     "GeometricSigma",
     "PowerSigma",
+    "LearnedLogSNR",
     "coefficients",
     # from data with noise to the data that are expected
     "Denoiser",
@@ -50,8 +64,35 @@ __all__ = [
     "LevelDenoiser",
     "NetworkDenoiser",
     "GaussianDenoiser",
-    "to_noise",
-    "to_data",
+    "SelfConditioned",
+    # what a network says
+    "Target",
+    "Data",
+    "Noise",
+    "Score",
+    "Velocity",
+    "FlowVelocity",
+    "Preconditioned",
+    # what is trained
+    "Loss",
+    "Bound",
+    "Denoising",
+    "Implicit",
+    "edm_loss",
+    "flow_matching_loss",
+    "Weight",
+    "DataWeight",
+    "NoiseWeight",
+    "LikelihoodWeight",
+    "MinSNRWeight",
+    "EDMWeight",
+    "VelocityWeight",
+    "NoiseLevels",
+    "OfSchedule",
+    "OfNormal",
+    "Coupling",
+    "Independent",
+    "OptimalTransport",
     # what data are
     "Decoder",
     "NormalDecoder",

@@ -11,40 +11,9 @@ from jax import Array
 from probgen.core import as_integer, check_positive, check_sizes, given, static_functions
 from probgen.networks import place
 from probgen.score.sde import SDE, coefficients
+from probgen.score.targets import Data, Preconditioned, Target
 
 Denoise = Callable[[Array, Array], Array]  # x_t, t ↦ E[x | x_t]
-
-
-def to_noise(x: Array, z: Array, log_snr: Array) -> Array:
-    """Return ε = (z − α x) / σ: the noise in z = α x + σ ε where the data are x.
-
-    Args:
-        x: the data, [...].
-        z: the data with noise, [...].
-        log_snr: λ, one number.
-
-    >>> to_noise(jnp.zeros(2), jnp.ones(2), jnp.array(0.0)).round(3).tolist()
-    [1.4140000343322754, 1.4140000343322754]
-    """
-    alpha, sigma = coefficients(log_snr)
-    return (z - alpha * x) / sigma
-
-
-def to_data(eps: Array, z: Array, log_snr: Array) -> Array:
-    """Return x = (z − σ ε) / α, the inverse of `to_noise`.
-
-    Args:
-        eps: the noise, [...].
-        z: the data with noise, [...].
-        log_snr: λ, one number.
-
-    >>> import jax.numpy as jnp
-    >>> z, x = jnp.array([0.3, -1.0]), jnp.array([1.0, 0.5])
-    >>> to_data(to_noise(x, z, jnp.array(0.5)), z, jnp.array(0.5)).round(4).tolist()
-    [1.0, 0.5]
-    """
-    alpha, sigma = coefficients(log_snr)
-    return (z - sigma * eps) / alpha
 
 
 class Denoiser(eqx.Module):
@@ -66,7 +35,7 @@ class Denoiser(eqx.Module):
 
     def noise(self, z: Array, log_snr: Array) -> Array:
         """Return E[ε | z]."""
-        return to_noise(self(z, log_snr), z, log_snr)
+        return Data().noise(self(z, log_snr), z, log_snr)
 
     def score(self, z: Array, log_snr: Array) -> Array:
         """Return ∇ log p(z)."""
@@ -143,34 +112,48 @@ class NetworkDenoiser(Denoiser):
 
 
 class RealDenoiser(NetworkDenoiser):
-    """A denoiser of reals: the best linear one, and a network F for what it misses, at unit variance in and out.
+    """A denoiser of reals: a network of z at unit variance, whose output is a `Target`, from which x̂ follows.
 
-        x̂ = c_skip z + c_out F(c_in z, λ),   v = α² s² + σ²
-        c_skip = α s² / v,   c_out = σ s / √v,   c_in = 1 / √v
+        x̂ = target.data(F(z / √(α² s² + σ²), λ), z, λ)
+
+    By default the target is what the best linear denoiser misses (`targets.Preconditioned`).
 
     Args:
         network: F, as for `NetworkDenoiser`.
         embedding: λ ↦ features.
         scale: s, the standard deviation of the (centred) data.
+        target: what F says.
         context_dim: the size of the condition, if there is one.
         context: the condition, once it is bound; `core.bind` sets it.
 
+    Raises ValueError where the target is none, or the scale is not positive.
+
     References: Elucidating the Design Space of Diffusion-Based Generative Models (Karras, Aittala, Aila, Laine 2022),
-    arXiv:2206.00364, table 1; the same for the variance-preserving case.
+    arXiv:2206.00364, table 1.
     """
 
     scale: float = eqx.field(static=True, default=1.0)
+    target: Target | None = eqx.field(static=True, default=None)
 
     def __check_init__(self) -> None:
         check_positive(scale=self.scale)
+        if self.target is not None and not isinstance(self.target, Target):
+            raise ValueError(f"target: expected a score.targets.Target, got {type(self.target).__name__}")
 
     def __call__(self, z: Array, log_snr: Array) -> Array:
         """Return E[x | z]."""
-        alpha, sigma = coefficients(log_snr)
-        total = jnp.sqrt((alpha * self.scale) ** 2 + sigma**2)
-        skip = alpha * self.scale**2 / total**2
-        residual = self.features(z / total, log_snr).reshape(z.shape)
-        return skip * z + sigma * self.scale / total * residual
+        return self._target.data(self._said(z, log_snr), z, log_snr)
+
+    def noise(self, z: Array, log_snr: Array) -> Array:
+        """Return E[ε | z], which does not go by way of x̂."""
+        return self._target.noise(self._said(z, log_snr), z, log_snr)
+
+    @property
+    def _target(self) -> Target:
+        return Preconditioned(self.scale) if self.target is None else self.target
+
+    def _said(self, z: Array, log_snr: Array) -> Array:
+        return self.features(z / Preconditioned(self.scale).root(log_snr), log_snr).reshape(z.shape)
 
 
 class LevelDenoiser(NetworkDenoiser):

@@ -126,7 +126,8 @@ class ByFlow(Model):
 
     of reals, up to the noise e^{−λ(0)} that data have there. **The derivative by x is the score**, one call of the
     denoiser and no ODE; that by the model's params goes through the solver. The two agree as far as the denoiser's
-    scores are the gradient of a density. Of integers, log p_ODE(z) + log p(x | z) − log q(z | x) at one draw from
+    scores are the gradient of a density; where its loss says that there are no scores, the derivative by x goes through
+    the solver too. Of integers, log p_ODE(z) + log p(x | z) − log q(z | x) at one draw from
     q(z | x) = N(α v, σ²): the weights of `log_prob_bound`, which are unbiased but for the tolerance.
 
     `ScoreModel.exact_by(flow)` makes it. To a program it is exact; what it is exact to is its `tolerance`.
@@ -172,7 +173,7 @@ class ByFlow(Model):
     def log_prob_event(self, x: Array) -> Array:
         """Return log p(x)."""
         alpha, _ = coefficients(self.model.sde.log_snr(0.0))
-        return _log_density(self.model, self.flow, alpha * x) + x.size * jnp.log(alpha)
+        return self._log_density(alpha * x) + x.size * jnp.log(alpha)
 
     def log_weight_event(self, key: Array, x: Array) -> Array:
         """Return log p(z) + log p(x | z) − log q(z | x) at one draw z from q(z | x)."""
@@ -182,7 +183,12 @@ class ByFlow(Model):
         z = alpha * placed + sigma * eps
         given_z = self.model.decoder(z, self.model.denoiser.checked(z, log_snr), log_snr).log_prob(x).sum()
         log_q = jnp.sum(jax.scipy.stats.norm.logpdf(eps) - jnp.log(sigma))
-        return _log_density(self.model, self.flow, z) + given_z - log_q
+        return self._log_density(z) + given_z - log_q
+
+    def _log_density(self, z: Array) -> Array:
+        if self.model.loss.scores:
+            return _log_density(self.model, self.flow, z)
+        return log_density(self.model, z, self.flow)
 
 
 @eqx.filter_custom_jvp

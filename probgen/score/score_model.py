@@ -1,6 +1,7 @@
 """The distribution that a denoiser and an SDE make, with the variational bound of continuous-time diffusion."""
 
 import math
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -8,17 +9,38 @@ import numpyro.distributions as dist
 from jax import Array
 from numpyro.distributions import constraints
 
-from probgen.core import as_shape, check_instances, map_batch, split_key, vectorize
+from probgen.core import as_shape, check_instances, vectorize
 from probgen.distributions import Model, lifted, verb
-from probgen.distributions.in_blocks import map_particles
 from probgen.score.decoder import Decoder, NormalDecoder
 from probgen.score.denoiser import Denoiser
+from probgen.score.losses import Bound, Loss
 from probgen.score.probability_flow import ByFlow, ProbabilityFlow, log_density
 from probgen.score.sampler import Sampler
 from probgen.score.sde import SDE, check_falls, coefficients
 from probgen.score.stochastic_samplers import Ancestral
 
 _EXACT_TRACE = ProbabilityFlow()
+_BOUND = Bound()
+
+
+class BoundTerms(NamedTuple):
+    """What a bound is made of, in nats.
+
+    Attributes:
+        reconstruction: log p(x | z_0).
+        mismatch: KL(q(z_1 | v) ‖ Normal(0, I)).
+        diffusion: what z_t costs at one time, times how many there are.
+        log_snr: λ(t).
+    """
+
+    reconstruction: Array
+    mismatch: Array
+    diffusion: Array
+    log_snr: Array
+
+    def total(self) -> Array:
+        """Return the bound."""
+        return self.reconstruction - self.mismatch - self.diffusion
 
 
 class ScoreModel(Model):
@@ -31,16 +53,24 @@ class ScoreModel(Model):
     spread evenly over particles and rows, uniform for each. exp of it is no unbiased estimate of p(x), so there are no
     `log_weights`.
 
+    That is the limit of a latent-variable model of many layers. With `stepwise` it is the model of `Ancestral`'s own
+    steps, of one layer z_s | z_t each, with ½ T (e^{λ_s} − e^{λ_t}) in the place of ½ (−λ') e^λ: a looser bound, of
+    what is drawn.
+
     Args:
         denoiser: z, λ ↦ E[v | z].
         sde: with the schedule λ(t).
         event_shape: the shape of one event.
         decoder: p(x | z_0); of reals by default.
         sampler: how draws are made; `Ancestral()` by default.
+        loss: what is trained; the bound by default. What is reported is the bound.
+        stepwise: whether the bound is that of the sampler's steps.
 
-    Raises ValueError where a part is of another kind, or the log-SNR of the SDE is not finite or does not fall.
+    Raises ValueError where a part is of another kind, the log-SNR of the SDE is not finite or does not fall, or
+    a `stepwise` model has another sampler than `Ancestral`.
 
-    References: Variational Diffusion Models (Kingma, Salimans, Poole, Ho 2021), arXiv:2107.00630.
+    References: Variational Diffusion Models (Kingma, Salimans, Poole, Ho 2021), arXiv:2107.00630; Denoising Diffusion
+    Probabilistic Models (Ho, Jain, Abbeel 2020), arXiv:2006.11239.
 
     >>> import jax, jax.numpy as jnp
     >>> from probgen.score import GaussianDenoiser, LinearLogSNR
@@ -50,7 +80,7 @@ class ScoreModel(Model):
     """
 
     pytree_data_fields = ("denoiser", "sde", "decoder")
-    pytree_aux_fields = ("sampler",)
+    pytree_aux_fields = ("sampler", "loss", "stepwise")
     kind = "bound"
 
     def __init__(
@@ -61,18 +91,37 @@ class ScoreModel(Model):
         *,
         decoder: Decoder | None = None,
         sampler: Sampler | None = None,
+        loss: Loss | None = None,
+        stepwise: bool = False,
         validate_args: bool | None = None,
     ):
-        check_instances(denoiser=denoiser, sde=sde, decoder=decoder, sampler=sampler)
-        kinds = {"denoiser": Denoiser, "sde": SDE, "decoder": Decoder, "sampler": Sampler}
-        for (name, kind), part in zip(kinds.items(), (denoiser, sde, decoder, sampler), strict=True):
+        check_instances(denoiser=denoiser, sde=sde, decoder=decoder, sampler=sampler, loss=loss)
+        kinds = {"denoiser": Denoiser, "sde": SDE, "decoder": Decoder, "sampler": Sampler, "loss": Loss}
+        for (name, kind), part in zip(kinds.items(), (denoiser, sde, decoder, sampler, loss), strict=True):
             if part is not None and not isinstance(part, kind):
                 raise ValueError(f"{name}: expected a score.{kind.__name__}, got {type(part).__name__}")
         check_falls(sde)
         self.denoiser, self.sde = denoiser, sde
         self.decoder = NormalDecoder() if decoder is None else decoder
         self.sampler = Ancestral() if sampler is None else sampler
+        self.loss, self.stepwise = Bound() if loss is None else loss, stepwise
+        self._check_steps()
         super().__init__(as_shape(event_shape, fewest=0), validate_args=validate_args)
+
+    def _check_steps(self) -> None:
+        if self.stepwise and not isinstance(self.sampler, Ancestral):
+            raise ValueError(f"stepwise: expected the sampler to be Ancestral, got {type(self.sampler).__name__}")
+
+    def replace(self, **fields: Any) -> Self:
+        """Return the same model with other values of some fields. Raises ValueError where they do not go together."""
+        new = super().replace(**fields)
+        new._check_steps()
+        return new
+
+    @property
+    def loss_is_bound(self) -> bool:  # type: ignore[override]
+        """Whether what is trained is minus the bound."""
+        return self.loss.is_bound
 
     @property
     def support(self) -> constraints.Constraint:
@@ -87,31 +136,71 @@ class ScoreModel(Model):
         z, log_snr = x / self.sde.scale(0.0), self.sde.log_snr(0.0)
         return self.decoder(z, self.denoiser.checked(z, log_snr), log_snr).sample(decoder_key)
 
-    def _log_prob_bound(self, key: Array, value: Array, num_particles: int) -> Array:
-        time_key, noise_key = jax.random.split(key)
-        lead = value.shape[: value.ndim - self.event_dim]
+    def _of_rows(self, method: str, key: Array, value: Array, num_particles: int) -> Array:
+        time_key, key = jax.random.split(key)
+        lead = self._lead(value)
         rows = math.prod(lead)
-        shift = (jax.random.uniform(time_key) + jnp.arange(rows).reshape(lead) / max(1, rows)) % 1.0
-        t = (jnp.arange(num_particles).reshape(-1, *[1] * len(lead)) + shift) / num_particles
-        bound = lambda _, k, t, x: self.bound_event(k, t, x)
-        particle = lambda keys, t: map_batch(bound, None, (), (keys, t, value), (0, 0, self.event_dim))
-        return jnp.mean(map_particles(particle, (split_key(noise_key, t.shape), t), value.size), 0)
+        shift = (jax.random.uniform(time_key) + jnp.arange(rows).reshape(*lead, 1) / max(1, rows)) % 1.0
+        t = (jnp.arange(num_particles) + shift) / num_particles
+        one = lambda d, key, t, x: getattr(d, method)(key, t, x)
+        return self._each(one, key, t, value, ranks=("key", 1, "event"))
 
-    def bound_event(self, key: Array, t: Array, x: Array) -> Array:
-        """Return the bound of one event with its diffusion term at the time t; uniform t makes it unbiased."""
-        placed = self.decoder.place(x)
-        log_snrs = jnp.stack([self.sde.log_snr(0.0), self.sde.log_snr(t)])
+    def _log_prob_bound(self, key: Array, t: Array, x: Array) -> Array:  # type: ignore[override]
+        return -_BOUND(self, key, t, x)
+
+    def _training_loss(self, key: Array, t: Array, x: Array) -> Array:  # type: ignore[override]
+        return self.loss(self, key, t, x)
+
+    def bound_event(self, key: Array, noise: Array, t: Array, x: Array) -> Array:
+        """Return the bound of one event with its diffusion term at the time t; uniform t makes it unbiased.
+
+        Args:
+            key: draws the noise of z_0.
+            noise: that of z_t.
+            t: in [0, 1].
+            x: one event.
+        """
+        return self.bound_terms(key, noise, t, x).total()
+
+    def bound_terms(self, key: Array, noise: Array, t: Array, x: Array) -> BoundTerms:
+        """Return what that is the sum of, and λ(t)."""
+        return self.terms_at(key, noise, self.diffusion_weight(t), x)
+
+    def terms_at(self, key: Array, noise: Array, at: tuple[Array, Array], x: Array) -> BoundTerms:
+        """Return the terms where the diffusion's has a given weight and λ."""
+        placed, (weight, log_snr) = self.decoder.place(x), at
+        log_snrs = jnp.stack([self.sde.log_snr(0.0), log_snr])
+        noises = jnp.stack([jax.random.normal(key, noise.shape, noise.dtype), noise])
         # at the data's end and at t: side by side, so that the network is compiled, and its weights are read, once
-        z, expected = jax.vmap(self._noised, (0, None, 0))(jax.random.split(key), placed, log_snrs)
+        z, expected = jax.vmap(self._noised, (0, None, 0))(noises, placed, log_snrs)
         reconstruction = jnp.sum(self.decoder(z[0], expected[0], log_snrs[0]).log_prob(x))
-        missed = jnp.sum((placed - expected[1]) ** 2)
-        diffusion = 0.5 * -self.sde.log_snr_rate(t) * jnp.exp(log_snrs[1]) * missed
-        return reconstruction - self.sde.prior_mismatch(placed) - diffusion
+        diffusion = weight * jnp.sum((placed - expected[1]) ** 2)
+        return BoundTerms(reconstruction, self.sde.prior_mismatch(placed), diffusion, log_snr)
 
-    def _noised(self, key: Array, placed: Array, log_snr: Array) -> tuple[Array, Array]:
+    def diffusion_weight(self, t: Array) -> tuple[Array, Array]:
+        """Return what ‖v − x̂‖² is multiplied by, and λ: ½ (−λ') e^λ at t, or of the sampler's step in which t lies,
+        ½ T (e^{λ_s} − e^{λ_t})."""
+        if not self.stepwise:
+            log_snr = self.sde.log_snr(t)
+            return 0.5 * -self.sde.log_snr_rate(t) * jnp.exp(log_snr), log_snr
+        times = self.sampler.grid(self.sde, self.sampler.steps)
+        layer = jnp.clip(jnp.floor(t * self.sampler.steps).astype(int), 0, self.sampler.steps - 1)
+        log_snr, less_noise = self.sde.log_snr(times[layer]), self.sde.log_snr(times[layer + 1])
+        return 0.5 * self.sampler.steps * jnp.expm1(less_noise - log_snr) * jnp.exp(log_snr), log_snr
+
+    def _noised(self, noise: Array, placed: Array, log_snr: Array) -> tuple[Array, Array]:
         alpha, sigma = coefficients(log_snr)
-        z = alpha * placed + sigma * jax.random.normal(key, self.event_shape)
+        z = alpha * placed + sigma * noise
         return z, self.denoiser.checked(z, log_snr)
+
+    @lifted("key", "event")
+    def sampled_terms(self, key: Array, x: Array, *, num_particles: int) -> BoundTerms:
+        """Return the terms of the bound of rows at times spread evenly, each [..., num_particles]."""
+        time_key, noise_key, key = jax.random.split(key, 3)
+        t = (jnp.arange(num_particles) + jax.random.uniform(time_key)) / num_particles
+        keys, noises = (jax.random.split(k, num_particles) for k in (key, noise_key))
+        one = lambda key, noise_key, t: self.bound_terms(key, jax.random.normal(noise_key, self.event_shape), t, x)
+        return jax.vmap(one)(keys, noises, t)
 
     @lifted("event")
     def log_prob_ode(self, x: Array, *, flow: ProbabilityFlow = _EXACT_TRACE) -> Array:

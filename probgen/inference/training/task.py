@@ -2,7 +2,8 @@
 
 `program(rest, *args, **kwargs)` and `guide` with the same arguments are what SVI trains; `rest` is what of a model does
 not learn by gradients, and `updates` tells whether `update` changes it after each step. `kind`: "=" where the loss is
-exact, "≤" where it is a bound, "≈" an estimate. `event_size`: the numbers in an event of a model.
+exact, "≤" where it is a bound, "≈" an estimate, "a loss" where it is none of them. `event_size`: the numbers in an
+event of a model.
 """
 
 import functools
@@ -98,7 +99,7 @@ class ModelTask:
         self.objective = PerRow(objective, batch_size)
         self.guide = _counting(self._guide, self.objective.objective)
         self.event_size: int | None = max(1, jnp.zeros(inner.event_shape).size)
-        self.kind = SIGNS[inner.kind]
+        self.kind = SIGNS[inner.kind] if inner.loss_is_bound else "a loss"
         self.reports_density = inner.exact and type(inner)._training_loss is Distribution._training_loss
 
     def _model(self, rest: Rest, context: tuple[Array, ...]) -> Any:
