@@ -1,7 +1,8 @@
 """Score models: SDEs, denoisers, decoders, samplers, and the distribution that they make; recipes."""
 
 from probgen.score.score_model import ScoreModel
-from probgen.score.vp_score import vp_score
+from probgen.score.sde_recipes import vp_score, subvp_score, ve_score
+from probgen.score.diffusion_recipes import ddpm, vdm, edm, flow_matching
 from probgen.score.probability_flow import ProbabilityFlow, ByFlow
 from probgen.score.sde import SDE, coefficients
 from probgen.score.schedules import (
@@ -39,7 +40,13 @@ from probgen.score.ode_samplers import DDIM, Heun, DPMSolver, DEIS
 
 __all__ = [
     "ScoreModel",
+    "ddpm",
     "vp_score",
+    "subvp_score",
+    "ve_score",
+    "vdm",
+    "edm",
+    "flow_matching",
     # its density by an ODE
     "ProbabilityFlow",
     "ByFlow",
