@@ -18,10 +18,20 @@ from probgen.score.denoiser import (
     RealDenoiser,
     LevelDenoiser,
     NetworkDenoiser,
-    GaussianDenoiser,
     to_noise,
     to_data,
 )
+from probgen.score.exact_denoisers import GaussianDenoiser, GaussianMixtureDenoiser
+from probgen.score.guidance import ClassifierGuidance, ClassifierFreeGuidance, ProductOfExperts, guided
+from probgen.score.inverse_problems import (
+    Measurement,
+    inpainting,
+    PosteriorDenoiser,
+    MomentMatching,
+    PseudoinverseGuidance,
+    PosteriorSampling,
+)
+from probgen.score.twisted import twisted, WeightedParticles
 from probgen.score.decoder import Decoder, NormalDecoder, LevelDecoder
 from probgen.score.grids import TimeGrid, UniformTime, UniformLogSNR, PowerNoise
 from probgen.score.sampler import Sampler
@@ -50,8 +60,22 @@ __all__ = [
     "LevelDenoiser",
     "NetworkDenoiser",
     "GaussianDenoiser",
+    "GaussianMixtureDenoiser",
     "to_noise",
     "to_data",
+    # towards a context, a class, a measurement
+    "guided",
+    "ClassifierFreeGuidance",
+    "ClassifierGuidance",
+    "ProductOfExperts",
+    "Measurement",
+    "inpainting",
+    "PosteriorDenoiser",
+    "MomentMatching",
+    "PseudoinverseGuidance",
+    "PosteriorSampling",
+    "twisted",
+    "WeightedParticles",
     # what data are
     "Decoder",
     "NormalDecoder",

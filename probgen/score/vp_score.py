@@ -31,6 +31,7 @@ def vp_score(
     log_snr: tuple[float, float] | None = None,
     steps: int = 100,
     context_dim: int | None = None,
+    drop_context: float = 0.0,
     key: Array,
 ) -> ScoreModel | ConditionalModel:
     """A variance-preserving diffusion with a residual network for a denoiser, and ancestral sampling.
@@ -50,6 +51,7 @@ def vp_score(
             two standard deviations of the noise.
         steps: those of the sampler.
         context_dim: makes it a `ConditionalModel` of contexts [context_dim].
+        drop_context: the rate at which training drops contexts, so that the model can be `guided`.
         key: draws the weights.
 
     Raises ValueError where one is out of its range, or would not act: a `rank` of no fewer features than there are
@@ -73,7 +75,7 @@ def vp_score(
     network: Any = ResidualMLP(
         size,
         size * min(levels or 1, rank),
-        context_dim=embedding.dim + (context_dim or 0),
+        context_dim=embedding.dim + (context_dim or 0) + (drop_context > 0),
         width=width,
         depth=depth,
         dropout=dropout,
@@ -82,10 +84,11 @@ def vp_score(
     if levels is not None and levels > rank:
         network = LevelFeatures(network, size=size, levels=levels, rank=rank)
     network = Reshaped(network, (size,))
+    condition: dict[str, Any] = {"context_dim": context_dim, "drop_context": drop_context}
     denoiser = (
-        RealDenoiser(network, embedding, scale=1.0 if scale is None else scale, context_dim=context_dim)
+        RealDenoiser(network, embedding, scale=1.0 if scale is None else scale, **condition)
         if levels is None
-        else LevelDenoiser(network, embedding, levels=levels, context_dim=context_dim)
+        else LevelDenoiser(network, embedding, levels=levels, **condition)
     )
     decoder = None if levels is None else LevelDecoder(levels)
     model = ScoreModel(denoiser, LinearLogSNR(*log_snr), event_shape, decoder=decoder, sampler=Ancestral(steps))
