@@ -485,6 +485,12 @@ DISTRIBUTIONS = [
         1.0,
         _BOUND,
     ),
+    DistributionRow(
+        "ddpm", lambda: score.ddpm((2,), levels=3, width=8, depth=1, steps=8, key=KEY), _integers((2,), 3), 1.0, _BOUND
+    ),
+    DistributionRow(
+        "vdm", lambda: score.vdm((2,), levels=3, width=8, depth=1, steps=8, key=KEY), _integers((2,), 3), 1.0, _BOUND
+    ),
 ]
 
 CONDITIONALS = {
@@ -532,6 +538,8 @@ CONDITIONALS = {
     "top_down_vae": lambda: _top_down(context_dim=3),
     "vq_vae": lambda: _vq_vae(context_dim=3),
     "vp_score": lambda: score.vp_score((2,), levels=3, rank=2, width=8, depth=1, steps=8, context_dim=3, key=KEY),
+    "ve_score": lambda: score.ve_score((2, 2, 1), levels=3, channels=(4,), steps=4, context_dim=3, key=KEY),
+    "flow_matching": lambda: score.flow_matching((2, 2), patch=1, width=8, depth=1, steps=2, context_dim=3, key=KEY),
     "vp_score of reals": lambda: score.vp_score((2,), width=8, depth=1, steps=8, context_dim=3, key=KEY),
 }
 

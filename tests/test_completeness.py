@@ -96,6 +96,8 @@ REASONS = {
     "score.TimeGrid": _BASE,
     "score.UniformLogSNR": _GRID,
     "score.coefficients": "returns two numbers: tests/test_score.py",
+    "score.edm": "tests/test_score_recipes.py: made, bounded, drawn and trained as all of them; laws of `vdm`, `ddpm`",
+    "score.subvp_score": "as edm",
     "score.BoundReport": _LOSS,
     "score.evaluate": _LOSS,
     "score.LearnedLogSNR": _LOSS,

@@ -15,7 +15,6 @@ from probgen.score.schedules import (
     PowerSigma,
 )
 from probgen.score.learned_schedule import LearnedLogSNR
-from probgen.score.denoiser import Denoiser, RealDenoiser, LevelDenoiser, NetworkDenoiser, GaussianDenoiser
 from probgen.score.self_conditioned import SelfConditioned
 from probgen.score.targets import Target, Data, Noise, Score, Velocity, FlowVelocity, Preconditioned
 from probgen.score.losses import Loss, Bound, Denoising, Implicit, edm_loss, flow_matching_loss
@@ -32,6 +31,23 @@ from probgen.score.noise_levels import NoiseLevels, OfSchedule, OfNormal
 from probgen.score.coupling import Coupling, Independent, OptimalTransport
 from probgen.score.markov_chain import MarkovChain
 from probgen.score.report import BoundReport, evaluate
+from probgen.score.denoiser import (
+    Denoiser,
+    RealDenoiser,
+    LevelDenoiser,
+    NetworkDenoiser,
+)
+from probgen.score.exact_denoisers import GaussianDenoiser, GaussianMixtureDenoiser
+from probgen.score.guidance import ClassifierGuidance, ClassifierFreeGuidance, ProductOfExperts, guided
+from probgen.score.inverse_problems import (
+    Measurement,
+    inpainting,
+    PosteriorDenoiser,
+    MomentMatching,
+    PseudoinverseGuidance,
+    PosteriorSampling,
+)
+from probgen.score.twisted import twisted, WeightedParticles
 from probgen.score.decoder import Decoder, NormalDecoder, LevelDecoder
 from probgen.score.grids import TimeGrid, UniformTime, UniformLogSNR, PowerNoise
 from probgen.score.sampler import Sampler
@@ -71,6 +87,7 @@ __all__ = [
     "LevelDenoiser",
     "NetworkDenoiser",
     "GaussianDenoiser",
+    "GaussianMixtureDenoiser",
     "SelfConditioned",
     # what a network says
     "Target",
@@ -100,6 +117,19 @@ __all__ = [
     "Coupling",
     "Independent",
     "OptimalTransport",
+    # towards a context, a class, a measurement
+    "guided",
+    "ClassifierFreeGuidance",
+    "ClassifierGuidance",
+    "ProductOfExperts",
+    "Measurement",
+    "inpainting",
+    "PosteriorDenoiser",
+    "MomentMatching",
+    "PseudoinverseGuidance",
+    "PosteriorSampling",
+    "twisted",
+    "WeightedParticles",
     # what data are
     "Decoder",
     "NormalDecoder",

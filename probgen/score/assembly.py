@@ -43,11 +43,11 @@ class Architecture(NamedTuple):
         shape = rows, columns, colours[0] if colours else 1
         common: dict[str, Any] = {"context_dim": context_dim, "dropout": self.dropout, "key": key}
         out = shape[2] * numbers
-        if self.channels is not None:
-            depth = 1 if self.depth is None else self.depth
-            return Reshaped(UNet(shape, out, channels=tuple(self.channels), depth=depth, **common), shape)
-        width, depth = 128 if self.width is None else self.width, 4 if self.depth is None else self.depth
-        return Reshaped(DiT(shape, out, patch=self.patch, width=width, depth=depth, **common), shape)
+        if self.patch is not None:
+            width, depth = 128 if self.width is None else self.width, 4 if self.depth is None else self.depth
+            return Reshaped(DiT(shape, out, patch=self.patch, width=width, depth=depth, **common), shape)
+        depth = 1 if self.depth is None else self.depth
+        return Reshaped(UNet(shape, out, channels=tuple(self.channels or ()), depth=depth, **common), shape)
 
     def _check(self, event_shape: tuple[int, ...]) -> None:
         if self.channels is not None and self.patch is not None:

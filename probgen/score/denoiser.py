@@ -1,14 +1,23 @@
 """Denoisers: z = α x + σ ε ↦ E[x | z], with α² + σ² = 1. The noise level is λ = log α²/σ² to them, not a time."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from probgen.core import as_integer, check_positive, check_sizes, given, static_functions
+from probgen.core import (
+    as_integer,
+    check_positive,
+    check_sizes,
+    given,
+    is_random,
+    row_number,
+    static_functions,
+    with_key,
+)
 from probgen.networks import place
 from probgen.score.sde import SDE, coefficients
 from probgen.score.targets import Data, Preconditioned, Target
@@ -24,10 +33,14 @@ class Denoiser(eqx.Module):
         ε̂ = (z − α x̂) / σ,   ∇ log p(z) = −ε̂ / σ        (Tweedie's formula)
 
     z is at unit scale, α² + σ² = 1, whatever the SDE; `under` makes it a function of an SDE's x_t and t. A wrapper of a
-    denoiser (guidance, say) is a denoiser: what data are is known to the score model's `Decoder`.
+    denoiser (guidance, say) is a denoiser: what data are is known to the score model's `Decoder`. It says
+    `coherent = False` where its scores, at all λ, are not meant as those of one law of x: `ScoreModel.exact_by`, whose
+    derivative is the score, refuses it.
 
     References: Tweedie's Formula and Selection Bias (Efron 2011), JASA 106.
     """
+
+    coherent: ClassVar[bool] = True
 
     def __call__(self, z: Array, log_snr: Array) -> Array:
         """Return E[x | z]."""
@@ -41,6 +54,11 @@ class Denoiser(eqx.Module):
         """Return ∇ log p(z)."""
         return -self.noise(z, log_snr) / coefficients(log_snr)[1]
 
+    def without_context(self) -> "Denoiser":
+        """Return the denoiser of all data, whatever their context. Raises ValueError where there is none: guidance
+        needs it."""
+        raise ValueError(f"denoiser: expected a conditional one, got a {type(self).__name__}, which takes no context")
+
     def under(self, sde: SDE) -> Denoise:
         """Return x_t, t ↦ E[x | x_t] along an SDE."""
         return lambda x, t: self.checked(x / sde.scale(t), sde.log_snr(t))
@@ -53,62 +71,100 @@ class Denoiser(eqx.Module):
         return x
 
 
-class GaussianDenoiser(Denoiser):
-    """The exact denoiser of x ~ Normal(loc, scale²), independently at every position: an oracle.
-
-        E[x | z] = m + α s² (z − α m) / (α² s² + σ²)
-
-    Args:
-        loc: m, of the event's shape, or one number.
-        scale: s > 0, of the event's shape, or one number.
-
-    >>> import jax.numpy as jnp
-    >>> GaussianDenoiser(jnp.array(1.0), jnp.array(2.0))(jnp.array(0.0), jnp.array(-80.0)).item()
-    1.0
-    """
-
-    loc: Array
-    scale: Array
-
-    def __call__(self, z: Array, log_snr: Array) -> Array:
-        """Return E[x | z]."""
-        alpha, sigma = coefficients(log_snr)
-        variance = self.scale**2
-        return self.loc + alpha * variance * (z - alpha * self.loc) / (alpha**2 * variance + sigma**2)
+def check_coherent(denoiser: Denoiser) -> None:
+    """Raise ValueError where a denoiser, or one that it wraps, is guided: its scores are not those of one law of x."""
+    guided = lambda node: isinstance(node, Denoiser) and not node.coherent
+    found = [node for node in jax.tree.leaves(denoiser, is_leaf=guided) if guided(node)]
+    if found:
+        raise ValueError(
+            f"exact_by: expected a denoiser whose score is the derivative of its density, got a "
+            f"{type(found[0]).__name__}; log_prob_ode is the density of what its ODE draws"
+        )
 
 
 class NetworkDenoiser(Denoiser):
     """The base of denoisers that call a network of (event, context) with the noise level's features as context.
 
-    A condition, bound by `core.bind`, is appended to those features.
+    A condition, bound by `core.bind`, is appended to those features. With `drop_context` a number follows it, 1 where
+    there is a condition; without, there are zeros for both, so that a condition of zeros is not mistaken for none. In
+    training, where `core.with_key` has bound a key, each row loses its condition at that rate: the network learns to
+    denoise with and without, and `without_context` is the latter.
 
     Args:
         network: of (event, context); it takes events as they are (images have three axes; `networks.Reshaped` makes
             vectors of them for a dense one).
         embedding: λ ↦ features.
         context_dim: the size of the condition, if there is one.
-        context: the condition, once it is bound; `core.bind` sets it.
+        drop_context: the rate, below 1, at which training drops it; the network's context is longer by one where it
+            is not 0.
+        context: the condition and the number after it, once they are bound; `core.bind` sets them.
+        key: the randomness of one training step; `core.with_key` sets it.
+
+    Raises ValueError where `drop_context` is no rate, or there is no condition to drop.
+
+    References: Classifier-Free Diffusion Guidance (Ho, Salimans 2022), arXiv:2207.12598, algorithm 1.
     """
 
     network: Any = eqx.field(converter=static_functions)
     embedding: Callable[[Array], Array] = eqx.field(converter=static_functions)
     context_dim: int | None = eqx.field(static=True, default=None, kw_only=True)
+    drop_context: float = eqx.field(static=True, default=0.0, kw_only=True)
     context: Array | None = given(default=None, kw_only=True)
+    key: Array | None = given(default=None, kw_only=True)
+
+    def __check_init__(self) -> None:
+        if not 0.0 <= self.drop_context < 1.0:
+            raise ValueError(f"drop_context: expected a rate in [0, 1), got {self.drop_context}")
+        if self.drop_context and self.context_dim is None:
+            raise ValueError(f"drop_context: expected a context_dim beside it, got {self.drop_context} and None")
 
     def bind_context(self, context: Array) -> "NetworkDenoiser":
         """Return the same denoiser with its condition filled in."""
         if self.context_dim is None:
             return self
+        return self._with_context(jnp.append(context, 1.0) if self.drop_context else context)
+
+    def without_context(self) -> "NetworkDenoiser":
+        """Return the denoiser of all data, whatever their condition. Raises ValueError where the network did not learn
+        it."""
+        if self.context_dim is None:
+            raise ValueError("denoiser: expected a conditional one, got one that takes no context")
+        if not self.drop_context:
+            raise ValueError(
+                "denoiser: expected one that also learned from rows without their contexts, got one that never saw "
+                "any; make and train the model with drop_context=0.1, say"
+            )
+        return self._with_context(jnp.zeros(self.context_dim + 1))
+
+    def _with_context(self, context: Array) -> "NetworkDenoiser":
         return eqx.tree_at(lambda d: d.context, self, context, is_leaf=lambda x: x is None)
+
+    @property
+    def is_random(self) -> bool:
+        """Whether training draws which contexts are dropped, or units of the network."""
+        return self.drop_context > 0.0 or is_random(self.network)
+
+    def bind_key(self, key: Array) -> "NetworkDenoiser":
+        """Return the same denoiser with the randomness of one training step, of the network too."""
+        own, inner = jax.random.split(key)
+        parts = lambda d: (d.network, d.key)
+        return eqx.tree_at(parts, self, (with_key(self.network, inner), own), is_leaf=lambda x: x is None)
 
     def features(self, z: Array, log_snr: Array) -> Array:
         """Return the network's output."""
-        context = self.embedding(log_snr)
+        features = self.embedding(log_snr)
         if self.context_dim is not None:
-            if self.context is None:
-                raise ValueError("this model is conditional: call the ConditionalModel with a context first")
-            context = jnp.concatenate([context, self.context])
-        return self.network(z, context)
+            features = jnp.concatenate([features, self._context_of_row()])
+        return self.network(z, features)
+
+    def _context_of_row(self) -> Array:
+        """Return the context of one row, or zeros where this training step drops it."""
+        if self.context is None:
+            raise ValueError("this model is conditional: call the ConditionalModel with a context first")
+        if self.key is None or not self.drop_context:
+            return self.context
+        row = jax.random.fold_in(self.key, row_number())
+        return jnp.where(jax.random.bernoulli(row, self.drop_context), 0.0, self.context)
 
 
 class RealDenoiser(NetworkDenoiser):
@@ -124,7 +180,9 @@ class RealDenoiser(NetworkDenoiser):
         scale: s, the standard deviation of the (centred) data.
         target: what F says.
         context_dim: the size of the condition, if there is one.
+        drop_context: the rate at which training drops it.
         context: the condition, once it is bound; `core.bind` sets it.
+        key: the randomness of one training step; `core.with_key` sets it.
 
     Raises ValueError where the target is none, or the scale is not positive.
 
@@ -169,7 +227,9 @@ class LevelDenoiser(NetworkDenoiser):
         embedding: λ ↦ features.
         levels: L.
         context_dim: the size of the condition, if there is one.
+        drop_context: the rate at which training drops it.
         context: the condition, once it is bound; `core.bind` sets it.
+        key: the randomness of one training step; `core.with_key` sets it.
     """
 
     levels: int = eqx.field(static=True, default=2, converter=as_integer)

@@ -221,8 +221,9 @@ def flow_matching(
 
     Raises ValueError where an argument is out of its range, or would not act.
 
-    References: Flow Matching for Generative Modeling (Lipman, Chen, Ben-Hamu, Nickel, Le 2023), arXiv:2210.02747; Improving
-    and Generalizing Flow-Based Generative Models with Minibatch Optimal Transport (Tong et al. 2024), arXiv:2302.00482.
+    References: Flow Matching for Generative Modeling (Lipman, Chen, Ben-Hamu, Nickel, Le 2023), arXiv:2210.02747;
+    Improving and Generalizing Flow-Based Generative Models with Minibatch Optimal Transport (Tong et al. 2024),
+    arXiv:2302.00482.
 
     >>> import jax, jax.numpy as jnp
     >>> model = flow_matching((2,), width=8, depth=1, key=jax.random.key(0))

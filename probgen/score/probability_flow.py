@@ -13,7 +13,7 @@ from numpyro.distributions import constraints
 from probgen.core import DensityKind, check_positive, check_sizes
 from probgen.distributions import Model
 from probgen.score.decoder import NormalDecoder
-from probgen.score.denoiser import Denoiser
+from probgen.score.denoiser import Denoiser, check_coherent
 from probgen.score.sde import coefficients
 
 
@@ -136,6 +136,8 @@ class ByFlow(Model):
         model: the `ScoreModel`.
         flow: how the ODE is solved.
 
+    Raises ValueError where the denoiser is guided, so that its score is no derivative of this density.
+
     References: NUTS by the score of a flow or a diffusion, as in sbi's vector-field potentials (Tejero-Cantero et al.
     2020).
     """
@@ -146,6 +148,7 @@ class ByFlow(Model):
     def __init__(self, model: Any, flow: ProbabilityFlow, *, validate_args: bool | None = None):
         if not isinstance(flow, ProbabilityFlow):
             raise ValueError(f"flow: expected a score.ProbabilityFlow, got {type(flow).__name__}")
+        check_coherent(model.denoiser)
         self.model, self.flow = model, flow
         super().__init__(model.event_shape, validate_args=validate_args)
 

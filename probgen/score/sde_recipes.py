@@ -172,6 +172,6 @@ def ve_score(
     """
     return assembled(
         event_shape, GeometricSigma(sigma_min, sigma_max), Architecture(width, depth, channels, patch, dropout),
-        Condition(context_dim, drop_context), levels=levels, rank=rank, scale=scale, sampler=Corrected(ReverseDiffusion(steps)),
-        loss=Denoising(), key=key,
+        Condition(context_dim, drop_context), levels=levels, rank=rank, scale=scale,
+        sampler=Corrected(ReverseDiffusion(steps)), loss=Denoising(), key=key,
     )  # fmt: skip

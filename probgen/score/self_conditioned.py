@@ -38,6 +38,10 @@ class SelfConditioned(Denoiser):
         inner, own = jax.random.split(key)
         return SelfConditioned(with_key(self.denoiser, inner), own)
 
+    def without_context(self) -> "SelfConditioned":
+        """Return the denoiser of all data, whatever their context. Raises ValueError where there is none."""
+        return SelfConditioned(self.denoiser.without_context(), self.key)
+
     def __call__(self, z: Array, log_snr: Array) -> Array:
         """Return E[x | z]."""
         guess = lax.stop_gradient(self._seeing(jnp.zeros_like(z))(z, log_snr))

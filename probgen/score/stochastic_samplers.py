@@ -31,10 +31,14 @@ class Ancestral(Sampler):
         self, key: Array, denoise: Denoise, sde: SDE, z: Array, state: State, t: Array, s: Array
     ) -> tuple[Array, State]:
         """Take one step from t to s < t."""
+        mean, deviation = self.transition(denoise(z, t), sde, z, t, s)
+        return mean + deviation * jax.random.normal(key, z.shape, z.dtype), state
+
+    def transition(self, x: Array, sde: SDE, z: Array, t: Array, s: Array) -> tuple[Array, Array]:
+        """Return the mean and the standard deviation of z_s given z_t and x̂."""
         (alpha, _), (alpha_s, sigma_s) = sde.marginal(t), sde.marginal(s)
         c = -jnp.expm1(sde.log_snr(t) - sde.log_snr(s))
-        mean = alpha_s * (z * (1.0 - c) / alpha + c * denoise(z, t))
-        return mean + jnp.sqrt(c) * sigma_s * jax.random.normal(key, z.shape, z.dtype), state
+        return alpha_s * (z * (1.0 - c) / alpha + c * x), jnp.sqrt(c) * sigma_s
 
 
 @dataclass(frozen=True)
