@@ -23,6 +23,7 @@ import probgen
 from probgen import combine, fit, partition
 from probgen.distributions import Conditional, Model, NormalHead, Transformed
 from probgen.flows import real_nvp
+from probgen.inference import PowerEMA
 from probgen.inference.training.fit import Watch
 from probgen.inference.training.loop import CHUNK, Loop
 from probgen.networks import MLP
@@ -563,6 +564,28 @@ def test_ema_is_the_average_of_the_params():
         np.testing.assert_allclose(got[path], want[path], rtol=1e-4, atol=1e-6)
 
 
+def test_a_power_ema_weighs_the_steps_by_a_power_of_their_number():
+    average = PowerEMA(0.2)
+    gamma, n = average.exponent, 40
+    position, weight = np.polynomial.legendre.leggauss(200)
+    u, density = (position + 1) / 2, weight / 2 * (gamma + 1) * ((position + 1) / 2) ** gamma
+    assert np.sqrt(density @ u**2 - (density @ u) ** 2) == pytest.approx(0.2, rel=1e-4)
+    assert PowerEMA(12**-0.5).exponent == pytest.approx(0.0, abs=1e-6)  # the mean of all steps
+    model, steps = flow(), (1, 2, 3)
+    paths = [partition(quiet(model, steps=k, optimizer=optax.sgd(0.1)).model)[0] for k in steps]
+    got = partition(quiet(model, steps=3, optimizer=optax.sgd(0.1), ema=average).model)[0]
+    weights = np.diff(np.arange(4.0) ** (gamma + 1)) / 3.0 ** (gamma + 1)
+    for path in got:
+        want = sum(w * params[path] for w, params in zip(weights, paths, strict=True))
+        np.testing.assert_allclose(got[path], want, rtol=1e-4, atol=1e-6)
+    with jax.enable_x64(True):
+        held = np.eye(n)[0] * 0.0
+        for i in range(n):
+            share = float(average.share(jnp.int32(i)))
+            held = (1 - share) * held + share * np.eye(n)[i]
+        np.testing.assert_allclose(held, np.diff(np.arange(n + 1.0) ** (gamma + 1)) / n ** (gamma + 1), rtol=1e-9)
+
+
 def test_learnable_narrows():
     model = flow()
     result = quiet(model, steps=3, learnable=lambda path, leaf: "weight" in path)
@@ -668,10 +691,18 @@ def test_small_integers_do_not_wrap_around():
     ({"steps": 1, "validate_every": 3}, "validate_every: expected validation rows"),
     ({"steps": 1, "validation": X, "patience": 0}, "patience: expected an integer of at least 1"),
     ({"steps": 1, "ema": 1.0}, "ema: expected a decay"),
+    ({"steps": 1, "ema": "0.9"}, "ema: expected a decay in .0, 1., or a PowerEMA, got '0.9'"),
+    ({"steps": 1, "ema": PowerEMA}, "ema: expected a decay"),
 ])  # fmt: skip
 def test_unusable_options(options, message):
     with pytest.raises(ValueError, match=message):
         quiet(flow(), **options)
+
+
+@pytest.mark.parametrize("width", [0.0, -0.1, 0.29, float("nan"), "0.1"])
+def test_an_average_of_another_width_is_refused(width):
+    with pytest.raises(ValueError, match="relative_width: expected"):
+        PowerEMA(width)
 
 
 def test_lists_are_arrays_and_what_is_no_key_is_refused():

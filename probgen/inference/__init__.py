@@ -1,6 +1,7 @@
 """Inference: gradient estimators, objectives, and training by `fit`, over numpyro's SVI."""
 
 from probgen.inference.training.fit import fit
+from probgen.inference.training.averages import PowerEMA
 from probgen.inference.training.lagging import aggressive, fit_aggressively
 from probgen.inference.training.result import FitResult, Best
 from probgen.inference.guides import AutoFlow
@@ -15,6 +16,7 @@ __all__ = [
     "fit",
     "fit_aggressively",
     "aggressive",
+    "PowerEMA",
     "FitResult",
     "Best",
     "AutoFlow",

@@ -11,6 +11,8 @@ from probgen.networks.attention import Transformer
 from probgen.networks.integers import Pixels, LevelFeatures, place, Reshaped
 from probgen.networks.convolution import CausalConvolution
 from probgen.networks.images import ImageEncoder, ImageDecoder, ResidualBlocks, Convolution, Upsample
+from probgen.networks.unet import UNet
+from probgen.networks.dit import DiT
 from probgen.networks.sequences import Embedding
 from probgen.networks.dropout import Dropout
 from probgen.networks.with_params import WithParams
@@ -26,6 +28,8 @@ __all__ = [
     "ImageDecoder",
     "PixelCNN",
     "GatedPixelCNN",
+    "UNet",
+    "DiT",
     # of sequences
     "GRU",
     "WaveNet",

@@ -15,6 +15,16 @@ from probgen.networks.mlp import Linear, each
 from probgen.networks.sequences import Embed, Previous
 
 
+def standardized(x: Array) -> Array:
+    """Return (x − mean(x)) / sd(x), over the last axis.
+
+    >>> standardized(jnp.array([1.0, 3.0])).round(3).tolist()
+    [-1.0, 1.0]
+    """
+    centred = x - jnp.mean(x, -1, keepdims=True)
+    return centred * lax.rsqrt(jnp.mean(centred**2, -1, keepdims=True) + 1e-5)
+
+
 class LayerNorm(eqx.Module):
     """y = g ⊙ (x − mean(x)) / sd(x) + b over the last axis.
 
@@ -29,9 +39,7 @@ class LayerNorm(eqx.Module):
 
     def __call__(self, x: Array) -> Array:
         """Apply the layer, at every place."""
-        centred = x - jnp.mean(x, -1, keepdims=True)
-        variance = jnp.mean(centred**2, -1, keepdims=True)
-        return centred * lax.rsqrt(variance + 1e-5) * self.scale + self.shift
+        return standardized(x) * self.scale + self.shift
 
 
 def rotate(x: Array, places: Array) -> Array:
@@ -45,6 +53,21 @@ def rotate(x: Array, places: Array) -> Array:
     angles = places[:, None, None] * 10_000.0 ** (-jnp.arange(half) / half)
     a, b = jnp.split(x, 2, -1)
     return jnp.concatenate([a * jnp.cos(angles) - b * jnp.sin(angles), a * jnp.sin(angles) + b * jnp.cos(angles)], -1)
+
+
+def attend(q: Array, k: Array, v: Array, sees: Array | None = None, dropout: Dropout | None = None) -> Array:
+    """Return softmax(q kᵀ / √c) v of each head, [T, heads, c] of queries [T, heads, c] over keys [S, heads, c].
+
+    Args:
+        q: the queries.
+        k: the keys.
+        v: the values.
+        sees: which keys a query sees, [T, S]; all of them by default.
+        dropout: of the weights.
+    """
+    scores = jnp.einsum("thc,shc->hts", q, k) / math.sqrt(q.shape[-1])
+    weights = jax.nn.softmax(scores if sees is None else jnp.where(sees, scores, -jnp.inf), -1)
+    return jnp.einsum("hts,shc->thc", weights if dropout is None else dropout(weights), v)
 
 
 class _Block(eqx.Module):
@@ -76,9 +99,7 @@ class _Block(eqx.Module):
 
     def finish(self, x: Array, q: Array, k: Array, v: Array, sees: Array, dropout: Dropout) -> Array:
         """Return the block's output [T, width] for queries [T, …] over keys [S, …]; `sees` [T, S]."""
-        scores = jnp.einsum("thc,shc->hts", q, k) / math.sqrt(q.shape[-1])
-        weights = dropout(jax.nn.softmax(jnp.where(sees, scores, -jnp.inf), -1))
-        x = x + dropout(each(self.outwards, jnp.einsum("hts,shc->thc", weights, v).reshape(x.shape)))
+        x = x + dropout(each(self.outwards, attend(q, k, v, sees, dropout).reshape(x.shape)))
         return x + dropout(each(self.down, jax.nn.gelu(each(self.up, self.norms[1](x)))))
 
 

@@ -217,9 +217,9 @@ class ImageEncoder(eqx.Module):
         dropout: float = 0.0,
         key: Array,
     ):
-        self.shape = _as_image(shape)
+        self.shape = as_image(shape)
         check_sizes(out_dim=out_dim)
-        sizes = _sizes(self.shape, channels)
+        sizes = stage_sizes(self.shape, channels)
         in_key, out_key, *keys = jax.random.split(key, 2 * len(channels) + 2)
         stage = partial(ResidualBlocks, depth=depth, context_dim=context_dim, activation=activation, dropout=dropout)
         self.into = Convolution(self.shape[2], channels[0], key=in_key)
@@ -230,8 +230,7 @@ class ImageEncoder(eqx.Module):
 
     def __call__(self, x: Array, context: Array | None = None) -> Array:
         """Apply the network to one image, and to a context where it was built with `context_dim`."""
-        if x.shape != self.shape:
-            raise ValueError(f"x: expected an image of shape {self.shape}, got {x.shape}")
+        check_image(x, self.shape)
         h = self.stages[0](self.into(x), context)
         for down, stage in zip(self.down, self.stages[1:], strict=True):
             h = stage(down(h), context)
@@ -279,9 +278,9 @@ class ImageDecoder(eqx.Module):
         dropout: float = 0.0,
         key: Array,
     ):
-        shape = _as_image(shape)
+        shape = as_image(shape)
         check_sizes(in_dim=in_dim)
-        self.sizes = _sizes(shape, channels)[::-1]
+        self.sizes = stage_sizes(shape, channels)[::-1]
         channels = tuple(channels)[::-1]
         in_key, out_key, *keys = jax.random.split(key, 2 * len(channels) + 2)
         stage = partial(ResidualBlocks, depth=depth, context_dim=context_dim, activation=activation, dropout=dropout)
@@ -304,8 +303,8 @@ def halved(size: tuple[int, int]) -> tuple[int, int]:
     return -(-size[0] // 2), -(-size[1] // 2)
 
 
-def _sizes(shape: tuple[int, int, int], channels: Sequence[int]) -> tuple[tuple[int, int], ...]:
-    """Return (H, W) of each stage."""
+def stage_sizes(shape: tuple[int, int, int], channels: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """Return (H, W) of each stage. Raises ValueError where `channels` are none."""
     if isinstance(channels, str) or not isinstance(channels, Sequence) or not channels:
         raise ValueError(f"channels: expected those of each stage, such as (32, 64), got {channels!r}")
     check_sizes(**{f"channels[{i}]": c for i, c in enumerate(channels)})
@@ -315,9 +314,16 @@ def _sizes(shape: tuple[int, int, int], channels: Sequence[int]) -> tuple[tuple[
     return tuple(sizes)
 
 
-def _as_image(shape: tuple[int, int, int]) -> tuple[int, int, int]:
+def as_image(shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Return the shape (H, W, C) of an image. Raises ValueError where it is none."""
     if not isinstance(shape, tuple | list) or len(shape) != 3:
         raise ValueError(f"shape: expected (H, W, C), got {shape!r}")
     check_sizes(**{f"shape[{i}]": n for i, n in enumerate(shape)})
     height, width, channels = map(int, shape)
     return height, width, channels
+
+
+def check_image(x: Array, shape: tuple[int, int, int]) -> None:
+    """Raise ValueError where an image has another shape."""
+    if x.shape != shape:
+        raise ValueError(f"x: expected an image of shape {shape}, got {x.shape}")

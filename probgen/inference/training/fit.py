@@ -15,6 +15,7 @@ from numpyro.infer import ELBO, SVI
 from probgen.core import check_instances, check_sizes, split_key
 from probgen.distributions import Conditional
 from probgen.distributions.events import Data, as_arrays, widened
+from probgen.inference.training.averages import PowerEMA, as_average
 from probgen.inference.training.checks import check_objective
 from probgen.inference.training.interrupt import Interrupt
 from probgen.inference.training.loop import CHUNK, Carry, Loop
@@ -42,7 +43,7 @@ def fit(
     validate_every: int | None = None,
     patience: int | None = None,
     metrics: Mapping[str, Metric] | None = None,
-    ema: float | None = None,
+    ema: float | PowerEMA | None = None,
     num_particles: int | None = None,
     learnable: Callable[[str, Any], bool] | None = None,
     progress: bool | str = True,
@@ -74,7 +75,8 @@ def fit(
         metrics: `{name: function(model, key, rows)}`, each a number or a vector, taken with the validation of the model
             at that moment (or the program with its params), without dropout, on all rows of `validation`: for
             `history`, numbers for the bar too. They are compiled where that is possible.
-        ema: decay of an exponential moving average of the params, which is then what is validated and returned.
+        ema: decay of an exponential moving average of the params, or a `PowerEMA`; the average is then what is
+            validated and returned.
         num_particles: particles of the default objective, or of the bound where a model has only that (1 by default).
         learnable: `(path, leaf) -> bool`, narrows what learns of a model.
         progress: a bar with the running loss (bits/dim for discrete events); a string names it.
@@ -97,7 +99,8 @@ def fit(
         raise ValueError(f"optimizer: expected an optax transformation, got {type(optimizer).__name__}")
     batch_size = rows if batch_size is None else batch_size
     total = _total_steps(steps, epochs, rows, batch_size)
-    _check_options(validation, validate_every, patience, ema)
+    _check_options(validation, validate_every, patience)
+    average = as_average(ema)
     check_metrics(metrics, validation)
     check_instances(model=model, guide=guide, objective=objective)
     check_objective(objective)
@@ -109,7 +112,7 @@ def fit(
     task = _task(model, guide, (args, kwargs), held_out, batch_size, block, chosen, learnable, init_key)
     svi = SVI(task.program, task.guide, optimizer or optax.adam(1e-3), task.objective)
     state = task.init(svi, init_key, widened(jax.tree.map(lambda x: x[:batch_size], (args, kwargs))))
-    loop = Loop(task, svi, rows, batch_size, loop_key, ema)
+    loop = Loop(task, svi, rows, batch_size, loop_key, average)
     measured = Metrics(task, metrics or {}, validation, held_out, score_key)
     every = validate_every or max(1, rows // batch_size)
     watch = Watch(task, loop, held_out, block, every, patience, measured, score_key)
@@ -159,14 +162,12 @@ def _program(model: Any) -> Callable:
     return model
 
 
-def _check_options(validation: Any, validate_every: int | None, patience: int | None, ema: float | None) -> None:
+def _check_options(validation: Any, validate_every: int | None, patience: int | None) -> None:
     for name, value in [("validate_every", validate_every), ("patience", patience)]:
         if value is not None and validation is None:
             raise ValueError(f"{name}: expected validation rows to go with it, got none")
         if value is not None:
             check_sizes(**{name: value})
-    if ema is not None and (isinstance(ema, bool) or not 0 <= ema < 1):
-        raise ValueError(f"ema: expected a decay in [0, 1), got {ema}")
 
 
 def _check_choices(num_particles: int | None, learnable: Any, progress: Any) -> None:

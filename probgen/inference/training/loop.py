@@ -10,6 +10,7 @@ from jax import Array, lax
 from numpyro.infer import SVI
 
 from probgen.distributions.events import Data, widened
+from probgen.inference.training.averages import Average
 from probgen.inference.training.task import Task
 
 CHUNK = 1024  # the most steps between two looks of the host
@@ -55,7 +56,7 @@ class Loop:
     losses and in the last params. What was before is kept, and after a failure the good steps are taken once more.
     """
 
-    def __init__(self, task: Task, svi: SVI, rows: int, batch_size: int, key: Array, ema: float | None):
+    def __init__(self, task: Task, svi: SVI, rows: int, batch_size: int, key: Array, ema: Average | None):
         self.task, self.svi, self.rows, self.batch_size, self.ema = task, svi, rows, batch_size, ema
         self.epoch_steps = CHUNK if batch_size == rows else rows // batch_size
         self.order_key, self.update_key = jax.random.split(key)
@@ -154,6 +155,6 @@ class Loop:
         if self.task.updates:
             rest = self.task.update(params, rest, jax.random.fold_in(self.update_key, carry.step), batch)
         if self.ema is not None:
-            decay = jnp.minimum(self.ema, (1 + carry.step) / (10 + carry.step))  # the first steps count for less
-            average = jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, average, params)
+            share = self.ema.share(carry.step)
+            average = jax.tree.map(lambda a, p: ((1 - share) * a + share * p).astype(p.dtype), average, params)
         return Carry(svi_state, rest, average, carry.order, carry.step + 1), loss.astype(jnp.zeros(()).dtype)
