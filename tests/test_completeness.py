@@ -116,6 +116,7 @@ REASONS = {
         f"networks.{name}": _IMAGES
         for name in ("ImageEncoder", "ImageDecoder", "Convolution", "Upsample", "ResidualBlocks")
     },
+    **{f"networks.{name}": "tests/test_image_score_networks.py: values and gradients" for name in ("UNet", "DiT")},
     "networks.WithParams": "holds a network of another library: tests/test_any_network.py",
     "networks.with_output_bias": "sets biases of a network: beneath `initialize`, tests/test_initialization.py",
     "inference.estimators.Baseline": _BASE,
