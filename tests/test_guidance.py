@@ -64,6 +64,8 @@ def test_guidance_by_a_classifier_and_without_one_are_the_same(weight):
         np.testing.assert_allclose(free.score(z, log_snr), of_all + weight * posterior, rtol=2e-4, atol=1e-4)
         np.testing.assert_allclose(classifier.score(z, log_snr), of_all + weight * posterior, rtol=2e-4, atol=1e-4)
         np.testing.assert_allclose(classifier(z, log_snr), free(z, log_snr), rtol=1e-4, atol=1e-4)
+        product = ProductOfExperts(ABSENT, (SECOND,), weight)
+        np.testing.assert_allclose(product(z, log_snr), free(z, log_snr), rtol=1e-4, atol=1e-4)
         if weight == 1.0:
             np.testing.assert_allclose(free.score(z, log_snr), of_class, rtol=1e-4, atol=1e-4)
 

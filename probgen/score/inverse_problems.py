@@ -218,9 +218,9 @@ class PseudoinverseGuidance(_ByConjugateGradients):
     Args:
         denoiser: of the prior.
         measurement: y, A and s.
-        prior_scale: p, the standard deviation of the (centred) data.
         max_steps: of conjugate gradients, at most.
         tolerance: where they stop, relative to |y − A x̂|.
+        prior_scale: p, the standard deviation of the (centred) data.
 
     Raises ValueError where an argument is out of its range.
 
