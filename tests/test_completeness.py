@@ -82,7 +82,21 @@ REASONS = {
     "networks.place": "returns an array: its doctest, and through `Pixels` and `vp_score`",
     "score.Denoiser": _BASE,
     "score.EulerMaruyama": _SAMPLER,
-    "score.GaussianDenoiser": "the exact denoiser by which tests/test_score.py judges bounds and samplers",
+    **{
+        f"score.{name}": "an exact denoiser, by which others are judged: tests/test_exact_denoisers.py"
+        for name in ("GaussianDenoiser", "GaussianMixtureDenoiser")
+    },
+    **{
+        f"score.{name}": "a denoiser around denoisers: tests/test_guidance.py, against closed forms"
+        for name in ("ClassifierFreeGuidance", "ClassifierGuidance", "ProductOfExperts", "guided")
+    },
+    "score.PosteriorDenoiser": _BASE,
+    **{
+        f"score.{name}": "of an inverse problem: tests/test_inverse_problems.py, against the posterior of normals"
+        for name in ("Measurement", "inpainting", "MomentMatching", "PseudoinverseGuidance", "PosteriorSampling")
+    },
+    "score.twisted": "draws from a posterior: tests/test_twisted.py",
+    "score.WeightedParticles": "a tuple of arrays: tests/test_twisted.py",
     "score.Heun": _SAMPLER,
     "score.LinearBeta": "tests/test_score.py: every law of the process, against the equations of its moments",
     "score.NetworkDenoiser": _BASE,

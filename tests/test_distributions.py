@@ -394,3 +394,13 @@ def test_the_divergence_between_a_gaussian_flow_and_numpyros_gaussians():
     laplace = dist.Laplace(jnp.zeros(2), 1.0).to_event(1)
     with pytest.raises(NotImplementedError, match="no closed form is known"):
         dist.kl_divergence(flow, laplace)
+
+
+def test_a_replaced_field_of_another_rank_adds_no_axes():
+    """The first leaf's rank tells added axes apart; it is another one's rank once that field is replaced."""
+    model = score.ScoreModel(score.GaussianDenoiser(jnp.array(0.0), jnp.array(1.0)), score.LinearLogSNR(), (1,))
+    mixture = score.GaussianMixtureDenoiser(jnp.ones(2), jnp.zeros((2, 1)), jnp.array(1.0))
+    assert jax.jit(lambda m: m)(model).replace(denoiser=mixture).batch_shape == ()
+    many = jax.vmap(lambda loc: model.replace(denoiser=score.GaussianDenoiser(loc, jnp.array(1.0))))(jnp.zeros((3, 1)))
+    assert many.batch_shape == (3,)
+    assert many.replace(denoiser=jax.tree.map(lambda x: jnp.stack([x] * 3), mixture)).batch_shape == (3,)

@@ -76,9 +76,11 @@ class PytreeDistribution(Wrapping):
         if unknown := [name for name in fields if name not in known]:
             of = ", ".join(name for name in known if not name.startswith("_"))
             raise ValueError(f"{unknown[0]}: a {type(self).__name__} has no such field; it has {of}")
-        new = copy.copy(self)
+        new, added = copy.copy(self), len(self._added_shape)
         for name, value in fields.items():
             setattr(new, name, value)
+        if self._leaf_ndim is not None and (ndim := _first_ndim(new)) is not None:
+            new._leaf_ndim = ndim - added  # what was replaced may be where the rank is read
         return new
 
     # -- shapes

@@ -151,7 +151,7 @@ def _side_by_side(one: Denoiser, other: Denoiser, z: Array, log_snr: Array) -> A
         return jnp.stack([one.checked(z, log_snr), other.checked(z, log_snr)])
     shared = jax.tree.map(lambda a, b: a if a is b else None, one, other)
     own = jax.tree.map(lambda a, b: None if a is b else jnp.stack([a, b]), one, other)
-    return jax.vmap(lambda own: eqx.combine(own, shared).checked(z, log_snr))(own)
+    return jax.vmap(lambda own: eqx.combine(own, shared).checked(z, log_snr), axis_size=2)(own)
 
 
 class ProductOfExperts(Denoiser):

@@ -15,6 +15,8 @@ from probgen.core import as_numbers, check_positive, check_sizes, given, in_word
 from probgen.score.denoiser import Denoiser
 from probgen.score.sde import coefficients
 
+_CG_STEPS = 32
+
 
 class Measurement(eqx.Module):
     """What was seen of one event: y = A x + s ε, ε ~ Normal(0, I), with a linear A.
@@ -54,6 +56,17 @@ class Measurement(eqx.Module):
     def log_likelihood(self, x: Array) -> Array:
         """Return log p(y | x), in nats."""
         return jnp.sum(norm.logpdf(self.y, self(x), self.scale))
+
+    def twist(self, x: Array, log_snr: Array) -> Array:
+        """Return log N(y; A x̂, s² I + σ² A Aᵀ) but for a constant: what x̂ foretells, where x | z has the variance σ².
+
+        It is the `twist` of `twisted` by which particles follow a small s.
+        """
+        seen, transposed = jax.vjp(self, x)
+        residual, variance = self.y - seen, coefficients(log_snr)[1] ** 2
+        spread = lambda u: jax.jvp(self, (x,), transposed(u))[1]
+        solved = cg(lambda u: self.scale**2 * u + variance * spread(u), residual, maxiter=_CG_STEPS)[0]
+        return -0.5 * jnp.vdot(residual, solved)
 
 
 class _Observed(eqx.Module):
@@ -104,8 +117,9 @@ class PosteriorDenoiser(Denoiser):
 
         x̂ + σ²/α ∇ log N(y; A x̂, s² I + A C Aᵀ),   ∇ … = (∂x̂/∂z)ᵀ Aᵀ (s² I + A C Aᵀ)⁻¹ (y − A x̂)
 
-    A subclass writes `solved(residual, look, log_snr)`, the last two factors. An A that is not linear is taken as it is
-    near x̂. One call costs one of the denoiser and a few products with its Jacobian. Samplers take it as any denoiser,
+    A subclass writes `solved(residual, look, log_snr)`, the last two factors, by the products with (∂x̂/∂z)ᵀ, A and Aᵀ,
+    `look.pull`, `look.operator` and `look.transposed`. An A that is not linear is taken as it is near x̂. One call
+    costs one of the denoiser and a few products with its Jacobian. Samplers take it as any denoiser,
     `model.replace(denoiser=…)`; for many y, `jax.vmap` over what makes it.
 
     Args:
@@ -142,7 +156,7 @@ class PosteriorDenoiser(Denoiser):
 class _ByConjugateGradients(PosteriorDenoiser):
     """The base of those that solve for the last factor; a subclass writes `covariance(v, look, log_snr)`, C v."""
 
-    max_steps: int = eqx.field(static=True, default=32, kw_only=True)
+    max_steps: int = eqx.field(static=True, default=_CG_STEPS, kw_only=True)
     tolerance: float = eqx.field(static=True, default=1e-5, kw_only=True)
 
     def __check_init__(self) -> None:
@@ -204,9 +218,9 @@ class PseudoinverseGuidance(_ByConjugateGradients):
     Args:
         denoiser: of the prior.
         measurement: y, A and s.
-        prior_scale: p, the standard deviation of the (centred) data.
         max_steps: of conjugate gradients, at most.
         tolerance: where they stop, relative to |y − A x̂|.
+        prior_scale: p, the standard deviation of the (centred) data.
 
     Raises ValueError where an argument is out of its range.
 

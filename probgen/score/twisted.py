@@ -50,10 +50,11 @@ def twisted(
         model: a `ScoreModel` whose sampler is `Ancestral`, or a conditional one at its contexts, of which each gets
             particles of its own.
         log_likelihood: log p(y | x) of one event, in nats, of which JAX has the derivative; of data that are no reals
-            it takes what the decoder makes of them (`Decoder.place`).
+            it takes where the decoder places them.
         num_particles: how many.
         threshold: the share of the particles below which their effective number makes them be resampled, in [0, 1].
-        twist: log g of (x̂, λ); that of a sharp likelihood is better wider where there is much noise.
+        twist: log g of (x̂, λ); by default the log-likelihood of x̂. A sharp likelihood needs one that is wider where
+            there is noise, such as `Measurement.twist`.
 
     Raises ValueError where the model is no score model or has another sampler, `threshold` is out of its range, or the
     log-likelihood is no single number.
