@@ -124,6 +124,7 @@ def _dense(
 ) -> Any:
     """Return the network of `in_dim` reals, and of features of the noise and a context, to the raw numbers of `size`
     integers."""
+    check_sizes(0, context_dim=context_dim or 0)
     if rank is not None:
         check_sizes(rank=rank)
         if rank >= levels or levels == 2:
