@@ -78,7 +78,7 @@ REASONS = {
     "score.Unmasking": _BASE,
     **{
         f"score.{name}": "tests/test_discrete_diffusion.py: against all orders, masks and paths"
-        for name in ("InOrder", "linear_share", "cosine_share")
+        for name in ("InOrder", "cosine_share")
     },
     "score.SDE": _BASE,
     "score.Decoder": _BASE,
