@@ -491,6 +491,29 @@ DISTRIBUTIONS = [
     DistributionRow(
         "vdm", lambda: score.vdm((2,), levels=3, width=8, depth=1, steps=8, key=KEY), _integers((2,), 3), 1.0, _BOUND
     ),
+    DistributionRow(
+        "masked_diffusion",
+        lambda: score.masked_diffusion((2,), levels=3, width=8, depth=1, key=KEY),
+        _integers((2,), 3),
+        1.0,
+        _BOUND,
+    ),
+    DistributionRow(
+        "masked_diffusion, completed",
+        lambda: score.masked_diffusion((3,), levels=2, width=8, depth=1, steps=2, key=KEY).given(
+            jnp.array([1, 0, 0]), np.array([True, False, False])
+        ),
+        _integers((3,), 2),
+        1.0,
+        _BOUND,
+    ),
+    DistributionRow(
+        "uniform_diffusion",
+        lambda: score.uniform_diffusion((2,), levels=3, width=8, depth=1, steps=4, key=KEY),
+        _integers((2,), 3),
+        1.0,
+        _BOUND,
+    ),
 ]
 
 CONDITIONALS = {
@@ -540,6 +563,12 @@ CONDITIONALS = {
     "vp_score": lambda: score.vp_score((2,), levels=3, rank=2, width=8, depth=1, steps=8, context_dim=3, key=KEY),
     "ve_score": lambda: score.ve_score((2, 2, 1), levels=3, channels=(4,), steps=4, context_dim=3, key=KEY),
     "flow_matching": lambda: score.flow_matching((2, 2), patch=1, width=8, depth=1, steps=2, context_dim=3, key=KEY),
+    "masked_diffusion": lambda: score.masked_diffusion(
+        (2,), levels=3, rank=2, width=8, depth=1, context_dim=3, key=KEY
+    ),
+    "uniform_diffusion": lambda: score.uniform_diffusion(
+        (2,), levels=3, width=8, depth=1, steps=4, context_dim=3, key=KEY
+    ),
     "vp_score of reals": lambda: score.vp_score((2,), width=8, depth=1, steps=8, context_dim=3, key=KEY),
 }
 

@@ -76,6 +76,12 @@ REASONS = {
     **{f"latent.{name}": _POSTERIOR for name in ("FullCovariance", "LowRank", "MixturePosterior", "AtFeatures")},
     "latent.SemiAmortized": "a LatentVariableModel that refines its posterior: tests/test_posteriors.py",
     "latent.Resampled": "its density is an estimate: tests/test_priors.py, against quadrature",
+    "score.DiscreteDiffusion": _BASE,
+    "score.Unmasking": _BASE,
+    **{
+        f"score.{name}": "tests/test_discrete_diffusion.py: against all orders, masks and paths"
+        for name in ("InOrder", "cosine_share")
+    },
     "score.SDE": _BASE,
     "score.Decoder": _BASE,
     "score.GeometricSigma": "as LinearBeta",

@@ -286,7 +286,7 @@ def test_times_are_spread_evenly_over_rows(conditional):
     one = vp_score((2,), width=8, depth=1, context_dim=1 if conditional else None, key=KEY)
     one = one(jnp.zeros((50, 1))) if conditional else one
     t = np.sort(one.replace(loss=Times()).training_loss(KEY, X[:50]))
-    np.testing.assert_array_less(np.abs(t - np.arange(50) / 50 - t[0]), 1e-5)
+    assert np.diff(np.append(t, t[0] + 1.0)).max() < 3 / 50  # of 50 that are independent, some gap is 5 times as long
 
 
 def test_times_are_spread_over_particles_too():

@@ -9,6 +9,7 @@ from probgen.networks.recurrent import GRU
 from probgen.networks.wavenet import WaveNet
 from probgen.networks.attention import Transformer
 from probgen.networks.integers import Pixels, LevelFeatures, place, Reshaped
+from probgen.networks.masked_levels import MaskedLevels
 from probgen.networks.convolution import CausalConvolution
 from probgen.networks.images import ImageEncoder, ImageDecoder, ResidualBlocks, Convolution, Upsample
 from probgen.networks.unet import UNet
@@ -36,6 +37,7 @@ __all__ = [
     "Transformer",
     # of integers
     "Pixels",
+    "MaskedLevels",
     "LevelFeatures",
     "place",
     # what they are built of

@@ -53,6 +53,13 @@ from probgen.score.grids import TimeGrid, UniformTime, UniformLogSNR, PowerNoise
 from probgen.score.sampler import Sampler
 from probgen.score.stochastic_samplers import Ancestral, EulerMaruyama, ReverseDiffusion, Corrected
 from probgen.score.ode_samplers import DDIM, Heun, DPMSolver, DEIS
+from probgen.score.discrete_recipes import masked_diffusion, uniform_diffusion
+from probgen.score.discrete_diffusion import DiscreteDiffusion
+from probgen.score.masked_diffusion import MaskedDiffusion
+from probgen.score.uniform_diffusion import UniformDiffusion, AtShare
+from probgen.score.completion import Completion
+from probgen.score.in_order import InOrder
+from probgen.score.unmasking import Unmasking, OneByOne, InSteps, linear_share, cosine_share
 
 __all__ = [
     "ScoreModel",
@@ -148,4 +155,18 @@ __all__ = [
     "Heun",
     "DPMSolver",
     "DEIS",
+    # of integers, by noise that masks or replaces them
+    "masked_diffusion",
+    "uniform_diffusion",
+    "DiscreteDiffusion",
+    "MaskedDiffusion",
+    "UniformDiffusion",
+    "AtShare",
+    "Completion",
+    "InOrder",
+    "Unmasking",
+    "OneByOne",
+    "InSteps",
+    "linear_share",
+    "cosine_share",
 ]

@@ -1,7 +1,7 @@
 """What the recipes of score models share: a network for the event, a denoiser, a decoder, and the model of them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from jax import Array
@@ -29,32 +29,39 @@ class Architecture(NamedTuple):
     patch: int | None
     dropout: float
 
-    def build(self, event_shape: tuple[int, ...], numbers: int, context_dim: int, key: Array) -> Any:
-        """Return a network of (event, context) to so many numbers at each place."""
+    @property
+    def dense(self) -> bool:
+        """Whether the network takes vectors."""
+        return self.channels is None and self.patch is None
+
+    def shape(self, event_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return an event's shape as the network takes it: (D,), or (H, W, C)."""
         self._check(event_shape)
-        if self.channels is None and self.patch is None:
-            width, depth = 256 if self.width is None else self.width, 3 if self.depth is None else self.depth
-            size = math.prod(event_shape)
-            dense = ResidualMLP(
-                size, size * numbers, context_dim=context_dim, width=width, depth=depth, dropout=self.dropout, key=key
-            )
-            return Reshaped(dense, (size,))
-        rows, columns, *colours = event_shape
-        shape = rows, columns, colours[0] if colours else 1
+        return (math.prod(event_shape),) if self.dense else (*event_shape, 1)[:3]
+
+    def build(
+        self, event_shape: tuple[int, ...], numbers: int, context_dim: int, key: Array, *, inputs: int = 1
+    ) -> Any:
+        """Return a network of (event, context), with so many inputs for each number, to `numbers` for each."""
+        *lead, last = self.shape(event_shape)
+        shape: Any = (*lead, last * inputs)
         common: dict[str, Any] = {"context_dim": context_dim, "dropout": self.dropout, "key": key}
-        out = shape[2] * numbers
+        out = last * numbers
+        if self.channels is not None:
+            depth = 1 if self.depth is None else self.depth
+            return Reshaped(UNet(shape, out, channels=tuple(self.channels), depth=depth, **common), shape)
         if self.patch is not None:
             width, depth = 128 if self.width is None else self.width, 4 if self.depth is None else self.depth
             return Reshaped(DiT(shape, out, patch=self.patch, width=width, depth=depth, **common), shape)
-        depth = 1 if self.depth is None else self.depth
-        return Reshaped(UNet(shape, out, channels=tuple(self.channels or ()), depth=depth, **common), shape)
+        width, depth = 256 if self.width is None else self.width, 3 if self.depth is None else self.depth
+        return Reshaped(ResidualMLP(shape[0], out, width=width, depth=depth, **common), shape)
 
     def _check(self, event_shape: tuple[int, ...]) -> None:
         if self.channels is not None and self.patch is not None:
             raise ValueError(f"patch: expected none beside the channels of a U-Net, got {self.patch}")
         if self.channels is not None and self.width is not None:
             raise ValueError(f"width: expected none beside the channels of a U-Net, got {self.width}")
-        if (self.channels is not None or self.patch is not None) and len(event_shape) not in (2, 3):
+        if not self.dense and len(event_shape) not in (2, 3):
             raise ValueError(f"event_shape: expected an image, [H, W] or [H, W, C], got {event_shape}")
 
 
@@ -89,11 +96,8 @@ def assembled(
     event_shape = as_shape(event_shape, fewest=0)
     check_data(levels, rank, scale)
     embedding = NoiseEmbedding(reach=max(abs(float(sde.log_snr(t))) for t in (0.0, 1.0)))
-    rank = _RANK if rank is None else rank
-    numbers = min(levels or 1, rank)
-    network = architecture.build(event_shape, numbers, embedding.dim + condition.numbers, key)
-    if levels is not None and levels > rank:
-        network = LevelFeatures(network, size=math.prod(event_shape), levels=levels, rank=rank)
+    of = lambda numbers: architecture.build(event_shape, numbers, embedding.dim + condition.numbers, key)
+    network = of(1) if levels is None else of_levels(of, math.prod(event_shape), levels, rank)
     denoiser: NetworkDenoiser = (
         RealDenoiser(
             network, embedding, scale=1.0 if scale is None else scale, target=target, **condition._asdict()
@@ -104,6 +108,13 @@ def assembled(
     decoder = None if levels is None else LevelDecoder(levels)
     model = ScoreModel(denoiser, sde, event_shape, decoder=decoder, sampler=sampler, loss=loss, stepwise=stepwise)
     return ConditionalModel(model, (condition.context_dim,)) if condition.context_dim else model
+
+
+def of_levels(network_of: Callable[[int], Any], size: int, numbers: int, rank: int | None) -> Any:
+    """Return a network of so many logits for each of `size` numbers; of many, by way of `rank` features."""
+    rank = _RANK if rank is None else rank
+    network = network_of(min(numbers, rank))
+    return LevelFeatures(network, size=size, levels=numbers, rank=rank) if numbers > rank else network
 
 
 def ends_of(log_snr: tuple[float, float] | None, levels: int | None) -> tuple[float, float]:

@@ -1,6 +1,5 @@
 """The distribution that a denoiser and an SDE make, with the variational bound of continuous-time diffusion."""
 
-import math
 from typing import Any, NamedTuple, Self
 
 import jax
@@ -13,6 +12,7 @@ from probgen.core import as_shape, check_instances, vectorize
 from probgen.distributions import Model, lifted, verb
 from probgen.score.decoder import Decoder, NormalDecoder
 from probgen.score.denoiser import Denoiser
+from probgen.score.even_times import even
 from probgen.score.losses import Bound, Loss
 from probgen.score.probability_flow import ByFlow, ProbabilityFlow, log_density
 from probgen.score.sampler import Sampler
@@ -138,10 +138,7 @@ class ScoreModel(Model):
 
     def _of_rows(self, method: str, key: Array, value: Array, num_particles: int) -> Array:
         time_key, key = jax.random.split(key)
-        lead = self._lead(value)
-        rows = math.prod(lead)
-        shift = (jax.random.uniform(time_key) + jnp.arange(rows).reshape(*lead, 1) / max(1, rows)) % 1.0
-        t = (jnp.arange(num_particles) + shift) / num_particles
+        t = jnp.moveaxis(even(time_key, self._lead(value), num_particles), 0, -1)
         one = lambda d, key, t, x: getattr(d, method)(key, t, x)
         return self._each(one, key, t, value, ranks=("key", 1, "event"))
 
@@ -197,7 +194,7 @@ class ScoreModel(Model):
     def sampled_terms(self, key: Array, x: Array, *, num_particles: int) -> BoundTerms:
         """Return the terms of the bound of rows at times spread evenly, each [..., num_particles]."""
         time_key, noise_key, key = jax.random.split(key, 3)
-        t = (jnp.arange(num_particles) + jax.random.uniform(time_key)) / num_particles
+        t = even(time_key, (), num_particles)
         keys, noises = (jax.random.split(k, num_particles) for k in (key, noise_key))
         one = lambda key, noise_key, t: self.bound_terms(key, jax.random.normal(noise_key, self.event_shape), t, x)
         return jax.vmap(one)(keys, noises, t)
