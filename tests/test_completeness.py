@@ -111,7 +111,6 @@ REASONS = {
     "score.ProbabilityFlow": _FLOW,
     "score.ReverseDiffusion": _SAMPLER,
     "score.Sampler": _BASE,
-    "score.Straight": "as LinearBeta",
     "score.SubLinearBeta": "as LinearBeta",
     "score.TimeGrid": _BASE,
     "score.UniformLogSNR": _GRID,
