@@ -24,9 +24,10 @@ from probgen.score.denoiser import (
 )
 from probgen.score.decoder import Decoder, NormalDecoder, LevelDecoder
 from probgen.score.grids import TimeGrid, UniformTime, UniformLogSNR, PowerNoise
-from probgen.score.sampler import Sampler
+from probgen.score.sampler import Sampler, StepSampler
 from probgen.score.stochastic_samplers import Ancestral, EulerMaruyama, ReverseDiffusion, Corrected
 from probgen.score.ode_samplers import DDIM, Heun, DPMSolver, DEIS
+from probgen.score.adaptive_samplers import AdaptiveODE, AdaptiveSDE
 
 __all__ = [
     "ScoreModel",
@@ -62,6 +63,7 @@ __all__ = [
     "UniformLogSNR",
     "PowerNoise",
     "Sampler",
+    "StepSampler",
     "Ancestral",
     "EulerMaruyama",
     "ReverseDiffusion",
@@ -70,4 +72,6 @@ __all__ = [
     "Heun",
     "DPMSolver",
     "DEIS",
+    "AdaptiveODE",
+    "AdaptiveSDE",
 ]

@@ -144,7 +144,7 @@ class ScoreModel(Model):
         where x is the model's."""
         start = coefficients(self.sde.log_snr(0.0))[0] * self.decoder.place(x)
         ends = self.sde.log_snr(0.0), self.sde.log_snr(1.0)
-        return flow.solve(self.denoiser, start, ends, density=False)[0]
+        return flow.follow(self.denoiser, start, ends, density=False)[0]
 
     @verb
     def decode(self, noise: Array, *, flow: ProbabilityFlow = _EXACT_TRACE) -> dist.Distribution:
@@ -155,7 +155,7 @@ class ScoreModel(Model):
     def _data_of(self, noise: Array, flow: ProbabilityFlow) -> dist.Distribution:
         """Return p(x | z) at the ends of the ODE from rows of noise."""
         ends = self.sde.log_snr(1.0), self.sde.log_snr(0.0)
-        end_of = lambda noise: flow.solve(self.denoiser, noise, ends, density=False)[0]
+        end_of = lambda noise: flow.follow(self.denoiser, noise, ends, density=False)[0]
         z = vectorize(end_of, self.event_dim)(noise)
         x = vectorize(lambda z: self.denoiser.checked(z, ends[1]), self.event_dim)(z)
         return self.decoder(z, x, ends[1]).to_event(self.event_dim)
