@@ -80,7 +80,7 @@ class AdaptiveODE(_Adaptive):
         return self._solver().integrate(rate, z / sde.scale(1.0), (1.0, 0.0), every=every)
 
     def _calls(self, steps: Array) -> Array:
-        return 6 * steps + 2  # the last evaluation of a step is the first of the next; two find the first step's size
+        return 6 * steps + 1  # the last evaluation of a step is the first of the next
 
 
 @dataclass(frozen=True)
