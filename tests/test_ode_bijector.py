@@ -79,7 +79,7 @@ def test_the_error_falls_with_the_tolerance_in_float64():
         x = X[0].astype(float)
         right = exponential(*(leaf.astype(float) for leaf in (MATRIX, SHIFT)), x)
         solve = lambda tolerance: jax.jit(lambda b: b.forward_and_log_det(x))(affine(tolerance=tolerance))
-        errors = [abs(solve(tolerance)[0] - right).max() for tolerance in (1e-3, 1e-10)]
+        errors = [float(abs(solve(tolerance)[0] - right).max()) for tolerance in (1e-3, 1e-10)]
     assert 1e-7 < errors[0] < 1e-2 and errors[1] < 1e-9
 
 
