@@ -487,7 +487,7 @@ DISTRIBUTIONS = [
         _STATE,
     ),
     DistributionRow(
-        "cnf", lambda: flows.cnf((2,), hidden=(4,), tolerance=1e-4, key=KEY), *_plane(-6, 6, 41), exceptions=_ESTIMATE
+        "cnf", lambda: flows.cnf((2,), hidden=(4,), tolerance=1e-6, key=KEY), *_plane(-6, 6, 41), exceptions=_ESTIMATE
     ),
     DistributionRow("gaussian_mixture", lambda: mixtures.gaussian_mixture(2, components=3, key=KEY), *_plane(-8, 8)),
     DistributionRow(
@@ -532,7 +532,7 @@ CONDITIONALS = {
     "real_nvp": lambda: flows.real_nvp(2, layers=2, hidden=(8,), context_dim=3, key=KEY),
     "affine_flow": lambda: flows.affine_flow(2, context_dim=3, hidden=(8,), key=KEY),
     "cdf_flow": lambda: flows.cdf_flow(bins=4, context_dim=3, hidden=(8,), key=KEY),
-    "cnf": lambda: flows.cnf((2,), hidden=(4,), context_dim=3, key=KEY),
+    "cnf": lambda: flows.cnf((2,), hidden=(4,), tolerance=1e-6, context_dim=3, key=KEY),
     "nice": lambda: flows.nice(2, layers=2, hidden=(8,), context_dim=3, key=KEY),
     "maf": lambda: flows.maf(2, layers=2, hidden=(8,), context_dim=3, key=KEY),
     "iaf of one number": lambda: flows.iaf(1, layers=2, hidden=(8,), context_dim=3, key=KEY),

@@ -173,7 +173,6 @@ class Velocity(eqx.Module):
     context: Array | None = given(default=None, kw_only=True)
 
     def __check_init__(self) -> None:
-        check_instances(network=self.network, embedding=self.embedding)
         if self.context_dim is not None:
             check_sizes(context_dim=self.context_dim)
 
@@ -194,6 +193,11 @@ class Velocity(eqx.Module):
 
 
 _SOLVER = ODESolver()
+
+
+def _callable(velocity: Any) -> Any:
+    check_instances(velocity=velocity)  # (a class is a function too, which would become a static one)
+    return static_functions(velocity)
 
 
 class ODE(Bijector):
@@ -222,13 +226,13 @@ class ODE(Bijector):
     ((3, 2), Array([2., 2., 2.], dtype=float32))
     """
 
-    velocity: Any = eqx.field(converter=static_functions)
+    velocity: Any = eqx.field(converter=_callable)
     solver: ODESolver = eqx.field(static=True, default=_SOLVER)
     ndims: int = eqx.field(static=True, default=1)
     key: Array | None = given(default=None, kw_only=True)
 
     def __check_init__(self) -> None:
-        check_instances(velocity=self.velocity, solver=self.solver)
+        check_instances(solver=self.solver)
         if not isinstance(self.solver, ODESolver):
             raise ValueError(f"solver: expected a bijectors.ODESolver, got {type(self.solver).__name__}")
         check_sizes(0, ndims=self.ndims)

@@ -120,12 +120,12 @@ class AdaptiveSDE(_Adaptive):
         self._solver().check_precision(z.dtype)
         at = lambda s: (1.0 - s, sde.log_snr(1.0 - s), sde.log_snr_rate(1.0 - s))  # s runs forwards, t = 1 − s
 
-        def drift(s: Array, y: Array, _: Any) -> Array:
+        def drift(s: Any, y: Array, _: Any) -> Array:
             t, log_snr, rate = at(s)
             (alpha, sigma), y = coefficients(log_snr), y.reshape(z.shape)
             return -rate * (alpha * denoise(sde.scale(t) * y, t) - (1.0 - 0.5 * sigma**2) * y).ravel()
 
-        def diffusion(s: Array, y: Array, _: Any) -> Any:
+        def diffusion(s: Any, y: Array, _: Any) -> Any:
             _, log_snr, rate = at(s)
             g = coefficients(log_snr)[1] * jnp.sqrt(-rate)
             return lineax.DiagonalLinearOperator(jnp.full(y.shape, g, y.dtype))
@@ -155,7 +155,7 @@ class AdaptiveSDE(_Adaptive):
 @dataclass(frozen=True)
 class _Found:
     ys: Array
-    ts: Array
+    ts: Any  # where every step is kept
     stats: dict[str, Any]
 
 
