@@ -94,7 +94,8 @@ def by_diffrax(model: ScoreModel, path: Callable[[Any, Array], Any]) -> Callable
         def one(key: Array, z: Array) -> Array:
             noise = path(jax.ShapeDtypeStruct(z.shape, z.dtype), key)
             terms = diffrax.MultiTerm(diffrax.ODETerm(drift), diffrax.ControlTerm(diffusion, noise))
-            found = diffrax.diffeqsolve(terms, diffrax.Euler(), 0.0, 1.0, 1.0 / STEPS, z, max_steps=STEPS + 1)
+            ends, adjoint = (0.0, 1.0, 1.0 / STEPS), diffrax.ForwardMode()  # which an unsafe path needs
+            found = diffrax.diffeqsolve(terms, diffrax.Euler(), *ends, z, adjoint=adjoint, max_steps=STEPS + 1)
             return found.ys[-1]
 
         return jax.vmap(one)(jax.random.split(key, ROWS), z)
