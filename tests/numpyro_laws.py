@@ -19,7 +19,7 @@ import numpyro.distributions as dist
 from numpyro.contrib.control_flow import scan
 from numpyro.distributions import biject_to
 from numpyro.distributions.batch_util import promote_batch_shape
-from registry import CONDITIONALS, DISTRIBUTIONS, KEY
+from registry import CONDITIONALS, DISTRIBUTIONS, KEY, density
 
 from probgen import combine, partition
 from probgen.distributions.conditionals import AtContext
@@ -129,7 +129,7 @@ def shapes(f):
     d, event = f.model, f.model.event_shape
     assert f.draws.shape == (DRAWS, *event) == d.shape((DRAWS,)) and d.batch_shape == ()
     one = jax.eval_shape(lambda: d.sample(KEY))
-    assert one.shape == event and jax.eval_shape(lambda x: d.log_prob_bound(KEY, x), one).shape == ()
+    assert one.shape == event and jax.eval_shape(lambda x: density(d, x), one).shape == ()
     assert not d.exact or f.log_prob.shape == (DRAWS,)
 
 
@@ -317,14 +317,14 @@ def axes_of_one(f):
         if "at a context" in f.__dict__:
             np.testing.assert_allclose(f.__dict__["at a context"], f.log_prob[:2], rtol=1e-4, atol=1e-4)
         return
-    bound = lambda: jax.vmap(lambda _: d)(jnp.zeros(1)).log_prob_bound(KEY, jnp.stack([f.x[0]] * 5), 2)
+    bound = lambda: density(jax.vmap(lambda _: d)(jnp.zeros(1)), jnp.stack([f.x[0]] * 5), 2)
     assert jax.eval_shape(bound).shape == (5,)
 
 
 def zero_rows(f):
     d, event = f.model, f.model.event_shape
     none = jnp.zeros((0, *event), f.x.dtype)
-    assert d.log_prob_bound(KEY, none).shape == (0,) and not np.any(d.mask(False).log_prob(none))
+    assert density(d, none).shape == (0,) and not np.any(d.mask(False).log_prob(none))
     draws = d.sample(KEY, (3, 0))
     assert draws.shape == (3, 0, *event) and draws.dtype == f.x.dtype
     pair = d.expand([2]).to_event(1)

@@ -78,6 +78,10 @@ def _layers(make: Callable[[jax.Array], Any]) -> Any:
     return jax.vmap(make)(jax.random.split(KEY, 3))
 
 
+def _time(t: Any) -> Any:
+    return jnp.stack([t])
+
+
 BIJECTORS = [
     BijectorRow("one's own scalar, falling", Falling, jnp.array(0.7)),
     BijectorRow("one's own elementwise", lambda: Sinh(_vector(1.0, 2.0)), _vector(0.7, -2.0)),
@@ -220,6 +224,16 @@ BIJECTORS = [
         ),
         _vector(0.3, -0.4, 1.0, 2.0),
     ),
+    BijectorRow(
+        "ode",
+        lambda: bijectors.ODE(
+            bijectors.Velocity(
+                MLP(2, 2, hidden=(4,), activation=jnp.tanh, context_dim=1, out_scale=2.0, key=KEY), _time
+            ),
+            bijectors.ODESolver(1e-6, max_steps=64, forward_mode=True),
+        ),
+        _vector(0.3, -0.4),
+    ),
     BijectorRow("inverse", lambda: bijectors.Inverse(_coupling(split=2)), _vector(0.3, -0.4, 1.0, 2.0)),
     BijectorRow(
         "stacked",
@@ -282,6 +296,7 @@ _NO_PARAMS = {"learnable": "it is a value: what a head returns", "score": "it ha
 _STATE = {"learnable": "its parameters are state, which only `update` changes", "score": "as above"}
 _ONE_COMPONENT = {"learnable": "the weight of the only component is 1 whatever its logit"}
 _MASKED = {"learnable": "the weights between nothing and one number are masked"}
+_ESTIMATE = {"exact": "its density is an estimate", "score": "as above"}
 _BOUND = {"score": "there is no exact density to differentiate"}
 _CODES = {"learnable": "the nearest code stays the same: the encoder learns by training_loss alone"}
 
@@ -471,6 +486,9 @@ DISTRIBUTIONS = [
         *_plane(-8, 8),
         _STATE,
     ),
+    DistributionRow(
+        "cnf", lambda: flows.cnf((2,), hidden=(4,), tolerance=1e-6, key=KEY), *_plane(-6, 6, 41), exceptions=_ESTIMATE
+    ),
     DistributionRow("gaussian_mixture", lambda: mixtures.gaussian_mixture(2, components=3, key=KEY), *_plane(-8, 8)),
     DistributionRow(
         "real histogram",
@@ -543,6 +561,7 @@ CONDITIONALS = {
     "real_nvp": lambda: flows.real_nvp(2, layers=2, hidden=(8,), context_dim=3, key=KEY),
     "affine_flow": lambda: flows.affine_flow(2, context_dim=3, hidden=(8,), key=KEY),
     "cdf_flow": lambda: flows.cdf_flow(bins=4, context_dim=3, hidden=(8,), key=KEY),
+    "cnf": lambda: flows.cnf((2,), hidden=(4,), tolerance=1e-6, context_dim=3, key=KEY),
     "nice": lambda: flows.nice(2, layers=2, hidden=(8,), context_dim=3, key=KEY),
     "maf": lambda: flows.maf(2, layers=2, hidden=(8,), context_dim=3, key=KEY),
     "iaf of one number": lambda: flows.iaf(1, layers=2, hidden=(8,), context_dim=3, key=KEY),
@@ -571,6 +590,13 @@ CONDITIONALS = {
     ),
     "vp_score of reals": lambda: score.vp_score((2,), width=8, depth=1, steps=8, context_dim=3, key=KEY),
 }
+
+
+def density(d: Any, x: Any, num_particles: int = 1) -> Any:
+    """log p(x) as a model has it: exact, a bound by one key, or an estimate."""
+    if getattr(d, "kind", "exact") == "estimate":
+        return d.log_prob_estimate(KEY, x)
+    return d.log_prob_bound(KEY, x, num_particles) if hasattr(d, "log_prob_bound") else d.log_prob(x)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,6 +15,7 @@ _GRID = "tests/test_score.py: equal steps of what it says, along every SDE"
 _LOSS = "tests/test_losses.py: closed forms of Gaussian data, finite differences, enumeration"
 _TARGET = "tests/test_losses.py: data and noise by each at both ends of λ, and round trips in float32"
 _SAMPLER = "tests/test_score.py: the samplers against the mean and deviation of Gaussian data"
+_ADAPTIVE = "tests/test_adaptive_samplers.py: the samplers against closed forms"
 _DRAW = "tests/test_autoregressive_networks.py: the same draws as step by step, which is in the rows"
 _IMAGES = "tests/test_image_networks.py: values, gradients, files, and a model of them that trains"
 _POSTERIOR = "a function of x: tests/test_posteriors.py, against the linear-Gaussian model"
@@ -45,6 +46,10 @@ REASONS = {
     "autoregressive.fixed_point": _DRAW,
     "autoregressive.generate": "returns draws of any length: tests/test_autoregressive.py",
     "autoregressive.pass_by_pass": _DRAW,
+    "flows.ffjord": "a cnf with probes: tests/test_ode_bijector.py, where it is trained",
+    "score.AdaptiveODE": _ADAPTIVE,
+    "score.AdaptiveSDE": _ADAPTIVE,
+    "score.StepSampler": _BASE,
     "score.ByFlow": _FLOW,
     "score.Corrected": _SAMPLER,
     "score.Cosine": "as LinearBeta",

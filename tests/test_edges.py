@@ -240,7 +240,8 @@ def test_a_traced_end_is_not_known_and_taken():
 # -- supports under `jit`, of arrays, and learned
 
 
-EXACT = [row for row in DISTRIBUTIONS if row.volume != 1.0]  # of real numbers, where none is a bound
+# of real numbers, where none is a bound
+EXACT = [row for row in DISTRIBUTIONS if row.volume != 1.0 and "exact" not in row.exceptions]
 
 
 @pytest.mark.parametrize("row", EXACT, ids=lambda row: row.name)

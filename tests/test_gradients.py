@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from registry import BIJECTORS, CONDITIONALS, DISTRIBUTIONS, KEY
+from registry import BIJECTORS, CONDITIONALS, DISTRIBUTIONS, KEY, density
 
 from probgen import combine, partition, testing
 
@@ -21,8 +21,7 @@ def _weighted(x):
 
 def _density_and_draws(d, x):
     """The log-density of x and a weighted sum of draws: where one of both has a wrong gradient, so has their sum."""
-    density = d.log_prob_bound(KEY, x) if hasattr(d, "log_prob_bound") else d.log_prob(x)
-    return _weighted(density) + (_weighted(d.rsample(KEY)) if d.has_rsample else 0.0)
+    return _weighted(density(d, x)) + (_weighted(d.rsample(KEY)) if d.has_rsample else 0.0)
 
 
 def _check(model, function, x, *values):

@@ -4,13 +4,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from registry import CONDITIONALS, DISTRIBUTIONS, KEY
+from registry import CONDITIONALS, DISTRIBUTIONS, KEY, density
 
 from probgen.autoregressive import Autoregressive, generate
 from probgen.distributions import NormalHead
 from probgen.networks import MADE
 
-CONTINUOUS = {row.name: (row.make, row.events) for row in DISTRIBUTIONS if row.volume != 1.0} | {
+CONTINUOUS = {
+    row.name: (row.make, row.events) for row in DISTRIBUTIONS if row.volume != 1.0 and "exact" not in row.exceptions
+} | {
     "autoregressive of reals": (
         lambda: Autoregressive(MADE(2, 2, hidden=(4,), out_scale=1.0, key=KEY), NormalHead(), (2,)),
         lambda: jnp.linspace(-2.0, 2.0, 18).reshape(9, 2),
@@ -32,10 +34,6 @@ def test_values_of_any_dtype_have_the_density_of_the_floats(name):
         np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
 
 
-def _bound(d, x):
-    return d.log_prob_bound(KEY, x) if hasattr(d, "log_prob_bound") else d.log_prob(x)
-
-
 @pytest.mark.parametrize("name", CONDITIONALS)
 def test_no_contexts_and_no_rows(name):
     model = CONDITIONALS[name]()
@@ -45,10 +43,10 @@ def test_no_contexts_and_no_rows(name):
     assert x.shape == (0, *none.event_shape) and more.shape == (2, 0, *none.event_shape)
     if "head" in name:
         return  # numpyro's own, whose validation of no rows divides by zero
-    assert _bound(none, more).shape == (2, 0)
+    assert density(none, more).shape == (2, 0)
     for context in (jnp.ones((1, 3)), jnp.ones(3)):
         d = model(context)
-        assert _bound(d, x).shape == (0,)
+        assert density(d, x).shape == (0,)
         if hasattr(d, "given"):
             _no_rows_in_parts(d, x)
 

@@ -14,6 +14,7 @@ from probgen.bijectors.piecewise_linear import PiecewiseLinear
 from probgen.bijectors.inversion import invert_increasing
 from probgen.bijectors.linear import ActNorm, LU, Triangular, LowRank
 from probgen.bijectors.orthogonal import Householder, Rotation
+from probgen.bijectors.ode import ODE, ODESolver, Velocity
 from probgen.bijectors.reorder import Permute, Reverse, Reshape
 from probgen.bijectors.transformers import (
     AffineTransformer,
@@ -73,6 +74,10 @@ __all__ = [
     "Permute",
     "Reverse",
     "Reshape",
+    # along the solution of a differential equation
+    "ODE",
+    "ODESolver",
+    "Velocity",
     # transformers: raw network output in, an elementwise bijector out
     "AffineTransformer",
     "ShiftTransformer",

@@ -19,6 +19,7 @@ from probgen.core.density import DensityKind, weakest
 from probgen.core.dependence import Dependence
 from probgen.core.steps import Steps, Prefix, draw, draw_value
 from probgen.core.vectorize import vectorize, map_batch, mapped_rows, row_number, check_key, split_key
+from probgen.core.progress import scan_with_bar
 from probgen.core.numerics import as_float, as_real, log1mexp, logmeanexp
 from probgen.core.sizes import as_integer, as_shape, check_sizes, check_positive, check_not_negative, check_interval
 from probgen.core.numbers import as_numbers
@@ -72,6 +73,8 @@ __all__ = [
     "row_number",
     "check_key",
     "split_key",
+    # a loop with a bar
+    "scan_with_bar",
     # numbers
     "as_float",
     "as_real",

@@ -3,6 +3,7 @@
 from probgen.flows.coupling import real_nvp, nice
 from probgen.flows.spline import nsf, cdf_flow
 from probgen.flows.masked_autoregressive import maf, iaf, mixture_flow, bayes_net_flow
+from probgen.flows.continuous import cnf, ffjord
 from probgen.flows.affine import affine_flow
 from probgen.flows.histogram import histogram_flow
 from probgen.flows.on_levels import on_levels
@@ -17,6 +18,9 @@ __all__ = [
     "iaf",
     "mixture_flow",
     "bayes_net_flow",
+    # continuous in time
+    "cnf",
+    "ffjord",
     # baselines, and flows of one number
     "affine_flow",
     "histogram_flow",

@@ -50,7 +50,7 @@ from probgen.score.inverse_problems import (
 from probgen.score.twisted import twisted, WeightedParticles
 from probgen.score.decoder import Decoder, NormalDecoder, LevelDecoder
 from probgen.score.grids import TimeGrid, UniformTime, UniformLogSNR, PowerNoise
-from probgen.score.sampler import Sampler
+from probgen.score.sampler import Sampler, StepSampler
 from probgen.score.stochastic_samplers import Ancestral, EulerMaruyama, ReverseDiffusion, Corrected
 from probgen.score.ode_samplers import DDIM, Heun, DPMSolver, DEIS
 from probgen.score.discrete_recipes import masked_diffusion, uniform_diffusion
@@ -60,6 +60,7 @@ from probgen.score.uniform_diffusion import UniformDiffusion, AtShare
 from probgen.score.completion import Completion
 from probgen.score.in_order import InOrder
 from probgen.score.unmasking import Unmasking, OneByOne, InSteps, linear_share, cosine_share
+from probgen.score.adaptive_samplers import AdaptiveODE, AdaptiveSDE
 
 __all__ = [
     "ScoreModel",
@@ -147,6 +148,7 @@ __all__ = [
     "UniformLogSNR",
     "PowerNoise",
     "Sampler",
+    "StepSampler",
     "Ancestral",
     "EulerMaruyama",
     "ReverseDiffusion",
@@ -155,6 +157,8 @@ __all__ = [
     "Heun",
     "DPMSolver",
     "DEIS",
+    "AdaptiveODE",
+    "AdaptiveSDE",
     # of integers, by noise that masks or replaces them
     "masked_diffusion",
     "uniform_diffusion",

@@ -41,8 +41,7 @@ class MarkovChain:
         if not (isinstance(model, ScoreModel) and model.stepwise):
             raise ValueError(f"model: expected a ScoreModel with stepwise=True, got {type(model).__name__}")
         self.model = model
-        times = model.sampler.grid(model.sde, model.sampler.steps)
-        self.log_snrs = model.sde.log_snr(times[::-1])  # of z_0 to z_T
+        self.log_snrs = model.sde.log_snr(model.step_times()[::-1])  # of z_0 to z_T
 
     def program(self, x: Array) -> None:
         """Observe rows [N, *event_shape]."""

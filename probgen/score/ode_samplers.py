@@ -9,12 +9,12 @@ from jax import Array
 
 from probgen.core import check_not_negative, check_sizes
 from probgen.score.denoiser import Denoise
-from probgen.score.sampler import Sampler, State
+from probgen.score.sampler import State, StepSampler
 from probgen.score.sde import SDE
 
 
 @dataclass(frozen=True)
-class DDIM(Sampler):
+class DDIM(StepSampler):
     """Steps that keep x̂ and ε̂: Euler's method for the ODE, or, for η > 0, with a share of fresh noise.
 
         z_s = α_s x̂ + σ_s √(1 − η² c) ε̂ + η σ_s √c ε,   c = 1 − exp(λ_t − λ_s)
@@ -25,6 +25,7 @@ class DDIM(Sampler):
         steps: how many.
         grid: of the times.
         eta: η, in [0, 1].
+        progress: whether a bar counts the steps, or its name.
 
     Raises ValueError where an argument is out of its range.
 
@@ -51,7 +52,7 @@ class DDIM(Sampler):
 
 
 @dataclass(frozen=True)
-class Heun(Sampler):
+class Heun(StepSampler):
     """Heun's second-order method, two calls of the network a step; with churn, each step first goes back a little.
 
         ρ̂ = (1 + γ) ρ,   γ = min(churn / steps, √2 − 1) where ρ lies in `churned`
@@ -61,6 +62,7 @@ class Heun(Sampler):
         grid: of the times.
         churn: how much noise is added again, over all steps.
         churned: the least and the largest ρ = σ/α at which it is.
+        progress: whether a bar counts the steps, or its name.
 
     Raises ValueError where an argument is out of its range, or would do nothing.
 
@@ -103,7 +105,7 @@ class Heun(Sampler):
 
 
 @dataclass(frozen=True)
-class _Multistep(Sampler):
+class _Multistep(StepSampler):
     """The base of samplers that extrapolate from the last steps."""
 
     order: int = 2
@@ -134,6 +136,7 @@ class DPMSolver(_Multistep):
         grid: of the times.
         order: 1 to 3; 1 is DDIM.
         eta: η, at least 0.
+        progress: whether a bar counts the steps, or its name.
 
     Raises ValueError where an argument is out of its range.
 
@@ -174,6 +177,7 @@ class DEIS(_Multistep):
         steps: how many.
         grid: of the times.
         order: 1 to 3; 1 is DDIM.
+        progress: whether a bar counts the steps, or its name.
 
     Raises ValueError where an argument is out of its range.
 

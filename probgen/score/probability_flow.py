@@ -1,6 +1,6 @@
 """The probability-flow ODE of a score model: its densities, and the path between data and noise."""
 
-import math
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from jax import Array
 from numpyro.distributions import constraints
 
-from probgen.core import DensityKind, check_positive, check_sizes
+from probgen.bijectors import ODESolver
+from probgen.core import DensityKind
 from probgen.distributions import Model
 from probgen.score.decoder import NormalDecoder
 from probgen.score.denoiser import Denoiser, check_coherent
@@ -18,26 +19,23 @@ from probgen.score.sde import coefficients
 
 
 @dataclass(frozen=True)
-class ProbabilityFlow:
+class ProbabilityFlow(ODESolver):
     """How the ODE whose marginals are the score model's is solved, against λ, at unit scale:
 
         dz/dλ = ½ α (x̂(z, λ) − α z),   d log p(z)/dλ = −½ α (tr ∂x̂/∂z − α D)
 
-    by Tsitouras' method of order 5 with adaptive steps. The trace is exact, at D products with the Jacobian a step; or
-    the mean of vᵀ (∂x̂/∂z) v over Rademacher probes v, which are the same for every event and every call: the density
-    is a deterministic function then too, and an unbiased estimate over seeds.
+    as `bijectors.ODESolver` says.
 
     Args:
         tolerance: of a step, relative and absolute, in nats where it is of the density.
         probes: how many; None for the exact trace.
         seed: draws the probes.
         max_steps: of the solver, after which it raises.
+        forward_mode: whether there are forward-mode derivatives too, which makes a gradient several times slower.
 
     Raises ValueError where one is out of its range, or the tolerance is less than the numbers' precision allows.
 
-    References: Score-Based Generative Modeling through SDEs (Song et al. 2021), arXiv:2011.13456, section 4.3; FFJORD
-    (Grathwohl, Chen, Bettencourt, Sutskever, Duvenaud 2019), arXiv:1810.01367 (Hutchinson's trace); Runge–Kutta pairs
-    of order 5(4) satisfying only the first column simplifying assumption (Tsitouras 2011).
+    References: Score-Based Generative Modeling through SDEs (Song et al. 2021), arXiv:2011.13456, section 4.3.
 
     >>> import jax.numpy as jnp
     >>> from probgen.score import GaussianDenoiser, LinearLogSNR, ScoreModel
@@ -46,22 +44,7 @@ class ProbabilityFlow:
     -1.838
     """
 
-    tolerance: float = 1e-5
-    probes: int | None = None
-    seed: int = 0
-    max_steps: int = 4096
-
-    def __post_init__(self) -> None:
-        check_positive(tolerance=self.tolerance)
-        check_sizes(max_steps=self.max_steps)
-        if self.probes is not None:
-            check_sizes(probes=self.probes)
-        elif self.seed != 0:
-            raise ValueError(f"seed: expected probes beside it, or it would do nothing, got {self.seed}")
-
-    def solve(
-        self, denoiser: Denoiser, z: Array, ends: tuple[Array, Array], *, density: bool, forward: bool = False
-    ) -> tuple[Array, Array]:
+    def follow(self, denoiser: Denoiser, z: Array, ends: tuple[Array, Array], *, density: bool) -> tuple[Array, Array]:
         """Return z at the second of two log-SNRs, and ∫ ½ α (tr ∂x̂/∂z − α D) dλ from the first to it.
 
         Args:
@@ -69,53 +52,19 @@ class ProbabilityFlow:
             z: one event at the first log-SNR.
             ends: the log-SNRs.
             density: whether the integral is wanted; 0 otherwise.
-            forward: whether forward-mode derivatives are to be taken, at the cost of memory.
         """
-        import diffrax
 
-        self._check_precision(z.dtype)
-        probes = self._probes(z.shape, z.dtype)
-
-        def rate(log_snr: Any, y: tuple[Array, Array], _: Any) -> tuple[Array, Array]:
+        def velocity(z: Array, log_snr: Array) -> Array:
             alpha = coefficients(log_snr)[0]
-            velocity = lambda z: 0.5 * alpha * (denoiser.checked(z, log_snr) - alpha * z)
-            if not density:
-                return velocity(y[0]), jnp.zeros_like(y[1])
-            value, linear = jax.linearize(velocity, y[0])
-            products = jax.vmap(lambda v: jnp.vdot(v, linear(v)))(probes)
-            return value, jnp.sum(products) / (1 if self.probes is None else self.probes)
+            return 0.5 * alpha * (denoiser.checked(z, log_snr) - alpha * z)
 
-        found = diffrax.diffeqsolve(
-            diffrax.ODETerm(rate),
-            diffrax.Tsit5(),
-            *ends,
-            None,
-            (z, jnp.zeros((), z.dtype)),
-            stepsize_controller=diffrax.PIDController(rtol=self.tolerance, atol=self.tolerance),
-            adjoint=diffrax.DirectAdjoint() if forward else diffrax.RecursiveCheckpointAdjoint(),
-            max_steps=self.max_steps,
-        )
-        return found.ys[0][-1], found.ys[1][-1]
-
-    def _probes(self, shape: tuple[int, ...], dtype: Any) -> Array:
-        size = math.prod(shape)
-        if self.probes is None:
-            return jnp.eye(size, dtype=dtype).reshape(size, *shape)
-        return jax.random.rademacher(jax.random.key(self.seed), (self.probes, *shape), dtype)
-
-    def _check_precision(self, dtype: Any) -> None:
-        least = 4.0 * float(jnp.finfo(dtype).eps)
-        if self.tolerance < least:
-            raise ValueError(
-                f"tolerance: expected at least {least:.1e} for {jnp.dtype(dtype).name}, got {self.tolerance}; "
-                "jax.enable_x64 allows less"
-            )
+        return self.solve(velocity, z, ends, density=density)
 
 
-def log_density(model: Any, z: Array, flow: ProbabilityFlow, *, forward: bool = False) -> Array:
+def log_density(model: Any, z: Array, flow: ProbabilityFlow) -> Array:
     """Return log p(z) at the data's end of a `ScoreModel`'s ODE, z at unit scale."""
     ends = model.sde.log_snr(0.0), model.sde.log_snr(1.0)
-    noise, integral = flow.solve(model.denoiser, z, ends, density=True, forward=forward)
+    noise, integral = flow.follow(model.denoiser, z, ends, density=True)
     return jnp.sum(jax.scipy.stats.norm.logpdf(noise)) + integral
 
 
@@ -207,6 +156,6 @@ def _(primals: Any, tangents: Any) -> tuple[Array, Array]:
     if dz is not None:
         rate += jnp.vdot(model.denoiser.score(z, model.sde.log_snr(0.0)), dz)
     if any(leaf is not None for leaf in jax.tree.leaves(moved, is_leaf=lambda leaf: leaf is None)):
-        of_model = lambda model: log_density(model, z, flow, forward=True)
+        of_model = lambda model: log_density(model, z, dataclasses.replace(flow, forward_mode=True))
         rate += eqx.filter_jvp(of_model, (model,), (moved,))[1]
     return _log_density(model, flow, z), rate

@@ -15,7 +15,7 @@ from probgen.score.denoiser import Denoiser
 from probgen.score.even_times import even
 from probgen.score.losses import Bound, Loss
 from probgen.score.probability_flow import ByFlow, ProbabilityFlow, log_density
-from probgen.score.sampler import Sampler
+from probgen.score.sampler import Sampler, StepSampler
 from probgen.score.sde import SDE, check_falls, coefficients
 from probgen.score.stochastic_samplers import Ancestral
 
@@ -180,10 +180,17 @@ class ScoreModel(Model):
         if not self.stepwise:
             log_snr = self.sde.log_snr(t)
             return 0.5 * -self.sde.log_snr_rate(t) * jnp.exp(log_snr), log_snr
-        times = self.sampler.grid(self.sde, self.sampler.steps)
-        layer = jnp.clip(jnp.floor(t * self.sampler.steps).astype(int), 0, self.sampler.steps - 1)
+        times = self.step_times()
+        steps = len(times) - 1
+        layer = jnp.clip(jnp.floor(t * steps).astype(int), 0, steps - 1)
         log_snr, less_noise = self.sde.log_snr(times[layer]), self.sde.log_snr(times[layer + 1])
-        return 0.5 * self.sampler.steps * jnp.expm1(less_noise - log_snr) * jnp.exp(log_snr), log_snr
+        return 0.5 * steps * jnp.expm1(less_noise - log_snr) * jnp.exp(log_snr), log_snr
+
+    def step_times(self) -> Array:
+        """Return the times of the sampler's steps, from 1 to 0. Raises ValueError where it has none of its own."""
+        if not isinstance(self.sampler, StepSampler):
+            raise ValueError(f"sampler: expected a score.StepSampler, got {type(self.sampler).__name__}")
+        return self.sampler.grid(self.sde, self.sampler.steps)
 
     def _noised(self, noise: Array, placed: Array, log_snr: Array) -> tuple[Array, Array]:
         alpha, sigma = coefficients(log_snr)
@@ -230,7 +237,7 @@ class ScoreModel(Model):
         where x is the model's."""
         start = coefficients(self.sde.log_snr(0.0))[0] * self.decoder.place(x)
         ends = self.sde.log_snr(0.0), self.sde.log_snr(1.0)
-        return flow.solve(self.denoiser, start, ends, density=False)[0]
+        return flow.follow(self.denoiser, start, ends, density=False)[0]
 
     @verb
     def decode(self, noise: Array, *, flow: ProbabilityFlow = _EXACT_TRACE) -> dist.Distribution:
@@ -241,7 +248,7 @@ class ScoreModel(Model):
     def _data_of(self, noise: Array, flow: ProbabilityFlow) -> dist.Distribution:
         """Return p(x | z) at the ends of the ODE from rows of noise."""
         ends = self.sde.log_snr(1.0), self.sde.log_snr(0.0)
-        end_of = lambda noise: flow.solve(self.denoiser, noise, ends, density=False)[0]
+        end_of = lambda noise: flow.follow(self.denoiser, noise, ends, density=False)[0]
         z = vectorize(end_of, self.event_dim)(noise)
         x = vectorize(lambda z: self.denoiser.checked(z, ends[1]), self.event_dim)(z)
         return self.decoder(z, x, ends[1]).to_event(self.event_dim)

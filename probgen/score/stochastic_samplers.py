@@ -6,15 +6,15 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from probgen.core import check_positive, check_sizes
+from probgen.core import check_positive, check_sizes, in_words
 from probgen.score.denoiser import Denoise
 from probgen.score.grids import TimeGrid
-from probgen.score.sampler import Sampler, State
+from probgen.score.sampler import State, StepSampler
 from probgen.score.sde import SDE
 
 
 @dataclass(frozen=True)
-class Ancestral(Sampler):
+class Ancestral(StepSampler):
     """The posterior of the forward process with x̂ for x; the sampler of the model whose bound is reported.
 
         z_s ~ q(z_s | z_t, x = x̂) = Normal(α_s (z_t (1 − c) / α_t + c x̂), c σ_s²),   c = 1 − exp(λ_t − λ_s)
@@ -22,6 +22,7 @@ class Ancestral(Sampler):
     Args:
         steps: how many.
         grid: of the times.
+        progress: whether a bar counts the steps, or its name.
 
     References: Denoising Diffusion Probabilistic Models (Ho, Jain, Abbeel 2020), arXiv:2006.11239; in this form
     Variational Diffusion Models (Kingma, Salimans, Poole, Ho 2021), arXiv:2107.00630, appendix A.
@@ -42,7 +43,7 @@ class Ancestral(Sampler):
 
 
 @dataclass(frozen=True)
-class EulerMaruyama(Sampler):
+class EulerMaruyama(StepSampler):
     """Euler–Maruyama steps of the reverse SDE.
 
         dx = (f x − g² ∇ log p_t(x)) dt + g dw̄
@@ -50,6 +51,7 @@ class EulerMaruyama(Sampler):
     Args:
         steps: how many.
         grid: of the times.
+        progress: whether a bar counts the steps, or its name.
 
     References: Reverse-time diffusion equation models (Anderson 1982), Stochastic Processes and their Applications 12;
     Score-Based Generative Modeling through SDEs (Song et al. 2021), arXiv:2011.13456.
@@ -65,7 +67,7 @@ class EulerMaruyama(Sampler):
 
 
 @dataclass(frozen=True)
-class ReverseDiffusion(Sampler):
+class ReverseDiffusion(StepSampler):
     """The forward process's own steps, turned around: x_t | x_s ~ Normal(a x_s, v), a = α_t/α_s, v = σ_t² − a² σ_s².
 
         z_s = (2 − a) z_t + v ∇ log p_t(z_t) + √v ε
@@ -73,6 +75,7 @@ class ReverseDiffusion(Sampler):
     Args:
         steps: how many.
         grid: of the times.
+        progress: whether a bar counts the steps, or its name.
 
     References: Score-Based Generative Modeling through SDEs (Song et al. 2021), arXiv:2011.13456, appendix E.
     """
@@ -92,7 +95,7 @@ _REVERSE = ReverseDiffusion()
 
 
 @dataclass(frozen=True)
-class Corrected(Sampler):
+class Corrected(StepSampler):
     """A sampler each of whose steps is followed by Langevin steps at the time where it ends.
 
         z ← z + δ ∇ log p_s(z) + √(2 δ) ε,   δ = 2 (r σ_s)²
@@ -114,15 +117,18 @@ class Corrected(Sampler):
 
     steps: int = field(init=False)
     grid: TimeGrid = field(init=False)
-    predictor: Sampler = _REVERSE
+    progress: bool | str = field(init=False, kw_only=True)
+    predictor: StepSampler = _REVERSE
     corrections: int = 1
     snr: float = 0.16
 
     def __post_init__(self) -> None:
+        if not isinstance(self.predictor, StepSampler):
+            raise ValueError(f"predictor: expected a sampler that takes steps, got {in_words(self.predictor)}")
         check_sizes(corrections=self.corrections)
         check_positive(snr=self.snr)
-        object.__setattr__(self, "steps", self.predictor.steps)
-        object.__setattr__(self, "grid", self.predictor.grid)
+        for name in ("steps", "grid", "progress"):
+            object.__setattr__(self, name, getattr(self.predictor, name))
 
     def init(self, z: Array) -> State:
         """Return what the predictor remembers before its first step."""
