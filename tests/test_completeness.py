@@ -12,6 +12,7 @@ _BASE = "a base class: its subclasses have rows"
 _RETURNED = "a function: rows hold what it returns, which does not say who made it"
 _FLOW = "tests/test_probability_flow.py: densities, gradients and paths against closed forms"
 _GRID = "tests/test_score.py: equal steps of what it says, along every SDE"
+_SCHEDULE = "tests/test_score.py: every law of the process, against the equations of its moments"
 _LOSS = "tests/test_losses.py: closed forms of Gaussian data, finite differences, enumeration"
 _TARGET = "tests/test_losses.py: data and noise by each at both ends of λ, and round trips in float32"
 _SAMPLER = "tests/test_score.py: the samplers against the mean and deviation of Gaussian data"
@@ -51,8 +52,7 @@ REASONS = {
     "score.AdaptiveSDE": _ADAPTIVE,
     "score.StepSampler": _BASE,
     "score.ByFlow": _FLOW,
-    "score.Corrected": _SAMPLER,
-    "score.Cosine": "as LinearBeta",
+    "score.Cosine": _SCHEDULE,
     "score.DDIM": _SAMPLER,
     "score.DEIS": _SAMPLER,
     "score.DPMSolver": _SAMPLER,
@@ -89,7 +89,6 @@ REASONS = {
     },
     "score.SDE": _BASE,
     "score.Decoder": _BASE,
-    "score.GeometricSigma": "as LinearBeta",
     "networks.place": "returns an array: its doctest, and through `Pixels` and `vp_score`",
     "score.Denoiser": _BASE,
     "score.EulerMaruyama": _SAMPLER,
@@ -108,15 +107,12 @@ REASONS = {
     },
     "score.twisted": "draws from a posterior: tests/test_twisted.py",
     "score.WeightedParticles": "a tuple of arrays: tests/test_twisted.py",
-    "score.Heun": _SAMPLER,
-    "score.LinearBeta": "tests/test_score.py: every law of the process, against the equations of its moments",
     "score.NetworkDenoiser": _BASE,
     "score.PowerNoise": _GRID,
-    "score.PowerSigma": "as LinearBeta",
+    "score.PowerSigma": _SCHEDULE,
     "score.ProbabilityFlow": _FLOW,
-    "score.ReverseDiffusion": _SAMPLER,
     "score.Sampler": _BASE,
-    "score.SubLinearBeta": "as LinearBeta",
+    "score.SubLinearBeta": _SCHEDULE,
     "score.TimeGrid": _BASE,
     "score.UniformLogSNR": _GRID,
     "score.coefficients": "returns two numbers: tests/test_score.py",
@@ -124,7 +120,6 @@ REASONS = {
     "score.subvp_score": "as edm",
     "score.BoundReport": _LOSS,
     "score.evaluate": _LOSS,
-    "score.LearnedLogSNR": _LOSS,
     "score.MarkovChain": "programs: tests/test_losses.py, the bound by numpyro's ELBO, ours and the closed form",
     "score.SelfConditioned": "tests/test_losses.py: what it sees, and half of the rows in training",
     "score.Target": _BASE,
@@ -132,15 +127,11 @@ REASONS = {
     "score.Weight": _BASE,
     "score.NoiseLevels": _BASE,
     "score.Coupling": _BASE,
-    **{f"score.{name}": _TARGET for name in "Data Noise Score Velocity FlowVelocity Preconditioned".split()},
-    **{f"score.{name}Weight": _LOSS for name in "Data Noise Likelihood MinSNR EDM Velocity".split()},
-    **{f"score.{name}": _LOSS for name in "Denoising Implicit edm_loss flow_matching_loss".split()},
-    **{f"score.{name}": _LOSS for name in "OfSchedule OfNormal Independent OptimalTransport".split()},
-    **{
-        f"networks.{name}": _IMAGES
-        for name in ("ImageEncoder", "ImageDecoder", "Convolution", "Upsample", "ResidualBlocks")
-    },
-    **{f"networks.{name}": "tests/test_image_score_networks.py: values and gradients" for name in ("UNet", "DiT")},
+    **{f"score.{name}": _TARGET for name in "Data Noise Score Velocity Preconditioned".split()},
+    **{f"score.{name}Weight": _LOSS for name in "Data Likelihood MinSNR EDM".split()},
+    **{f"score.{name}": _LOSS for name in "Implicit edm_loss flow_matching_loss".split()},
+    **{f"score.{name}": _LOSS for name in "OfNormal OptimalTransport".split()},
+    **{f"networks.{name}": _IMAGES for name in ("ImageEncoder", "ImageDecoder", "Upsample", "ResidualBlocks")},
     "networks.WithParams": "holds a network of another library: tests/test_any_network.py",
     "networks.with_output_bias": "sets biases of a network: beneath `initialize`, tests/test_initialization.py",
     "inference.estimators.Baseline": _BASE,

@@ -483,12 +483,11 @@ def test_models_made_under_vmap():
     assert many.batch_shape == (3,)
     assert jax.eval_shape(lambda: many.sample(jax.random.key(1), (4,))).shape == (4, 3, 2)
     x = jnp.zeros((5, 1, 2))
-    bound = bound_of(many, jax.random.key(1), x, 4)
+    bound = bound_of(many, jax.random.key(1), x, 4096)
     assert bound.shape == (5, 3)
-    alone = jax.jit(jax.vmap(lambda k: last.log_prob_bound(k, x[0, 0], 4)))(
-        jax.random.split(jax.random.key(1), (5, 3))[:, 2]
-    )
-    np.testing.assert_allclose(bound[:, 2], alone, rtol=1e-4)
+    alone = bound_of(last, jax.random.key(2), x[:, 0], 4096)
+    np.testing.assert_allclose(bound[:, 2].mean(), alone.mean(), atol=0.3)  # times and noise are others'
+    assert abs(bound[:, 0].mean() - alone.mean()) > 1.0
 
 
 def test_there_is_no_exact_density_and_there_are_no_weights():

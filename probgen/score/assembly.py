@@ -81,7 +81,7 @@ def assembled(
     event_shape: tuple[int, ...],
     sde: SDE,
     architecture: Architecture,
-    condition: Condition,
+    conditional_on: Condition,
     *,
     levels: int | None,
     rank: int | None,
@@ -96,18 +96,18 @@ def assembled(
     event_shape = as_shape(event_shape, fewest=0)
     check_data(levels, rank, scale)
     embedding = NoiseEmbedding(reach=max(abs(float(sde.log_snr(t))) for t in (0.0, 1.0)))
-    of = lambda numbers: architecture.build(event_shape, numbers, embedding.dim + condition.numbers, key)
+    of = lambda numbers: architecture.build(event_shape, numbers, embedding.dim + conditional_on.numbers, key)
     network = of(1) if levels is None else of_levels(of, math.prod(event_shape), levels, rank)
     denoiser: NetworkDenoiser = (
         RealDenoiser(
-            network, embedding, scale=1.0 if scale is None else scale, target=target, **condition._asdict()
+            network, embedding, scale=1.0 if scale is None else scale, target=target, **conditional_on._asdict()
         )
         if levels is None
-        else LevelDenoiser(network, embedding, levels=levels, **condition._asdict())
+        else LevelDenoiser(network, embedding, levels=levels, **conditional_on._asdict())
     )  # fmt: skip
     decoder = None if levels is None else LevelDecoder(levels)
     model = ScoreModel(denoiser, sde, event_shape, decoder=decoder, sampler=sampler, loss=loss, stepwise=stepwise)
-    return ConditionalModel(model, (condition.context_dim,)) if condition.context_dim else model
+    return ConditionalModel(model, (conditional_on.context_dim,)) if conditional_on.context_dim else model
 
 
 def of_levels(network_of: Callable[[int], Any], size: int, numbers: int, rank: int | None) -> Any:
@@ -119,7 +119,9 @@ def of_levels(network_of: Callable[[int], Any], size: int, numbers: int, rank: i
 
 def ends_of(log_snr: tuple[float, float] | None, levels: int | None) -> tuple[float, float]:
     """Return (λ_max, λ_min): as given; or of integers λ_max where half a step between levels is two standard deviations
-    of the noise. Raises ValueError where they do not fall."""
+    of the noise. Raises ValueError where they do not fall, or there are no two levels."""
+    if levels is not None:
+        check_sizes(2, levels=levels)
     if log_snr is None:
         return (7.0 if levels is None else 2.0 * math.log(2.0 * (levels - 1)), -7.0)
     if not falls(log_snr):

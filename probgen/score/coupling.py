@@ -19,7 +19,7 @@ class Coupling:
 
 @dataclass(frozen=True)
 class Independent(Coupling):
-    """Noise as it was drawn."""
+    """Noise as it was drawn, whatever the data are."""
 
     def __call__(self, noise: Array, v: Array, event_dim: int) -> Array:
         """Return the noise."""

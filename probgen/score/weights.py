@@ -22,7 +22,7 @@ class Weight:
 
 @dataclass(frozen=True)
 class DataWeight(Weight):
-    """w = 1: the error of x̂."""
+    """w = 1: the error of x̂, as of a denoising autoencoder."""
 
     def __call__(self, log_snr: Array, density: Array) -> Array:
         """Return 1."""
