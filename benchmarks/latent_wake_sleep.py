@@ -4,12 +4,11 @@
     python benchmarks/latent_wake_sleep.py --quick
 
 The net is `latent.helmholtz_machine((28, 28), units=(200, 200))`, its batches have 50 rows, Adam's rate falls from 5e-3
-to 0 along a cosine (1e-3, 3e-3, 1e-2 and 2e-2 were tried, with wake–sleep and with 5 and 10 particles). All take as many steps; one more run of the classical algorithm, whose steps are the cheapest,
-takes `--longer` times as many, which is as long. The curve is the importance-weighted bound of K = 10 on validation rows; what is
-returned is best by its own loss there. The test rows are evaluated with `--particles`. The data are in the folder that
-PROBGEN_DATA names (by default ../shared/data). The figure is written to docs/figures/wake_sleep.png.
-
-The steps are a few thousand, which is far from the end of training.
+to 0 along a cosine (1e-3, 3e-3, 1e-2 and 2e-2 were tried, for wake–sleep and for 5 and 10 particles). All take as many
+steps; one more run of the classical algorithm, whose steps are the cheapest, takes `--longer` times as many, which is
+about as long. The curve is the importance-weighted bound of K = 10 on validation rows; what is returned is best by its
+own loss there. The test rows are evaluated with `--particles`. The data are in the folder that PROBGEN_DATA names (by
+default ../shared/data). The figure is written to docs/figures/wake_sleep.png.
 """
 
 import argparse
