@@ -47,7 +47,7 @@ class BoundReport:
         bits = -self.bound / (self.event_size * math.log(2.0))
         where = self.log_snr[int(np.nanargmax(self.loss))], self.log_snr[int(np.nanargmax(self.loss)) + 1]
         return (
-            f"log p ≥ {self.bound:.3f} ± {self.standard_error:.3f} nats (≤ {bits:.4f} per number and log 2)\n"
+            f"log p ≥ {self.bound:.3f} ± {self.standard_error:.3f} nats (≤ {bits:.4f} bits/dim)\n"
             f"  reconstruction {self.reconstruction:.3f}, mismatch of the prior {self.mismatch:.3f}, "
             f"diffusion {self.diffusion:.3f}\n"
             f"  standard deviation of a row's bound at one time {math.sqrt(self.variance):.3f}; "
