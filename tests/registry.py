@@ -504,9 +504,6 @@ DISTRIBUTIONS = [
         _BOUND,
     ),
     DistributionRow(
-        "ddpm", lambda: score.ddpm((2,), levels=3, width=8, depth=1, steps=8, key=KEY), _integers((2,), 3), 1.0, _BOUND
-    ),
-    DistributionRow(
         "vdm", lambda: score.vdm((2,), levels=3, width=8, depth=1, steps=8, key=KEY), _integers((2,), 3), 1.0, _BOUND
     ),
     DistributionRow(
@@ -561,7 +558,7 @@ CONDITIONALS = {
     "real_nvp": lambda: flows.real_nvp(2, layers=2, hidden=(8,), context_dim=3, key=KEY),
     "affine_flow": lambda: flows.affine_flow(2, context_dim=3, hidden=(8,), key=KEY),
     "cdf_flow": lambda: flows.cdf_flow(bins=4, context_dim=3, hidden=(8,), key=KEY),
-    "cnf": lambda: flows.cnf((2,), hidden=(4,), tolerance=1e-6, context_dim=3, key=KEY),
+    "cnf": lambda: flows.cnf((2,), hidden=(4,), tolerance=5e-7, context_dim=3, key=KEY),
     "nice": lambda: flows.nice(2, layers=2, hidden=(8,), context_dim=3, key=KEY),
     "maf": lambda: flows.maf(2, layers=2, hidden=(8,), context_dim=3, key=KEY),
     "iaf of one number": lambda: flows.iaf(1, layers=2, hidden=(8,), context_dim=3, key=KEY),
@@ -580,7 +577,7 @@ CONDITIONALS = {
     "top_down_vae": lambda: _top_down(context_dim=3),
     "vq_vae": lambda: _vq_vae(context_dim=3),
     "vp_score": lambda: score.vp_score((2,), levels=3, rank=2, width=8, depth=1, steps=8, context_dim=3, key=KEY),
-    "ve_score": lambda: score.ve_score((2, 2, 1), levels=3, channels=(4,), steps=4, context_dim=3, key=KEY),
+    "ve_score": lambda: score.ve_score((2, 2, 1), channels=(4,), steps=4, context_dim=3, key=KEY),
     "flow_matching": lambda: score.flow_matching((2, 2), patch=1, width=8, depth=1, steps=2, context_dim=3, key=KEY),
     "masked_diffusion": lambda: score.masked_diffusion(
         (2,), levels=3, rank=2, width=8, depth=1, context_dim=3, key=KEY

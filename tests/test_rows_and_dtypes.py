@@ -47,14 +47,14 @@ def test_no_contexts_and_no_rows(name):
     for context in (jnp.ones((1, 3)), jnp.ones(3)):
         d = model(context)
         assert density(d, x).shape == (0,)
-        if hasattr(d, "given"):
+        if hasattr(d, "given") and d.exact:
             _no_rows_in_parts(d, x)
 
 
 @pytest.mark.parametrize("row", [row for row in DISTRIBUTIONS if row.volume == 1.0], ids=lambda row: row.name)
 def test_no_rows_in_parts(row):
     d = row.make()
-    if hasattr(d, "given"):
+    if hasattr(d, "given") and d.exact:
         _no_rows_in_parts(d, jnp.zeros((0, *d.event_shape), int))
 
 

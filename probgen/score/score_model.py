@@ -1,5 +1,6 @@
 """The distribution that a denoiser and an SDE make, with the variational bound of continuous-time diffusion."""
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
 import jax
@@ -20,7 +21,18 @@ from probgen.score.sde import SDE, check_falls, coefficients
 from probgen.score.stochastic_samplers import Ancestral
 
 _EXACT_TRACE = ProbabilityFlow()
-_BOUND = Bound()
+
+
+@dataclass(frozen=True)
+class _MinusBound(Loss):
+    """Minus the bound, with the bound's own gradient, by a schedule's interior too (`Bound` has the variance's)."""
+
+    def event(self, model: Any, key: Array, noise: Array, t: Array, x: Array) -> Array:
+        minus: Array = -model.bound_event(key, noise, t, x)
+        return minus
+
+
+_MINUS_BOUND = _MinusBound()
 
 
 class BoundTerms(NamedTuple):
@@ -143,7 +155,7 @@ class ScoreModel(Model):
         return self._each(one, key, t, value, ranks=("key", 1, "event"))
 
     def _log_prob_bound(self, key: Array, t: Array, x: Array) -> Array:  # type: ignore[override]
-        return -_BOUND(self, key, t, x)
+        return -_MINUS_BOUND(self, key, t, x)
 
     def _training_loss(self, key: Array, t: Array, x: Array) -> Array:  # type: ignore[override]
         return self.loss(self, key, t, x)
