@@ -119,6 +119,7 @@ REASONS = {
     "score.edm": "tests/test_score_recipes.py: made, bounded, drawn and trained as all of them; laws of `vdm`",
     "score.subvp_score": "as edm",
     "score.ddpm": "as edm: the bound of few steps is loose",
+    "score.LinearBeta": _SCHEDULE,
     "score.BoundReport": _LOSS,
     "score.evaluate": _LOSS,
     "score.MarkovChain": "programs: tests/test_losses.py, the bound by numpyro's ELBO, ours and the closed form",

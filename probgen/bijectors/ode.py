@@ -49,8 +49,8 @@ class ODESolver:
 
     >>> import jax.numpy as jnp
     >>> x, log_det = ODESolver().solve(lambda x, t: -x, jnp.ones(2), (0.0, 1.0), density=True)
-    >>> x.round(3).tolist(), round(float(log_det), 3)
-    ([0.367000013589859, 0.367000013589859], -2.0)
+    >>> bool(jnp.allclose(x, jnp.exp(-1.0), atol=1e-4)), round(float(log_det), 3)
+    (True, -2.0)
     """
 
     tolerance: float = 1e-5
