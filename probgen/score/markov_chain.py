@@ -9,7 +9,7 @@ from jax import Array
 
 from probgen.core import vectorize
 from probgen.score.score_model import ScoreModel
-from probgen.score.sde import coefficients
+from probgen.score.sde import coefficients, posterior
 
 
 class MarkovChain:
@@ -67,10 +67,8 @@ class MarkovChain:
     def _layer(self, i: int, z: Array, v: Array) -> dist.Distribution:
         """Return q(z_i | z_{i+1}, v)."""
         log_snr, noisier = self.log_snrs[i], self.log_snrs[i + 1]
-        (alpha, _), (alpha_s, sigma_s) = coefficients(noisier), coefficients(log_snr)
-        c = -jnp.expm1(noisier - log_snr)
-        mean = alpha_s * (z * (1.0 - c) / alpha + c * v)
-        return dist.Normal(mean, jnp.sqrt(c) * sigma_s).to_event(self.model.event_dim)
+        mean, spread = posterior(v, z, coefficients(noisier)[0], coefficients(log_snr), log_snr - noisier)
+        return dist.Normal(mean, spread).to_event(self.model.event_dim)
 
     def _rows(self, function: Callable[[Array], Array], z: Array) -> Array:
         return vectorize(function, self.model.event_dim)(z)

@@ -92,6 +92,22 @@ def coefficients(log_snr: ArrayLike) -> tuple[Array, Array]:
     return jnp.exp(0.5 * jax.nn.log_sigmoid(log_snr)), jnp.exp(0.5 * jax.nn.log_sigmoid(-log_snr))
 
 
+def posterior(x: Array, z: Array, alpha: Array, less_noise: tuple[Array, Array], rise: Array) -> tuple[Array, Array]:
+    """Return the mean and the standard deviation of z_s given z_t and data x, of the process that adds the noise.
+
+        q(z_s | z_t, x) = Normal(α_s (z_t (1 − c) / α_t + c x), c σ_s²),   c = 1 − exp(λ_t − λ_s)
+
+    Args:
+        x: the data, or what is expected of them.
+        z: z_t.
+        alpha: α_t.
+        less_noise: (α_s, σ_s).
+        rise: λ_s − λ_t.
+    """
+    (alpha_s, sigma_s), c = less_noise, -jnp.expm1(-rise)
+    return alpha_s * (z * (1.0 - c) / alpha + c * x), jnp.sqrt(c) * sigma_s
+
+
 def falls(log_snr: Sequence[float]) -> bool:
     """Return whether a pair (λ_max, λ_min) is finite and falls.
 

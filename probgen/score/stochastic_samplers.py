@@ -10,7 +10,7 @@ from probgen.core import check_positive, check_sizes, in_words
 from probgen.score.denoiser import Denoise
 from probgen.score.grids import TimeGrid
 from probgen.score.sampler import State, StepSampler
-from probgen.score.sde import SDE
+from probgen.score.sde import SDE, posterior
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,7 @@ class Ancestral(StepSampler):
 
     def transition(self, x: Array, sde: SDE, z: Array, t: Array, s: Array) -> tuple[Array, Array]:
         """Return the mean and the standard deviation of z_s given z_t and x̂."""
-        (alpha, _), (alpha_s, sigma_s) = sde.marginal(t), sde.marginal(s)
-        c = -jnp.expm1(sde.log_snr(t) - sde.log_snr(s))
-        return alpha_s * (z * (1.0 - c) / alpha + c * x), jnp.sqrt(c) * sigma_s
+        return posterior(x, z, sde.marginal(t)[0], sde.marginal(s), sde.log_snr(s) - sde.log_snr(t))
 
 
 @dataclass(frozen=True)
