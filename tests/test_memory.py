@@ -1,5 +1,7 @@
 """Memory does not grow with particles, rows or levels, as the compiler counts it; and the numbers stay the same."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -58,19 +60,23 @@ X = jnp.arange(24).reshape(3, 8) % 4
 
 @pytest.mark.parametrize("name", MODELS)
 def test_bounds_of_many_particles(name, monkeypatch):
-    """And their gradients, which are those of all particles at once."""
-    params, rest = probgen.partition(MODELS[name]())
-    params = {path: leaf + 0.1 for path, leaf in params.items()}
+    """And their gradients, which are those of all particles at once.
 
-    def compiled():
-        loss = lambda params, key: probgen.combine(params, rest).log_prob_bound(key, X, 260).sum()
-        return jax.jit(jax.value_and_grad(loss)).lower(params, KEY).compile()
+    In float64: in float32 the posterior of one particle, between two levels, hangs on the last digit of its time.
+    """
+    with jax.enable_x64(True):
+        params, rest = probgen.partition(MODELS[name]())
+        params = {path: leaf + 0.1 for path, leaf in params.items()}
 
-    at_once = compiled()
-    monkeypatch.setattr(in_blocks, "_BLOCK_NUMBERS", 64 * X.size * 20)  # 20 particles of all rows to a block
-    blocks = compiled()
-    for found, wanted in zip(jax.tree.leaves(blocks(params, KEY)), jax.tree.leaves(at_once(params, KEY)), strict=True):
-        np.testing.assert_allclose(found, wanted, rtol=2e-4, atol=2e-3)
+        def compiled():
+            loss = lambda params, key: probgen.combine(params, rest).log_prob_bound(key, X, 260).sum()
+            return jax.jit(jax.value_and_grad(loss)).lower(params, KEY).compile()
+
+        at_once = compiled()
+        monkeypatch.setattr(in_blocks, "_BLOCK_NUMBERS", 64 * X.size * 20)  # 20 particles of all rows to a block
+        blocks = compiled()
+        found, wanted = blocks(params, KEY), at_once(params, KEY)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-7, atol=1e-7), found, wanted)
     # 13 times, but for the keys, the weights, and the parameters' gradient
     assert 5 * blocks.memory_analysis().temp_size_in_bytes < at_once.memory_analysis().temp_size_in_bytes
 

@@ -13,7 +13,7 @@ from registry import KEY
 import probgen
 from probgen import data, flows
 from probgen.bijectors import ODE, Affine, Chain, Inverse, ODESolver, Velocity
-from probgen.core import with_key
+from probgen.core import bind, with_key
 from probgen.distributions import ConditionalModel, Transformed, initialize
 from probgen.evaluation import likelihood
 from probgen.inference import fit
@@ -193,9 +193,18 @@ def test_it_learns_what_no_gaussian_can():
     assert found > gaussian + 0.3, (found, gaussian)
 
 
-def test_images_are_events_too():
-    model = flows.ffjord((2, 2, 1), hidden=(8,), probes=2, key=KEY)
-    assert model.sample(KEY, (3,)).shape == (3, 2, 2, 1)
+@pytest.mark.parametrize("network", [{"hidden": (8,)}, {"channels": (4,)}], ids=["dense", "convolutions"])
+def test_images_are_events_too(network):
+    model = flows.ffjord((2, 3), **network, probes=2, context_dim=2, key=KEY)
+    (params, rest), rng = probgen.partition(model), np.random.default_rng(0)
+    model = probgen.combine({path: p + 0.1 * rng.normal(size=p.shape) for path, p in params.items()}, rest)
+    assert model(jnp.ones(2)).sample(KEY, (3,)).shape == (3, 2, 3)
+    flow, x = bind(model.model, jnp.ones(2)).bijector, 0.3 * X.reshape(2, 2, 3)
+    there_and_back = jax.jit(lambda b: b.forward(b.inverse(x)))(flow)
+    np.testing.assert_allclose(there_and_back, x, atol=2e-3)
+
+
+def test_events_of_any_rank():
     convolution = ODE(lambda x, t: 0.1 * jnp.roll(x, 1, 0), ndims=3)
     assert convolution.forward_and_log_det(jnp.ones((3, 2, 2, 1)))[1].shape == (3,)
 
@@ -216,6 +225,8 @@ def test_images_are_events_too():
         (lambda: flows.cnf((2,), tolerance=-1.0, key=KEY), "tolerance"),
         (lambda: flows.cnf((2,), probes=0, key=KEY), "probes"),
         (lambda: flows.cnf((), key=KEY), "event_shape"),
+        (lambda: flows.cnf((4,), channels=(4,), key=KEY), "event_shape: expected an image"),
+        (lambda: flows.cnf((4, 4), channels=(4,), hidden=(8,), key=KEY), "hidden: expected none beside the channels"),
     ],
 )
 def test_what_does_not_fit_is_refused(make, words):

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import Any, cast
 
 import jax.numpy as jnp
 from jax import Array
@@ -11,7 +11,7 @@ from probgen.bijectors import ODE, ActNorm, Chain, ODESolver, Reshape, Velocity
 from probgen.core import as_shape, recipe
 from probgen.distributions import ConditionalModel, Transformed
 from probgen.flows.layers import standard_normal
-from probgen.networks import MLP, NoiseEmbedding
+from probgen.networks import MLP, NoiseEmbedding, Reshaped, UNet
 
 _TIME = NoiseEmbedding(9, reach=1.0)
 
@@ -20,7 +20,8 @@ _TIME = NoiseEmbedding(9, reach=1.0)
 def cnf(
     event_shape: Sequence[int],
     *,
-    hidden: Sequence[int] = (64, 64, 64),
+    hidden: Sequence[int] | None = None,
+    channels: Sequence[int] | None = None,
     activation: Callable[[Array], Array] = jnp.tanh,
     tolerance: float = 1e-4,
     probes: int | None = None,
@@ -28,7 +29,7 @@ def cnf(
     context_dim: int | None = None,
     key: Array,
 ) -> Transformed | ConditionalModel:
-    """A continuous normalizing flow: noise is carried to data by a velocity that a dense network learns.
+    """A continuous normalizing flow: noise is carried to data by a velocity that a network learns.
 
         x = a ∘ x(1) + b,   dx(t)/dt = f(x(t), t),   x(0) ~ Normal(0, I)
         log p(x) = log N(x(0); 0, I) − ∫₀¹ tr ∂f/∂x dt − Σ_d log|a_d|
@@ -38,7 +39,8 @@ def cnf(
 
     Args:
         event_shape: the shape of one event, of D numbers.
-        hidden: widths of the network's hidden layers.
+        hidden: widths of a dense network's hidden layers, (64, 64, 64) by default.
+        channels: of the stages of a `UNet`, for images [H, W] or [H, W, C].
         activation: of the hidden layers, a smooth one: the solver's steps grow small at kinks.
         tolerance: of a step of the solver.
         probes: how many estimate the trace, drawn anew at each training step; None for the exact one, at D products
@@ -47,7 +49,7 @@ def cnf(
         context_dim: the size of a context; with it the model is a `ConditionalModel`, a function of the context.
         key: draws the first weights.
 
-    Raises ValueError where one is out of its range.
+    Raises ValueError where one is out of its range, or would do nothing.
 
     References: Neural Ordinary Differential Equations (Chen, Rubanova, Bettencourt, Duvenaud 2018), arXiv:1806.07366.
 
@@ -58,7 +60,12 @@ def cnf(
     """
     event_shape = as_shape(event_shape)
     dim, context = math.prod(event_shape), _TIME.dim + (context_dim or 0)
-    network = MLP(dim, dim, hidden=hidden, activation=activation, context_dim=context, key=key)
+    options: dict[str, Any] = {"activation": activation, "context_dim": context, "key": key}
+    network = (
+        MLP(dim, dim, hidden=(64, 64, 64) if hidden is None else hidden, **options)
+        if channels is None
+        else _of_images(event_shape, hidden, channels=tuple(channels), **options)
+    )
     solver = ODESolver(tolerance, probes, max_steps=max_steps)
     parts = [ActNorm(dim), ODE(Velocity(network, _TIME, context_dim=context_dim), solver)]
     placed = [] if event_shape == (dim,) else [Reshape((dim,), event_shape)]
@@ -70,7 +77,8 @@ def cnf(
 def ffjord(
     event_shape: Sequence[int],
     *,
-    hidden: Sequence[int] = (64, 64, 64),
+    hidden: Sequence[int] | None = None,
+    channels: Sequence[int] | None = None,
     activation: Callable[[Array], Array] = jnp.tanh,
     tolerance: float = 1e-4,
     probes: int = 1,
@@ -85,6 +93,7 @@ def ffjord(
     Args:
         event_shape: as for `cnf`.
         hidden: as for `cnf`.
+        channels: as for `cnf`.
         activation: as for `cnf`.
         tolerance: as for `cnf`.
         probes: how many there are.
@@ -103,6 +112,7 @@ def ffjord(
     flow = cnf(
         event_shape,
         hidden=hidden,
+        channels=channels,
         activation=activation,
         tolerance=tolerance,
         probes=probes,
@@ -111,3 +121,13 @@ def ffjord(
         key=key,
     )
     return cast(Transformed | ConditionalModel, flow)
+
+
+def _of_images(event_shape: tuple[int, ...], hidden: Sequence[int] | None, **options: Any) -> Reshaped:
+    """Return a U-Net that takes an image as a vector."""
+    if hidden is not None:
+        raise ValueError(f"hidden: expected none beside the channels of a U-Net, got {hidden}")
+    if len(event_shape) not in (2, 3):
+        raise ValueError(f"event_shape: expected an image, [H, W] or [H, W, C], got {event_shape}")
+    shape = (*event_shape, 1)[:3]
+    return Reshaped(UNet(shape, shape[2], **options), shape)
