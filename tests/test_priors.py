@@ -129,7 +129,10 @@ def test_latent_diffusion_has_the_modes_that_a_normal_prior_misses():
             Conditional(MLP(n, 2 * m, hidden=(16,), out_scale=0.1, key=key), NormalHead(), (m,))
             for n, m, key in ((2, 3, keys[0]), (3, 2, keys[1]))
         )
-        model, adam = LatentVariableModel(prior, likelihood, posterior), optax.adam(optax.cosine_decay_schedule(1e-2, 600))
+        model, adam = (
+            LatentVariableModel(prior, likelihood, posterior),
+            optax.adam(optax.cosine_decay_schedule(1e-2, 600)),
+        )
         return probgen.fit(model, x, steps=600, batch_size=200, optimizer=adam, key=KEY, progress=False).model
 
     found = {}

@@ -27,6 +27,7 @@ from probgen.score import (
     GaussianDenoiser,
     GeometricSigma,
     Heun,
+    LearnedLogSNR,
     LevelDecoder,
     LevelDenoiser,
     LinearBeta,
@@ -570,3 +571,31 @@ def test_file_keeps_the_recipe(tmp_path):
     again = probgen.load(tmp_path / "m.safetensors")
     args = (jax.random.key(1), jnp.ones((2, 2), int))
     assert again(jnp.ones(2)).log_prob_bound(*args) == model(jnp.ones(2)).log_prob_bound(*args)
+
+
+@pytest.mark.parametrize("sde", [*SDES, LearnedLogSNR()], ids=str)
+def test_times_outside_are_refused(sde):
+    for ask in (sde.log_snr, sde.marginal, sde.drift, sde.diffusion, sde.scale):
+        for t in (-0.1, 1.5, jnp.array([0.5, jnp.nan])):
+            with pytest.raises(ValueError, match=r"t: expected times in \[0, 1\]"):
+                ask(t)
+
+
+@pytest.mark.parametrize(
+    ("make", "x", "message"),
+    [
+        (
+            lambda: vp_score((2,), levels=3, width=8, depth=1, key=jax.random.key(0)),
+            jnp.ones(2),
+            "value: the model is over integers",
+        ),
+        (lambda: RealDenoiser(lambda z, c: z[:1], NoiseEmbedding()), jnp.ones(2), "network: expected 2 numbers"),
+        (lambda: LevelDenoiser(lambda z, c: z, NoiseEmbedding(), levels=3), jnp.ones(2), "network: expected 6 numbers"),
+    ],
+    ids=["floating-point data", "a network of reals", "a network of levels"],
+)
+def test_data_and_networks_that_do_not_fit(make, x, message):
+    model = make()
+    model = model if isinstance(model, ScoreModel) else ScoreModel(model, LinearLogSNR(), (2,))
+    with pytest.raises(ValueError, match=message):
+        model.log_prob_bound(jax.random.key(0), x)

@@ -79,7 +79,9 @@ class LevelDecoder(Decoder):
         return constraints.integer_interval(0, self.levels - 1)
 
     def place(self, x: Array) -> Array:
-        """Return the v of each level."""
+        """Return the v of each level. Raises ValueError where x are floating-point numbers."""
+        if jnp.issubdtype(x.dtype, jnp.floating):
+            raise ValueError(f"value: the model is over integers, got dtype {x.dtype}")
         return place(x, self.levels)
 
     def __call__(self, z: Array, x: Array, log_snr: Array) -> dist.Distribution:

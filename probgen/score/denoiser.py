@@ -1,5 +1,6 @@
 """Denoisers: z = α x + σ ε ↦ E[x | z], with α² + σ² = 1. The noise level is λ = log α²/σ² to them, not a time."""
 
+import math
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -80,6 +81,13 @@ def check_coherent(denoiser: Denoiser) -> None:
             f"exact_by: expected a denoiser whose score is the derivative of its density, got a "
             f"{type(found[0]).__name__}; log_prob_ode is the density of what its ODE draws"
         )
+
+
+def _of_event(said: Array, shape: tuple[int, ...]) -> Array:
+    """Return what a network said, in the shape of the event. Raises ValueError where these are other numbers."""
+    if said.size != math.prod(shape):
+        raise ValueError(f"network: expected {math.prod(shape)} numbers for an event, {shape}, got shape {said.shape}")
+    return said.reshape(shape)
 
 
 class NetworkDenoiser(Denoiser):
@@ -211,7 +219,7 @@ class RealDenoiser(NetworkDenoiser):
         return Preconditioned(self.scale) if self.target is None else self.target
 
     def _said(self, z: Array, log_snr: Array) -> Array:
-        return self.features(z / Preconditioned(self.scale).root(log_snr), log_snr).reshape(z.shape)
+        return _of_event(self.features(z / Preconditioned(self.scale).root(log_snr), log_snr), z.shape)
 
 
 class LevelDenoiser(NetworkDenoiser):
@@ -240,7 +248,7 @@ class LevelDenoiser(NetworkDenoiser):
     def log_posterior(self, z: Array, log_snr: Array) -> Array:
         """Return log P(x_d = k | z), [*event, levels]."""
         alpha, sigma = coefficients(log_snr)
-        expected = self.features(z, log_snr).reshape(*z.shape, self.levels)
+        expected = _of_event(self.features(z, log_snr), (*z.shape, self.levels))
         likelihood = -0.5 * ((z[..., None] - alpha * self._values) / sigma) ** 2
         return jax.nn.log_softmax(expected + likelihood)
 

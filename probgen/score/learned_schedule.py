@@ -7,7 +7,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from probgen.core import check_sizes
-from probgen.score.sde import SDE, falls
+from probgen.score.sde import SDE, as_times, falls
 
 
 class LearnedLogSNR(SDE):
@@ -55,7 +55,7 @@ class LearnedLogSNR(SDE):
         return self.smallest + jnp.exp(self.log_fall) * (1.0 - share)
 
     def _rising(self, t: ArrayLike) -> Array:
-        t = jnp.asarray(t, float)[..., None]
+        t = as_times(t)[..., None]
         return t[..., 0] + jax.nn.sigmoid(jnp.exp(self.log_slopes) * (t - self.centres)) @ jnp.exp(self.log_weights)
 
     def with_interior_held(self) -> "LearnedLogSNR":

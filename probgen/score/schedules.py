@@ -10,7 +10,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from probgen.core import check_positive
-from probgen.score.sde import SDE, falls
+from probgen.score.sde import SDE, as_times, falls
 
 
 class _CutOff(SDE):
@@ -35,7 +35,7 @@ class _CutOff(SDE):
     def at(self, t: ArrayLike) -> Array:
         """Return u(t), from that of the largest log-SNR to that of the smallest."""
         first, last = self.place(self.largest), self.place(self.smallest)
-        return first + (last - first) * jnp.asarray(t, float)
+        return first + (last - first) * as_times(t)
 
     def log_snr(self, t: ArrayLike) -> Array:
         """Return λ(t)."""
@@ -147,7 +147,7 @@ class _LinearBetas(SDE):
 
     def integral(self, t: ArrayLike) -> Array:
         """Return B(u) = β_min u + ½ (β_max − β_min) u², the integral of β from 0 to u(t)."""
-        u = self.u_min + (1.0 - self.u_min) * jnp.asarray(t, float)
+        u = self.u_min + (1.0 - self.u_min) * as_times(t)
         return self.beta_min * u + 0.5 * (self.beta_max - self.beta_min) * u**2
 
 
@@ -245,7 +245,7 @@ class GeometricSigma(_Exploding):
 
     def log_snr(self, t: ArrayLike) -> Array:
         """Return λ(t) = −2 log σ(t)."""
-        return -2.0 * (math.log(self.sigma_min) + math.log(self.sigma_max / self.sigma_min) * jnp.asarray(t, float))
+        return -2.0 * (math.log(self.sigma_min) + math.log(self.sigma_max / self.sigma_min) * as_times(t))
 
     def time(self, log_snr: ArrayLike) -> Array:
         """Return the t in [0, 1] at which λ(t) is such; an end where it is beyond both."""
@@ -286,7 +286,7 @@ class PowerSigma(_Exploding):
     def log_snr(self, t: ArrayLike) -> Array:
         """Return λ(t) = −2 log σ(t)."""
         low, high = self._ends
-        return -2.0 * self.rho * jnp.log(low + (high - low) * jnp.asarray(t, float))
+        return -2.0 * self.rho * jnp.log(low + (high - low) * as_times(t))
 
     def time(self, log_snr: ArrayLike) -> Array:
         """Return the t in [0, 1] at which λ(t) is such; an end where it is beyond both."""

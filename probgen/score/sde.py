@@ -35,21 +35,22 @@ class SDE(eqx.Module):
 
     def scale(self, t: ArrayLike) -> Array:
         """Return c(t) = √(α² + σ²)."""
-        return jnp.ones_like(jnp.asarray(t, float))
+        return jnp.ones_like(as_times(t))
 
     def log_snr_rate(self, t: ArrayLike) -> Array:
         """Return λ'(t), negative."""
-        t = jnp.asarray(t, float)
+        t = as_times(t)
         return jax.jvp(self.log_snr, (t,), (jnp.ones_like(t),))[1]
 
     def marginal(self, t: ArrayLike) -> tuple[Array, Array]:
         """Return (α, σ) of x_t | x ~ Normal(α x, σ² I)."""
+        t = as_times(t)
         alpha, sigma = coefficients(self.log_snr(t))
         return self.scale(t) * alpha, self.scale(t) * sigma
 
     def drift(self, t: ArrayLike) -> Array:
         """Return f(t)."""
-        t = jnp.asarray(t, float)
+        t = as_times(t)
         growth = jax.jvp(lambda t: jnp.log(self.scale(t)), (t,), (jnp.ones_like(t),))[1]
         return growth + 0.5 * self.log_snr_rate(t) * jax.nn.sigmoid(-self.log_snr(t))
 
@@ -76,6 +77,18 @@ class SDE(eqx.Module):
         log_snr = self.log_snr(1.0)
         # σ² − 1 = −α², −log σ² = softplus(λ), at unit scale
         return 0.5 * jnp.sum(jax.nn.sigmoid(log_snr) * (x**2 - 1.0) + jax.nn.softplus(log_snr))
+
+
+def as_times(t: ArrayLike) -> Array:
+    """Return times as an array. Raises ValueError where their numbers are known, and one is not in [0, 1].
+
+    Args:
+        t: times, [...].
+    """
+    t = jnp.asarray(t, float)
+    if not isinstance(t, jax.core.Tracer) and not bool(jnp.all((t >= 0.0) & (t <= 1.0))):
+        raise ValueError(f"t: expected times in [0, 1], from data to noise, got {t.tolist()}")
+    return t
 
 
 def coefficients(log_snr: ArrayLike) -> tuple[Array, Array]:
