@@ -6,7 +6,7 @@
 
 A step is timed first, and the learning rate falls to 0 over as many as fit into `--minutes`; the averaged params count.
 What is trained is the bound of pixels 0..255 as integers, continuous in time. `bound` is that bound of 2,000 test rows,
-`--particles` times for each, with what it is made of; `ODE` is the importance weight of `exact_by` of `--ode-rows` rows,
+`--particles` times for each, and what it is made of; `ODE` is the importance weight of `exact_by` of `--ode-rows` rows,
 an unbiased estimate of the density of what the ODE draws, whose logarithm is a bound in the mean.
 """
 

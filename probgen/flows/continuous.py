@@ -129,5 +129,6 @@ def _of_images(event_shape: tuple[int, ...], hidden: Sequence[int] | None, **opt
         raise ValueError(f"hidden: expected none beside the channels of a U-Net, got {hidden}")
     if len(event_shape) not in (2, 3):
         raise ValueError(f"event_shape: expected an image, [H, W] or [H, W, C], got {event_shape}")
-    shape = (*event_shape, 1)[:3]
-    return Reshaped(UNet(shape, shape[2], **options), shape)
+    height, width, colours = (*event_shape, 1)[:3]
+    shape = height, width, colours
+    return Reshaped(UNet(shape, colours, **options), shape)
