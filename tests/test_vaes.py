@@ -18,22 +18,39 @@ def losses(model, **options):
     return probgen.fit(model, X, steps=2, key=KEY, progress=False, **options).losses
 
 
-def test_beta_and_particles_are_those_of_the_objectives():
-    plain = latent.vae((4,), 3, **SMALL)
-    for model, objective in [
-        (latent.beta_vae((4,), 3, beta=3.0, **SMALL), objectives.Beta(objectives.ELBO(), 3.0)),
-        (latent.iwae((4,), 3, num_particles=4, **SMALL), objectives.ImportanceWeighted(4)),
-    ]:
-        theirs = probgen.fit(plain, X, steps=2, key=KEY, progress=False, objective=objective)
-        ours = probgen.fit(model, X, steps=2, key=KEY, progress=False)
-        np.testing.assert_array_equal(ours.losses, theirs.losses)
-        for name, value in theirs.params["model$params"].items():
-            np.testing.assert_array_equal(ours.params["model$params"][name], value)
-        np.testing.assert_array_equal(losses(model, objective=objectives.ELBO()), losses(plain))
-    with pytest.raises(ValueError, match="num_particles: the model brings its own bound, of 4"):
-        losses(model, num_particles=3)
+def test_beta_is_that_of_the_objective():
+    plain, model = latent.vae((4,), 3, **SMALL), latent.beta_vae((4,), 3, beta=3.0, **SMALL)
+    objective = objectives.Beta(objectives.ELBO(), 3.0)
+    theirs = probgen.fit(plain, X, steps=2, key=KEY, progress=False, objective=objective)
+    ours = probgen.fit(model, X, steps=2, key=KEY, progress=False)
+    np.testing.assert_array_equal(ours.losses, theirs.losses)
+    for name, value in theirs.params["model$params"].items():
+        np.testing.assert_array_equal(ours.params["model$params"][name], value)
+    np.testing.assert_array_equal(losses(model, objective=objectives.ELBO()), losses(plain))
     with pytest.raises(ValueError, match="beta"):
         latent.beta_vae((4,), 3, beta=-1.0, **SMALL)
+
+
+def test_one_particles_gradient_is_in_the_mean_that_of_the_bound_of_many():
+    model = latent.iwae((4,), 3, num_particles=3, **SMALL)
+    params, rest = probgen.partition(model)
+    rng = np.random.default_rng(0)
+    params = {path: p + 0.5 * rng.normal(size=p.shape).astype("float32") for path, p in params.items()}
+    x, keys = X[:1], jax.random.split(KEY, 6000)
+    of_bound = lambda params, key: -probgen.combine(params, rest).log_prob_bound(key, x, 3).mean()
+    of_one = lambda params, key: probgen.combine(params, rest).training_loss(key, x, 3).mean()
+    ours, theirs = (jax.jit(jax.vmap(jax.value_and_grad(f), (None, 0)))(params, keys) for f in (of_one, of_bound))
+    np.testing.assert_allclose(ours[0].mean(), theirs[0].mean(), atol=5 * theirs[0].std() / 6000**0.5)
+    for path in params:
+        one, whole = (np.asarray(g[1][path], float).reshape(6000, -1) for g in (ours, theirs))
+        error = np.sqrt((one.var(0) + whole.var(0)) / 6000)
+        assert (abs(one.mean(0) - whole.mean(0)) < 5 * error + 1e-5).all(), path
+    trained = probgen.fit(model, X, steps=1, batch_size=12, key=KEY, progress=False)
+    bound = jax.jit(jax.vmap(lambda key: -model.log_prob_bound(key, X, 3).mean()))(keys[:200])
+    assert bound.min() < trained.losses[0] < bound.max()
+    assert not np.array_equal(losses(model), losses(model, objective=objectives.ELBO()))
+    with pytest.raises(ValueError, match="num_particles: the model brings its own bound, of 3"):
+        losses(model, num_particles=2)
 
 
 @pytest.mark.parametrize("recipe", [latent.beta_vae, latent.iwae, latent.iaf_vae])

@@ -5,10 +5,10 @@ from typing import Any, NamedTuple, NoReturn
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
-from jax import Array
+from jax import Array, lax
 from numpyro.distributions import constraints
 
-from probgen.core import bind, check_sizes, module, split_key
+from probgen.core import bind, check_sizes, logmeanexp, module, split_key
 from probgen.distributions import Model, lifted, observe, verb
 from probgen.distributions.enumeration import levels
 from probgen.distributions.in_blocks import map_particles
@@ -99,6 +99,23 @@ class Latent(Model):
 
     def _log_prob_estimate(self, key: Array, value: Array) -> Array:
         return self._log_weights(key, value)  # in the mean a bound, but for the tolerance
+
+    def _training_loss(self, key: Array, value: Array, num_particles: int) -> Array:
+        if num_particles == 1 or self.kind != "weights":
+            return super()._training_loss(key, value, num_particles)
+        return self._weighted_loss(key, value, num_particles=num_particles)
+
+    @lifted("key", "event")
+    def _weighted_loss(self, key: Array, x: Array, *, num_particles: int) -> Array:
+        """Return −L_K, with the gradient of −log w of one particle, drawn with the chance of its weight.
+
+        ∇L_K = Σ_k w_k ∇log w_k / Σ_k w_k is the mean of that, so that K − 1 particles need no backward pass.
+        """
+        pick_key, key = jax.random.split(key)
+        keys, held = jax.random.split(key, num_particles), lax.stop_gradient(self)
+        log_w = map_particles(lambda key: held.log_weight_event(key, x), (keys,), x.size)
+        one = self.log_weight_event(keys[jax.random.categorical(pick_key, log_w)], x)
+        return lax.stop_gradient(one - logmeanexp(log_w)) - one
 
     def _infer(self, key: Array, x: Array) -> tuple[Array, Array]:
         q = self._posterior_of(x)

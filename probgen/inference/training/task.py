@@ -22,7 +22,7 @@ from probgen.distributions import Bounded, ConditionalModel, Distribution
 from probgen.distributions.conditionals import inner_model
 from probgen.distributions.events import Data, check_like, check_rows, count, widened
 from probgen.inference.engine.differentiable import Differentiable
-from probgen.inference.objectives import ELBO, Beta, ImportanceWeighted, count_steps
+from probgen.inference.objectives import ELBO, Beta, count_steps
 from probgen.inference.training.checks import check_observed
 from probgen.inference.training.plates import ScalePlates, plates_to_scale
 
@@ -67,7 +67,8 @@ class Trained(Bounded):
 class ModelTask:
     """A probgen distribution, or a `ConditionalModel` of (x, context).
 
-    One with latent variables is trained by its own `program` and `guide`; any other by its density or its bound.
+    One with latent variables is trained by its own `program` and `guide`, unless it brings a bound of many particles;
+    any other by its density or its bound.
     """
 
     def __init__(
@@ -91,11 +92,17 @@ class ModelTask:
         if not (self.params or self.updates):
             narrowed = " that `learnable` lets learn" if learnable else ""
             raise ValueError(f"model: {type(inner).__name__} has no parameter{narrowed}, and no state to update")
-        self.latent = hasattr(type(inner), "program")
-        _check_particles(inner, self.latent, objective, num_particles)
+        latent = hasattr(type(inner), "program")
+        _check_particles(inner, latent, objective, num_particles)
+        beta, own_particles = getattr(inner, "trained_on", (1.0, 1))
+        if own_particles > 1 and num_particles is not None:
+            raise ValueError(
+                f"num_particles: the model brings its own bound, of {own_particles}; give an objective for another"
+            )
         # a latent-variable model's particles are its objective's, another bound's its own
-        self.bound_particles = 1 if self.latent or num_particles is None else num_particles
-        objective = _own_objective(inner, self.latent, num_particles) if objective is None else objective
+        self.latent = latent and (objective is not None or own_particles == 1)
+        self.bound_particles = own_particles if latent else num_particles or 1
+        objective = _own_objective(self.latent, beta, num_particles) if objective is None else objective
         self.objective = PerRow(objective, batch_size)
         self.guide = _counting(self._guide, self.objective.objective)
         self.event_size: int | None = max(1, jnp.zeros(inner.event_shape).size)
@@ -141,19 +148,9 @@ class ModelTask:
         return from_params(params, "model", combine(self.params, rest), learnable=self.learnable)
 
 
-def _own_objective(inner: Any, latent: bool, num_particles: int | None) -> Objective:
-    """Return what a model is trained on of its own accord: β and particles are those that its recipe has written
-    down."""
-    if not latent:
-        return ELBO()
-    beta, particles = getattr(inner, "trained_on", (1.0, 1))
-    if particles > 1:
-        if num_particles is not None:
-            raise ValueError(
-                f"num_particles: the model brings its own bound, of {particles}; give an objective for another"
-            )
-        return ImportanceWeighted(particles)
-    elbo = ELBO(num_particles=num_particles or 1)
+def _own_objective(latent: bool, beta: float, num_particles: int | None) -> Objective:
+    """Return what a model is trained on of its own accord, with the β that its recipe has written down."""
+    elbo = ELBO(num_particles=num_particles or 1) if latent else ELBO()
     return elbo if beta == 1 else Beta(elbo, beta)
 
 
