@@ -74,7 +74,7 @@ def iwae(
         L_K = E[log 1/K Σ_k p(x, z_k) / q(z_k | x)]
 
     It is the bound of `fit(vae(…), objective=ImportanceWeighted(K))`; but the gradient is that of log w_k of one
-    particle, drawn with the chance of its weight, whose mean is the bound's. So only one has a backward pass: at K = 50 a
+    particle, drawn with the chance of its weight, whose mean is the bound's. Only one has a backward pass: at K = 50 a
     step takes 0.28 of the time (`benchmarks/latent_speed.py`).
 
     Args:
