@@ -84,7 +84,7 @@ def test_parts_on_the_real_line_are_a_real_vector():
 def in_and_out(flow, inside):
     """The support holds the draws and no others, and numpyro can move on it."""
     assert flow.support.event_dim == flow.event_dim
-    draws = flow.sample(KEY, (20,))
+    draws = jax.jit(lambda flow: flow.sample(KEY, (20,)))(flow)
     assert flow.support(draws).all() and flow.support(draws).shape == (20,)
     assert flow.support(jnp.asarray(inside)) and not flow.support(-5.0 - jnp.zeros(flow.event_shape))
     t = biject_to(flow.support)
@@ -154,11 +154,17 @@ def test_a_context_reaches_every_part(name):
     wide = WIDE[name]()
     conditional = ConditionalModel(Transformed(dist.Normal(jnp.zeros(6)).to_event(1), wide), (2,))
     context, x = jnp.array([[0.3, -1.0], [2.0, 0.1]]), jnp.arange(6.0)
-    log_prob = conditional(context).log_prob(x)
+
+    @jax.jit
+    def facts(context):
+        log_prob = lambda c: conditional(c).log_prob(x)
+        return log_prob(context), jax.grad(lambda c: log_prob(c).sum())(context)
+
+    log_prob, gradient = facts(context)
+    bound = jax.jit(lambda c: Transformed(conditional.model.base, bind(wide, c)).log_prob(x))
     for c, value in zip(context, log_prob):
-        np.testing.assert_allclose(Transformed(conditional.model.base, bind(wide, c)).log_prob(x), value, rtol=1e-5)
+        np.testing.assert_allclose(bound(c), value, rtol=1e-5)
     assert abs(log_prob[0] - log_prob[1]) > 1e-3
-    gradient = jax.grad(lambda c: conditional(c).log_prob(x).sum())(context)
     assert np.isfinite(gradient).all() and (gradient != 0).all()
 
 

@@ -108,7 +108,8 @@ def test_stacked_and_vmapped_models_partition_alike():
     one = _model()
     many = jax.tree.map(lambda *x: jnp.stack(x), one, one)
     assert list(partition(many)[0]) == list(partition(one)[0])
-    assert jax.vmap(lambda m, x: m.log_prob(x), in_axes=(0, None))(many, jnp.zeros(4)).shape == (2,)
+    log_prob = jax.jit(jax.vmap(lambda m, x: m.log_prob(x), in_axes=(0, None)))
+    assert log_prob(many, jnp.zeros(4)).shape == (2,)
 
 
 def test_plain_jit_vmap_scan_and_no_retrace():
@@ -126,7 +127,7 @@ def test_plain_jit_vmap_scan_and_no_retrace():
     assert len(traces) == 1
     _, scanned = jax.lax.scan(lambda m, x: (m, m.log_prob(x)), model, x)
     np.testing.assert_allclose(scanned, first, rtol=1e-5)
-    np.testing.assert_allclose(jax.vmap(model.log_prob)(x), first, rtol=1e-5)
+    np.testing.assert_allclose(jax.jit(jax.vmap(model.log_prob))(x), first, rtol=1e-5)
 
 
 def test_frozen_stops_gradients_and_given_passes_them():
@@ -149,7 +150,8 @@ def test_module_and_svi():
     result = svi.run(KEY, 200, x, progress_bar=False)
     assert list(result.params) == ["flow$params"]
     learned = from_params(result.params, "flow", flow)
-    assert learned.log_prob(x).mean() > flow.log_prob(x).mean() + 1
+    log_prob = jax.jit(lambda flow: flow.log_prob(x).mean())
+    assert log_prob(learned) > log_prob(flow) + 1
     assert module("flow", flow) is flow or module("flow", flow).event_shape == (2,)
     with pytest.raises(ValueError, match="no site"):
         from_params({}, "flow", flow)
@@ -327,7 +329,8 @@ def test_dropout_and_keys():
     rows = jax.vmap(with_key(Dropout(0.5), KEY))(jnp.arange(1.0, 33.0)[:, None] * jnp.ones(32))
     assert len({tuple(row) for row in (np.asarray(rows) == 0).tolist()}) == 32  # a mask for every row
     layered = probgen.flows.real_nvp(2, layers=4, hidden=(8,), dropout=0.5, key=KEY)
-    assert jax.jit(with_key)(layered, KEY).log_prob(jnp.ones(2)) != layered.log_prob(jnp.ones(2))
+    log_prob = jax.jit(lambda flow: flow.log_prob(jnp.ones(2)))
+    assert log_prob(jax.jit(with_key)(layered, KEY)) != log_prob(layered)
     assert partition(with_key(layered, KEY))[0].keys() == partition(layered)[0].keys()
 
 
@@ -335,19 +338,21 @@ def test_equal_rows_have_masks_of_their_own():
     """Wherever probgen maps over rows, and within a scan; a plain `vmap` tells a network nothing of its rows."""
     masks = lambda rows: {tuple(row) for row in (np.asarray(rows) == 0).reshape(-1, 32).tolist()}
     drop = with_key(Dropout(0.5), KEY)
-    assert len(masks(vectorize(drop, 1)(jnp.ones((8, 32))))) == 8
+    assert len(masks(jax.jit(vectorize(drop, 1))(jnp.ones((8, 32))))) == 8
     assert len(masks(jax.jit(vectorize(vectorize(drop, 1), 2))(jnp.ones((4, 2, 32))))) == 8
     scanned = lambda x: jax.lax.scan(lambda c, y: (c, drop(y)), 0.0, x)[1]
-    assert len(masks(vectorize(scanned, 2)(jnp.ones((8, 1, 32))))) == 8
+    assert len(masks(jax.jit(vectorize(scanned, 2))(jnp.ones((8, 1, 32))))) == 8
     flow = probgen.flows.real_nvp(2, layers=4, hidden=(16,), dropout=0.5, key=KEY)
     params, rest = partition(flow)
     noisy = with_key(combine({path: leaf + 0.1 for path, leaf in params.items()}, rest), KEY)
-    assert len(set(noisy.log_prob(jnp.ones((8, 2))).tolist())) == 8
-    assert np.isfinite(jax.grad(lambda x: noisy.log_prob(x).sum())(jnp.ones((3, 2)))).all()
+    summed = lambda x: (noisy.log_prob(x).sum(), noisy.log_prob(x))
+    (_, log_prob), slope = jax.jit(jax.value_and_grad(summed, has_aux=True))(jnp.ones((8, 2)))
+    assert len(set(log_prob.tolist())) == 8 and np.isfinite(slope).all()
     conditional = probgen.flows.real_nvp(2, layers=2, hidden=(16,), context_dim=3, dropout=0.5, key=KEY)
     params, rest = partition(conditional)
     conditional = with_key(combine({path: leaf + 0.1 for path, leaf in params.items()}, rest), KEY)
-    assert len(set(conditional(jnp.ones((4, 3))).log_prob(jnp.ones((2, 4, 2))).ravel().tolist())) == 8
+    log_prob = jax.jit(lambda c, x: conditional(c).log_prob(x))(jnp.ones((4, 3)), jnp.ones((2, 4, 2)))
+    assert len(set(log_prob.ravel().tolist())) == 8
 
 
 def test_a_program_can_be_evaluated_without_dropout():
@@ -446,4 +451,4 @@ def test_conditional_models_are_pytrees():
     assert {p.removeprefix("model.") for p in params} == {p.removeprefix("model.") for p in partition(conditional)[0]}
     assert not any("context" in path for path in params)
     d = Dequantized(conditional(jnp.ones(3)), 4)
-    assert d.log_prob_bound(KEY, jnp.zeros((5, 2), int)).shape == (5,)
+    assert jax.jit(lambda d: d.log_prob_bound(KEY, jnp.zeros((5, 2), int)))(d).shape == (5,)

@@ -364,9 +364,10 @@ def test_toy_is_finite_deterministic_and_jits(toy):
     assert x.shape == (1000, 2) and x.dtype == jnp.float32
     assert jnp.isfinite(x).all() and jnp.abs(x).max() < 10
     np.testing.assert_array_equal(x, toy(KEY, 1000))
-    np.testing.assert_allclose(x, jax.jit(toy, static_argnums=1)(KEY, 1000), atol=1e-5)
-    assert not np.array_equal(x, toy(jax.random.key(8), 1000))
-    assert toy(KEY, 0).shape == (0, 2)
+    compiled = jax.jit(toy, static_argnums=1)
+    np.testing.assert_allclose(x, compiled(KEY, 1000), atol=1e-5)
+    assert not np.array_equal(x, compiled(jax.random.key(8), 1000))
+    assert compiled(KEY, 0).shape == (0, 2)
 
 
 def test_two_moons_are_two_half_circles():

@@ -59,6 +59,10 @@ def svi_run(model, guide, *args, steps, rate=0.02, objective=None):
     return svi.run(KEY, steps, *args, progress_bar=False)
 
 
+def draws_of(guide, params):
+    return jax.jit(lambda params: guide.sample_posterior(jax.random.key(3), params, sample_shape=(4000,)))(params)
+
+
 @pytest.fixture(scope="module")
 def trained():
     """A guide of the regression, and its params."""
@@ -78,7 +82,7 @@ def close_to_the_posterior(weights, tolerance=0.1):
 
 def test_svi_finds_the_conjugate_posterior(trained):
     guide, params = trained
-    draws = guide.sample_posterior(jax.random.key(3), params, sample_shape=(4000,))
+    draws = draws_of(guide, params)
     close_to_the_posterior(draws["weights"])
 
 
@@ -90,14 +94,14 @@ def test_fit_with_sticking_the_landing_finds_it_too():
         regression, (X, Y), guide=sticking, objective=objectives.ELBO(8), optimizer=adam(1500), steps=1500, key=KEY,
         progress=False,
     )  # fmt: skip
-    close_to_the_posterior(guide.sample_posterior(jax.random.key(3), result.params, sample_shape=(4000,))["weights"])
+    close_to_the_posterior(draws_of(guide, result.params)["weights"])
     assert np.std(result.losses[-100:]) * len(X) < 0.1
 
 
 def test_supports_are_the_sites_own():
     guide = AutoFlow(constrained, RECIPE, init_loc_fn=numpyro.infer.init_to_uniform, key=KEY)
     params = svi_run(constrained, guide, steps=1000).params
-    draws = guide.sample_posterior(jax.random.key(3), params, sample_shape=(4000,))
+    draws = draws_of(guide, params)
     assert (draws["scale"] > 0).all() and ((draws["share"] > 0) & (draws["share"] < 1)).all()
     np.testing.assert_allclose(draws["shares"].sum(-1), 1.0, rtol=1e-5)
     for name, prior in PRIORS.items():  # a mean of 4000 draws has a standard error of 0.016 sd
@@ -127,7 +131,7 @@ def test_a_fresh_guide_with_the_params_is_the_guide(trained):
     np.testing.assert_allclose(again["weights"], one["weights"], rtol=1e-5)
     assert first["weights"].shape == (5, 3)
     x = jax.random.normal(KEY, (10, 3))
-    densities = [g.get_posterior(params).log_prob(x) for g in (guide, fresh)]
+    densities = [jax.jit(lambda flow: flow.log_prob(x))(g.get_posterior(params)) for g in (guide, fresh)]
     np.testing.assert_allclose(*densities, rtol=1e-5)
 
 
@@ -153,8 +157,8 @@ def test_neutra_samples_the_posterior(trained):
 def test_the_posterior_is_an_exact_density(trained):
     guide, params = trained
     flow = guide.get_posterior(params)
-    x, log_prob = flow.sample_and_log_prob(KEY, (1000,))
-    np.testing.assert_allclose(flow.log_prob(x), log_prob, atol=1e-3)
+    x, log_prob = jax.jit(lambda flow: flow.sample_and_log_prob(KEY, (1000,)))(flow)
+    np.testing.assert_allclose(jax.jit(lambda flow, x: flow.log_prob(x))(flow, x), log_prob, atol=1e-3)
     gap = log_prob - dist.MultivariateNormal(MEAN, COVARIANCE).log_prob(x)
     assert abs(gap.mean()) < 0.02 and gap.std() < 0.15  # the KL divergence, and its spread
 
@@ -186,7 +190,7 @@ def test_no_draw_is_inverted(monkeypatch):
     assert site["infer"]["is_auxiliary"] and site["value"].shape == (4, 3)
     log_prob = site["fn"].log_prob(site["value"], site["intermediates"])
     monkeypatch.undo()
-    np.testing.assert_allclose(log_prob, site["fn"].log_prob(site["value"]), atol=1e-3)
+    np.testing.assert_allclose(log_prob, jax.jit(site["fn"].log_prob)(site["value"]), atol=1e-3)
 
 
 def test_one_compilation_serves_all_steps_and_data():
@@ -285,7 +289,8 @@ def test_an_amortized_posterior_teaches_its_encoder():
     start = probgen.partition(encoder)[0]
     assert all((leaf != start[path]).any() for path, leaf in result.params["encoder$params"].items())
     q = probgen.from_params(result.params, "q", conditional)
-    draws = q(jax.vmap(probgen.from_params(result.params, "encoder", encoder))(data)).sample(KEY, (500,))
+    learned = probgen.from_params(result.params, "encoder", encoder)
+    draws = jax.jit(lambda q, learned: q(jax.vmap(learned)(data)).sample(KEY, (500,)))(q, learned)
     covariance = jnp.linalg.inv(jnp.eye(2) + loadings.T @ loadings / 0.25)
     sd = jnp.sqrt(jnp.diag(covariance))
     error = (draws.mean(0) - data @ loadings @ covariance / 0.25) / sd

@@ -33,10 +33,10 @@ def test_a_beta_binomial_is_uniform_at_zeros_and_finite_at_extremes():
     extremes = jnp.array([[a, b] for a in (-1e30, -50.0, 0.0, 50.0, 1e30) for b in (-1e30, 0.0, 1e30)])
     values = jnp.array([0, 3, 255])[:, None]
     f = lambda raw: head(raw).log_prob(values)
-    log_p, slope = f(extremes), jax.grad(lambda raw: f(raw).sum())(extremes)
+    log_p, slope = jax.jit(lambda raw: (f(raw), jax.grad(lambda raw: f(raw).sum())(raw)))(extremes)
     assert np.isfinite(log_p).all() and np.isfinite(slope).all() and (log_p < 1e-5).all()
     with jax.enable_x64(True):
-        check_grads(lambda raw: head(raw).log_prob(jnp.array([3, 255])), (jnp.array([0.7, -0.4]),), 2)
+        check_grads(jax.jit(lambda raw: head(raw).log_prob(jnp.array([3, 255]))), (jnp.array([0.7, -0.4]),), 2)
 
 
 def _integral(f, logit):
@@ -71,8 +71,8 @@ def test_its_quantiles_undo_its_distribution_function():
     with jax.enable_x64(True):
         d = ContinuousBernoulli(jnp.array(LOGITS))
         q = jnp.array([0.0, 1e-6, 0.03, 0.5, 0.8, 1 - 1e-6, 1.0])[:, None]
-        x = d.icdf(q)
-        np.testing.assert_allclose(d.cdf(x), jnp.broadcast_to(q, x.shape), rtol=1e-9, atol=1e-13)
+        x, back = jax.jit(lambda d: (d.icdf(q), d.cdf(d.icdf(q))))(d)
+        np.testing.assert_allclose(back, jnp.broadcast_to(q, x.shape), rtol=1e-9, atol=1e-13)
         np.testing.assert_array_equal(x[0], 0.0)
         np.testing.assert_allclose(x[-1], 1.0, rtol=1e-12)
 
@@ -86,16 +86,23 @@ def test_its_gradients_are_those_of_finite_differences_around_one_half():
             lambda l, q: ContinuousBernoulli(l).icdf(q),
             lambda l, q: ContinuousBernoulli(l).cdf(q),
         ):
-            check_grads(f, (logits, q), 2, atol=1e-5, rtol=1e-5)
+            check_grads(jax.jit(f), (logits, q), 2, atol=1e-5, rtol=1e-5)
 
 
 def test_it_is_finite_in_single_precision_with_finite_gradients():
     raw = jnp.array([-1e30, -1e4, -90.0, -1e-30, 0.0, 1e-3, 90.0, 1e4, 1e30])[:, None]
     q = jnp.array([0.0, 1e-7, 0.5, 1 - 2.0**-24, 1.0])[:, None]
     head = ContinuousBernoulliHead()
-    for f in (lambda raw: head(raw).log_prob(q) / 1e4, lambda raw: head(raw).icdf(q), lambda raw: head(raw).mean):
-        value, slope = f(raw), jax.grad(lambda raw, f=f: f(raw).sum())(raw)
-        assert np.isfinite(value).all() and np.isfinite(slope).all()
-    x = head(raw).sample(KEY, (1000,))
+    functions = (lambda raw: head(raw).log_prob(q) / 1e4, lambda raw: head(raw).icdf(q), lambda raw: head(raw).mean)
+
+    @jax.jit
+    def facts(raw):
+        values, slopes = (
+            [of(f)(raw) for f in functions] for of in (lambda f: f, lambda f: jax.grad(lambda raw: f(raw).sum()))
+        )
+        return values, slopes, head(raw).sample(KEY, (1000,))
+
+    values, slopes, x = facts(raw)
+    assert all(np.isfinite(found).all() for found in (*values, *slopes))
     assert ((x >= 0) & (x <= 1)).all()
     assert head(jnp.zeros(1)).log_prob(0.3) == 0.0

@@ -34,7 +34,7 @@ def test_a_convolution_is_pytorchs(size, stride, image):
     torch = pytest.importorskip("torch")
     layer = noisy(Convolution(2, 3, size=size, stride=stride, key=KEY))
     x = jax.random.normal(KEY, (*image, 2))
-    got = layer(x)
+    got = jax.jit(lambda layer, x: layer(x))(layer, x)
     assert got.shape == (*(-(-n // stride) for n in image), 3)
     beyond = [(m - 1) * stride + size - n for n, m in zip(image, got.shape[:2], strict=True)]
     top, left = (max(b, 0) // 2 for b in beyond)
@@ -52,13 +52,13 @@ def test_its_gradients_are_those_of_finite_differences_and_of_jaxs_own():
         kernel = jax.random.normal(KEY, (3, 2, 2, 3), "float64")
         for padding, stride in ((((1, 1), (0, 1)), 1), (((0, 1), (1, 1)), 2)):
             one = lambda x, kernel, padding=padding, stride=stride: jnp.sin(convolve(x, kernel, padding, stride))
-            check_grads(one, (x, kernel), 2, modes=("fwd", "rev"))
+            check_grads(jax.jit(one), (x, kernel), 2, modes=("fwd", "rev"))
             plain = lambda x, kernel, padding=padding, stride=stride: jnp.sin(
                 jax.lax.conv_general_dilated(
                     x[None], kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
                 )
             )
-            got, want = (jax.grad(lambda *a, f=f: f(*a).sum(), (0, 1))(x, kernel) for f in (one, plain))
+            got, want = (jax.jit(jax.grad(lambda *a, f=f: f(*a).sum(), (0, 1)))(x, kernel) for f in (one, plain))
             jax.tree.map(lambda g, w: np.testing.assert_allclose(g, w, atol=1e-12), got, want)
 
 
@@ -66,11 +66,15 @@ def test_blocks_are_the_identity_at_first_and_then_what_their_formula_says():
     blocks, h, context = ResidualBlocks(3, 2, context_dim=2, key=KEY), jax.random.normal(KEY, (4, 5, 3)), jnp.ones(2)
     np.testing.assert_array_equal(blocks(h, context), h)
     blocks, want = noisy(blocks), h
-    for n in range(2):
-        b = jax.tree.map(lambda leaf, n=n: leaf[n], blocks.blocks)
-        normed = want / jnp.sqrt(jnp.mean(want**2, -1, keepdims=True) + 1e-6)
+
+    @jax.jit
+    def by_formula(b, h):
+        normed = h / jnp.sqrt(jnp.mean(h**2, -1, keepdims=True) + 1e-6)
         inner = b.into(jax.nn.silu(normed)) + b.context.weight @ context + b.context.bias
-        want = want + b.out(jax.nn.silu(inner))
+        return h + b.out(jax.nn.silu(inner))
+
+    for n in range(2):
+        want = by_formula(jax.tree.map(lambda leaf, n=n: leaf[n], blocks.blocks), want)
     np.testing.assert_allclose(jax.jit(lambda b: b(h, context))(blocks), want, rtol=1e-4, atol=1e-5)
     with pytest.raises(ValueError, match="context: expected one, got None"):
         blocks(h)
@@ -80,8 +84,8 @@ def test_blocks_are_the_identity_at_first_and_then_what_their_formula_says():
 
 def test_dropout_is_in_the_blocks():
     blocks, h = noisy(ResidualBlocks(3, 2, dropout=0.5, key=KEY)), jnp.ones((4, 4, 3))
-    drops = with_key(blocks, KEY)
-    assert not np.allclose(drops(h), blocks(h)) and np.array_equal(drops(h), drops(h))
+    drops, run = with_key(blocks, KEY), jax.jit(lambda blocks: blocks(h))
+    assert not np.allclose(run(drops), run(blocks)) and np.array_equal(run(drops), run(drops))
 
 
 @pytest.mark.parametrize("image", [(7, 7, 1), (1, 10, 2)])
