@@ -1,12 +1,14 @@
 """What a VAE's training step costs beside one written by hand and beside Pyro's, and the memory of its evaluation.
 
-    python benchmarks/latent_speed.py [--contests hand,pyro,memory] [--steps 1500] [--rows 500] [--json FILE]
+    python benchmarks/latent_speed.py [--contests hand,pyro,weights,memory] [--steps 1500] [--rows 500] [--json FILE]
 
 - `hand`: `latent.vae` of 784-300-300-40 with batches of 100, as `fit` trains it, beside a VAE in bare JAX and optax:
   the same networks, the same closed-form KL, batches gathered on the device, and many steps in one jitted `fori_loop`
   with donated state.
 - `pyro`: the networks of Pyro's VAE tutorial (784-400-50, softplus, batches of 256, Adam at 1e-3) in both libraries.
   The tutorial's program and guide run as they stand there and compiled by `JitTrace_ELBO`; the faster one judges.
+- `weights`: `latent.iwae` with 50 weights, whose gradient is that of one particle, drawn by its weight, beside a loop
+  with the gradient of all; batches of 20.
 - `memory`: the peak resident memory of processes that each evaluate rows with K importance weights.
 
 fit and the others take turns in one process, as in `trainer.py`, bound to one core (`taskset -c 0`), and what is
@@ -152,6 +154,28 @@ def tutorial_vae(key: Array) -> latent.LatentVariableModel:
     )
 
 
+def all_weights(x: np.ndarray, batch: int, particles: int) -> Callable[[int], Any]:
+    """The loop that trains on the bound of many weights by its own gradient: run(n) takes n steps."""
+    params, rest = probgen.partition(network_of_300(jax.random.key(0)))
+    rows = jnp.asarray(x)
+
+    def step(i: Array, state: Any) -> Any:
+        params, optimizer_state, key = state
+        key, rows_key, bound_key = jax.random.split(key, 3)
+        chosen = rows[jax.random.randint(rows_key, (batch,), 0, len(rows))]
+        loss = lambda params: -probgen.combine(params, rest).log_prob_bound(bound_key, chosen, particles).mean()
+        updates, optimizer_state = OPTIMIZER.update(jax.grad(loss)(params), optimizer_state)
+        return optax.apply_updates(params, updates), optimizer_state, key
+
+    many = jax.jit(lambda state, steps: lax.fori_loop(0, steps, step, state))
+    state = [params, OPTIMIZER.init(params), jax.random.key(2)]
+
+    def run(steps: int) -> None:
+        state[:] = jax.block_until_ready(many(tuple(state), steps))
+
+    return run
+
+
 def network_of_300(key: Array) -> latent.LatentVariableModel:
     """The network 784-300-300-40 both ways."""
     model = latent.vae((28, 28), 2, hidden=(300, 300), latent_dim=40, components=0, key=key)
@@ -229,6 +253,12 @@ def main() -> None:
     if "pyro" in contests:
         title = "training step, Pyro's tutorial: 784-400-50, batch 256 (at most 0.5)"
         report["pyro"] = asdict(contest(title, tutorial_vae(key), x, 256, pyro_runs(x, 256), args.steps))
+    if "weights" in contests:
+        title = "training step on 50 weights, 784-300-300-40, batch 20"
+        model = latent.iwae((28, 28), 2, num_particles=50, hidden=(300, 300), latent_dim=40, components=0, key=key)
+        report["weights"] = asdict(
+            contest(title, model, x, 20, {"the gradient of all weights": all_weights(x, 20, 50)}, args.steps)
+        )
     if "memory" in contests:
         report["memory"] = {"rows": args.rows, "peak_mb": memory(args.rows, args.small)}
     write_json(args.json, report)
