@@ -152,10 +152,22 @@ def test_the_distribution_function_outside_of_the_support(constraint, at, right)
         Transformed(dist.Normal(0.0, 1.0), dist.biject_to(constraint)),
     ):
         x = jnp.array(at).reshape(-1, *flow.event_shape)
-        np.testing.assert_array_equal(flow.cdf(x), right)
-        np.testing.assert_array_equal(jax.grad(lambda x: flow.cdf(x).sum())(x), jnp.zeros_like(x))  # noqa: B023
-        inside = flow.sample(KEY, (3,))
-        np.testing.assert_allclose(flow.icdf(flow.cdf(inside)), inside, rtol=1e-3)
+
+        @jax.jit
+        def facts(x, flow=flow):  # whose support is known
+            inside = flow.sample(KEY, (3,))
+            return flow.cdf(x), jax.grad(lambda x: flow.cdf(x).sum())(x), inside, flow.icdf(flow.cdf(inside))
+
+        below, slope, inside, back = facts(x)
+        np.testing.assert_array_equal(below, right)
+        np.testing.assert_array_equal(slope, jnp.zeros_like(x))
+        np.testing.assert_allclose(back, inside, rtol=1e-3)
+
+
+def test_a_distribution_function_at_the_end_of_a_support_that_is_traced():
+    """Whether the map falls is not asked of its slope there, which is 0."""
+    flow = Transformed(dist.Normal(0.0, 1.0), dist.biject_to(constraints.less_than(-1.0)))
+    np.testing.assert_allclose(jax.jit(lambda flow: flow.cdf(jnp.array([-jnp.inf, -2.0, -1.0])))(flow), [0.0, 0.5, 1.0])
 
 
 FOREIGN = "distrax's and numpyro's own inverses are infinite at their edges, as `on_support` says"

@@ -55,12 +55,13 @@ def ode(**options):
 
 @pytest.mark.parametrize(("model", "truth"), [(GAUSSIAN, TRUTH), (PAIR, MIXTURE)], ids=["normal", "mixture"])
 def test_the_density_is_the_closed_form(model, truth):
-    x = truth.sample(KEY, (20,))
-    np.testing.assert_allclose(ode()(model, x), truth.log_prob(x), atol=3e-4)
+    draw, log_prob = jax.jit(lambda truth: truth.sample(KEY, (20,))), jax.jit(lambda truth, x: truth.log_prob(x))
+    x = draw(truth)
+    np.testing.assert_allclose(ode()(model, x), log_prob(truth, x), atol=3e-4)
     with jax.enable_x64(True):
         exact = jax.tree.map(lambda leaf: leaf.astype(float), model)
         truth, x = (jax.tree.map(lambda leaf: leaf.astype(float), it) for it in (truth, x))
-        np.testing.assert_allclose(ode(tolerance=1e-8)(exact, x), truth.log_prob(x), atol=1e-5)
+        np.testing.assert_allclose(ode(tolerance=1e-8)(exact, x), log_prob(truth, x), atol=1e-5)
 
 
 def test_it_does_not_depend_on_the_schedule():
@@ -72,8 +73,14 @@ def test_it_does_not_depend_on_the_schedule():
 def test_hutchinsons_estimate_is_unbiased_falls_with_probes_and_is_a_function():
     x = MIXTURE.sample(KEY, (4,))
     exact = ode()(PAIR, x)
-    few = np.stack([ode(probes=1, seed=seed)(PAIR, x) for seed in range(1, 25)]) - exact
-    many = np.stack([ode(probes=16, seed=seed)(PAIR, x) for seed in range(1, 9)]) - exact
+
+    @jax.jit(static_argnums=0)
+    def estimates(probes, seeds):
+        flow = lambda seed: ProbabilityFlow(probes=probes, seed=seed)
+        return jax.lax.map(lambda seed: PAIR.log_prob_ode(x, flow=flow(seed)), seeds)
+
+    few = estimates(1, jnp.arange(1, 25)) - exact
+    many = estimates(16, jnp.arange(1, 9)) - exact
     np.testing.assert_array_less(abs(few.mean(0)), 4 * few.std(0) / np.sqrt(len(few)) + 1e-3)
     assert (many**2).mean() < 0.25 * (few**2).mean()
     np.testing.assert_array_equal(*[ode(probes=1)(PAIR, x) for _ in range(2)])
@@ -81,13 +88,13 @@ def test_hutchinsons_estimate_is_unbiased_falls_with_probes_and_is_a_function():
 
 def test_the_gradient_is_the_score_and_that_of_the_density_and_needs_no_ode():
     view, x = PAIR.exact_by(), MIXTURE.sample(KEY, (5,))
-    gradient = jax.jit(jax.vmap(jax.grad(view.log_prob)))
-    np.testing.assert_allclose(gradient(x), jax.vmap(jax.grad(MIXTURE.log_prob))(x), rtol=2e-3, atol=1e-3)
+    gradients = lambda p: jax.jit(lambda x: (jax.vmap(jax.grad(p.log_prob))(x), jax.hessian(p.log_prob)(x[0])))(x)
+    (score, hessian), (true_score, true_hessian) = gradients(view), gradients(MIXTURE)
+    np.testing.assert_allclose(score, true_score, rtol=2e-3, atol=1e-3)
+    np.testing.assert_allclose(hessian, true_hessian, rtol=5e-3, atol=5e-3)
     normal = GAUSSIAN.exact_by()
     for function, solves in ((normal.log_prob, True), (jax.grad(normal.log_prob), False)):
         assert (" while(" in jax.jit(function).lower(LOC).compile().as_text()) == solves
-    hessian = jax.jit(jax.hessian(view.log_prob))(x[0])
-    np.testing.assert_allclose(hessian, jax.hessian(MIXTURE.log_prob)(x[0]), rtol=5e-3, atol=5e-3)
 
 
 def test_the_gradient_by_the_params_is_that_of_finite_differences():
@@ -102,7 +109,7 @@ def test_the_gradient_by_the_params_is_that_of_finite_differences():
             return moved.exact_by(view.flow).log_prob(x)
 
         noised = lambda scale: dist.Normal(LOC, jnp.sqrt(scale**2 + LEFT)).log_prob(x).sum()
-        expected = jax.grad(noised)(SCALE.astype(float))
+        expected = jax.jit(jax.grad(noised))(SCALE.astype(float))
         np.testing.assert_allclose(jax.jit(jax.grad(density))(SCALE.astype(float)), expected, atol=1e-5)
 
 
@@ -169,9 +176,10 @@ def test_a_conditional_model_has_them_at_its_contexts():
     model = vp_score((2,), width=8, depth=1, context_dim=2, key=KEY)
     contexts, x = jnp.eye(2), jnp.ones((2, 2))
     both = jax.jit(lambda m: m(contexts).log_prob_ode(x))(model)
-    each = jax.jit(lambda m: jnp.stack([m(c).log_prob_ode(x[0]) for c in contexts]))(model)
-    np.testing.assert_allclose(both, each, rtol=1e-4)
-    assert probgen.distributions.ConditionalModel(model.model.exact_by(), (2,))(contexts).log_prob(x).shape == (2,)
+    alone = jax.jit(lambda m, c: m(c).log_prob_ode(x[0]))
+    np.testing.assert_allclose(both, [alone(model, c) for c in contexts], rtol=1e-4)
+    view = jax.jit(lambda m: probgen.distributions.ConditionalModel(m.model.exact_by(), (2,))(contexts).log_prob(x))
+    assert view(model).shape == (2,)
 
 
 def test_the_solver_stops_after_its_steps():
