@@ -105,7 +105,7 @@ def test_still_causal_and_normalized_after_training_with_weight_decay(build):
     result = probgen.fit(build(), x, steps=200, batch_size=64, optimizer=optimizer, key=KEY, progress=False)
     testing.check_causal(result.model, x[0])
     fresh = jax.random.randint(jax.random.key(11), (2048, 3, 3), 0, 4)
-    assert -result.model.log_prob(fresh).mean() > 9 * np.log(4)
+    assert -jax.jit(lambda model: model.log_prob(fresh).mean())(result.model) > 9 * np.log(4)
 
 
 @pytest.mark.parametrize("head", [NormalHead(), NormalMixtureHead(3)])
@@ -245,14 +245,19 @@ def test_a_completion_is_the_conditional_by_enumeration(order):
     first = 0 if order is None else 2
     mask, x = np.arange(3) == first, jnp.full(3, 2)
     every = _all(3, (3,))
-    joint = model.log_prob(every)
+
+    @jax.jit
+    def facts(model):
+        rest = model.given(x, mask)
+        draws, log_prob = rest.sample_and_log_prob(KEY, (9000,))
+        return model.log_prob(every), rest.log_prob(every), draws, log_prob, rest.log_prob(draws)
+
+    joint, of_rest, draws, log_prob, again = facts(model)
     same = every[:, first] == 2
     want = jnp.where(same, joint - jax.nn.logsumexp(jnp.where(same, joint, -jnp.inf)), -jnp.inf)
-    rest = model.given(x, mask)
-    np.testing.assert_allclose(rest.log_prob(every), want, rtol=1e-4, atol=1e-5)
-    draws, log_prob = rest.sample_and_log_prob(KEY, (9000,))
+    np.testing.assert_allclose(of_rest, want, rtol=1e-4, atol=1e-5)
     assert (draws[:, first] == 2).all()
-    np.testing.assert_allclose(log_prob, rest.log_prob(draws), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(log_prob, again, rtol=1e-4, atol=1e-5)
     counts = np.bincount(draws @ jnp.array([9, 3, 1]), minlength=27) / 9000
     probabilities = jnp.zeros(27).at[every @ jnp.array([9, 3, 1])].set(jnp.exp(want))
     np.testing.assert_allclose(counts, probabilities, atol=5 * 0.0053)
@@ -262,10 +267,14 @@ def test_completions_have_the_batch_shape_of_what_is_known_and_may_know_nothing_
     model = made((3,), 2, hidden=(8,), key=KEY)
     x = jnp.array([[0, 1, 0], [1, 1, 1]])
     some = model.given(x, np.array([True, True, False]))
-    assert some.batch_shape == (2,) and some.sample(KEY, (5,)).shape == (5, 2, 3)
-    assert (some.sample(KEY, (5,))[..., :2] == x[:, :2]).all()
-    np.testing.assert_allclose(model.given(x, np.zeros(3, bool)).log_prob(x), model.log_prob(x), rtol=1e-6)
-    np.testing.assert_array_equal(model.given(x, np.ones(3, bool)).log_prob(x), 0.0)
+    draws = jax.jit(lambda d: d.sample(KEY, (5,)))(some)
+    assert some.batch_shape == (2,) and draws.shape == (5, 2, 3)
+    assert (draws[..., :2] == x[:, :2]).all()
+    log_prob = jax.jit(lambda model: [d.log_prob(x) for d in (
+        model, model.given(x, np.zeros(3, bool)), model.given(x, np.ones(3, bool)))])  # fmt: skip
+    of_all, knowing_nothing, knowing_all = log_prob(model)
+    np.testing.assert_allclose(knowing_nothing, of_all, rtol=1e-6)
+    np.testing.assert_array_equal(knowing_all, 0.0)
 
 
 def test_what_is_unknown_may_be_anything():
@@ -306,13 +315,15 @@ def test_ragged_sequences_are_marginals_of_the_beginning():
     model = made((3,), 2, hidden=(16,), order=(1, 2, 0), key=KEY)
     model = model.replace(network=jax.tree.map(lambda leaf: 4 * leaf, model.network))
     every = _all(2, (3,))
-    joint = jnp.exp(model.log_prob(every))
+    log_prob = jax.jit(lambda model, x: model.log_prob(x))
+    joint = jnp.exp(log_prob(model, every))
     words = Ragged(model, jnp.array([0, 2, 3]))
     x = jnp.array([0, 1, 0])  # in the order: 1, 0, and 0 or padding
     first_two = joint[(every[:, 1] == 1) & (every[:, 2] == 0)].sum()
-    np.testing.assert_allclose(jnp.exp(words.log_prob(x)), [0.0, first_two, jnp.exp(model.log_prob(x))], rtol=1e-5)
-    assert words.log_prob(jnp.zeros(3, int))[0] == 0 and words.log_prob(jnp.array([1, 1, 0]))[1] == -np.inf
-    draws = words.sample(KEY, (200,))
+    whole = joint[(every == x).all(1)][0]
+    np.testing.assert_allclose(jnp.exp(log_prob(words, x)), [0.0, first_two, whole], rtol=1e-5)
+    assert log_prob(words, jnp.zeros(3, int))[0] == 0 and log_prob(words, jnp.array([1, 1, 0]))[1] == -np.inf
+    draws = jax.jit(lambda words: words.sample(KEY, (200,)))(words)
     assert draws.shape == (200, 3, 3) and (draws[:, 0] == 0).all() and (draws[:, 1, 0] == 0).all()
     assert draws[:, 1, 1].any() and draws[:, 2, 0].any()
     with pytest.raises(ValueError, match="lengths"):
