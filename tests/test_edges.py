@@ -168,6 +168,8 @@ def test_a_distribution_function_at_the_end_of_a_support_that_is_traced():
     """Whether the map falls is not asked of its slope there, which is 0."""
     flow = Transformed(dist.Normal(0.0, 1.0), dist.biject_to(constraints.less_than(-1.0)))
     np.testing.assert_allclose(jax.jit(lambda flow: flow.cdf(jnp.array([-jnp.inf, -2.0, -1.0])))(flow), [0.0, 0.5, 1.0])
+    moved, x = Transformed(flow, Affine(0.5, 0.1)), jnp.array([-5.0, -2.0])  # on a base whose support is not known
+    np.testing.assert_allclose(jax.jit(lambda flow: flow.cdf(x))(moved), moved.cdf(x), rtol=1e-5)
 
 
 FOREIGN = "distrax's and numpyro's own inverses are infinite at their edges, as `on_support` says"

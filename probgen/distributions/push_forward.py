@@ -115,7 +115,11 @@ def icdf(d: Any, q: Array) -> Array:
 def _falls(d: Any, z: Array) -> Array:
     """Return whether f falls, by its slope at each z, or at another where z is infinite and there is none: a bijector
     of one number rises or falls everywhere."""
-    z = jnp.where(jnp.isfinite(z), z, d.base.support.feasible_like(z))
+    try:
+        inner = d.base.support.feasible_like(z)
+    except UnknownSupport:
+        inner = z
+    z = jnp.where(jnp.isfinite(z), z, inner)
     return jax.grad(lambda z: jnp.sum(d.bijector.forward(z)))(z).reshape(z.shape[: z.ndim - d.event_dim]) < 0
 
 
