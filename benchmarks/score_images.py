@@ -32,14 +32,13 @@ LEVELS, TEST_ROWS = 256, 2000
 
 
 class Recipe(NamedTuple):
-    """How the network is built and trained; `steps` of None are as many as the time allows."""
+    """How the network is built and trained."""
 
     channels: tuple[int, ...]
     depth: int
     dropout: float
     batch: int
     rate: float
-    steps: int | None = None
 
 
 RECIPES = {
@@ -66,14 +65,12 @@ def train(model: Any, x: np.ndarray, recipe: Recipe, minutes: float, key: jax.Ar
             progress=sys.stderr.isatty(),
         )  # fmt: skip
 
-    steps = recipe.steps
-    if steps is None:
-        took = []
-        for few in (10, 30):  # both compile
-            began = time.perf_counter()
-            fit(few)
-            took.append(time.perf_counter() - began)
-        steps = max(30, int((60 * minutes - took[0]) * 20 / (took[1] - took[0])))
+    took = []
+    for few in (10, 30):  # both compile
+        began = time.perf_counter()
+        fit(few)
+        took.append(time.perf_counter() - began)
+    steps = max(30, int((60 * minutes - took[0]) * 20 / (took[1] - took[0])))
     began = time.perf_counter()
     return fit(steps).model, steps, time.perf_counter() - began
 

@@ -12,6 +12,7 @@ from probgen.core import as_shape, recipe
 from probgen.distributions import ConditionalModel, Transformed
 from probgen.flows.layers import standard_normal
 from probgen.networks import MLP, NoiseEmbedding, Reshaped, UNet
+from probgen.networks.images import image_shape
 
 _TIME = NoiseEmbedding(9, reach=1.0)
 
@@ -127,8 +128,5 @@ def _of_images(event_shape: tuple[int, ...], hidden: Sequence[int] | None, **opt
     """Return a U-Net that takes an image as a vector."""
     if hidden is not None:
         raise ValueError(f"hidden: expected none beside the channels of a U-Net, got {hidden}")
-    if len(event_shape) not in (2, 3):
-        raise ValueError(f"event_shape: expected an image, [H, W] or [H, W, C], got {event_shape}")
-    height, width, colours = (*event_shape, 1)[:3]
-    shape = height, width, colours
-    return Reshaped(UNet(shape, colours, **options), shape)
+    shape = image_shape(event_shape)
+    return Reshaped(UNet(shape, shape[2], **options), shape)

@@ -14,10 +14,10 @@ from probgen.latent.image_layers import AsImage, Enlarged, ImageLayer, PyramidDe
 from probgen.latent.latent_variable import LatentVariableModel
 from probgen.latent.path import Path, Stage
 from probgen.latent.top_down import TopDown
-from probgen.latent.vae import as_image, standard_normal, vae
+from probgen.latent.vae import standard_normal, vae
 from probgen.mixtures import histogram
 from probgen.networks import MLP, Pixels, Upsample
-from probgen.networks.images import halved
+from probgen.networks.images import halved, image_shape
 
 
 def _check_widths(name: str, widths: Sequence[int], fewest: int) -> None:
@@ -180,7 +180,7 @@ def vd_vae(
     >>> model.kl_of_layers(jax.random.key(1), jnp.zeros((8, 8), int)).shape
     (3,)
     """
-    event_shape, image = as_shape(event_shape), as_image(event_shape)
+    event_shape, image = as_shape(event_shape), image_shape(event_shape)
     _check_widths("layers", layers, 1)
     check_sizes(channels=channels, latent_channels=latent_channels)
     sizes = [halved(image[:2])]

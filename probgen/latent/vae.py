@@ -17,6 +17,7 @@ from probgen.distributions.heads import Head
 from probgen.latent.latent_variable import LatentVariableModel
 from probgen.latent.priors import VampPrior
 from probgen.networks import MLP, ImageDecoder, ImageEncoder, Pixels
+from probgen.networks.images import image_shape
 
 
 @recipe
@@ -113,7 +114,7 @@ def conv_vae(
     >>> model.encode(jnp.zeros((3, 5, 5), int)).event_shape
     (2,)
     """
-    event_shape, image = as_shape(event_shape), as_image(event_shape)
+    event_shape, image = as_shape(event_shape), image_shape(event_shape)
     check_sizes(latent_dim=latent_dim)
     head = integer_head(levels, components=components)
     encoder_key, decoder_key = jax.random.split(key)
@@ -179,14 +180,6 @@ def pixel_vae(
         context_ndims=len(event_shape),
     )
     return LatentVariableModel(_prior(prior, latent_dim), decoder, posterior)
-
-
-def as_image(event_shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """Return (H, W, C) of events (H, W) or (H, W, C). Raises ValueError for others."""
-    if len(event_shape) not in (2, 3):
-        raise ValueError(f"event_shape: expected (H, W) or (H, W, C), got {event_shape}")
-    height, width, channels = (*event_shape, 1)[:3]
-    return height, width, channels
 
 
 def _assembled(

@@ -75,7 +75,8 @@ def iwae(
 
     It is the bound of `fit(vae(…), objective=ImportanceWeighted(K))`; but the gradient is that of log w_k of one
     particle, drawn with the chance of its weight, whose mean is the bound's. Only one has a backward pass: at K = 50 a
-    step takes 0.27 of the time (`benchmarks/latent_speed.py`).
+    step takes 0.27 of the time (`benchmarks/latent_speed.py`). With another posterior, whose draws carry no gradient,
+    `fit` needs that objective.
 
     Args:
         event_shape: the shape of one event.

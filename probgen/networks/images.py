@@ -314,6 +314,18 @@ def stage_sizes(shape: tuple[int, int, int], channels: Sequence[int]) -> tuple[t
     return tuple(sizes)
 
 
+def image_shape(event_shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Return (H, W, C) of events [H, W] or [H, W, C]. Raises ValueError for others.
+
+    >>> image_shape((8, 6))
+    (8, 6, 1)
+    """
+    if len(event_shape) not in (2, 3):
+        raise ValueError(f"event_shape: expected an image, [H, W] or [H, W, C], got {event_shape}")
+    height, width, channels = (*event_shape, 1)[:3]
+    return height, width, channels
+
+
 def as_image(shape: tuple[int, int, int]) -> tuple[int, int, int]:
     """Return the shape (H, W, C) of an image. Raises ValueError where it is none."""
     if not isinstance(shape, tuple | list) or len(shape) != 3:

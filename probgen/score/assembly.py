@@ -9,6 +9,7 @@ from jax import Array
 from probgen.core import as_shape, check_positive, check_sizes
 from probgen.distributions import ConditionalModel
 from probgen.networks import DiT, LevelFeatures, NoiseEmbedding, Reshaped, ResidualMLP, UNet
+from probgen.networks.images import image_shape
 from probgen.score.decoder import LevelDecoder
 from probgen.score.denoiser import LevelDenoiser, NetworkDenoiser, RealDenoiser
 from probgen.score.losses import Loss
@@ -36,8 +37,8 @@ class Architecture(NamedTuple):
 
     def shape(self, event_shape: tuple[int, ...]) -> tuple[int, ...]:
         """Return an event's shape as the network takes it: (D,), or (H, W, C)."""
-        self._check(event_shape)
-        return (math.prod(event_shape),) if self.dense else (*event_shape, 1)[:3]
+        self._check()
+        return (math.prod(event_shape),) if self.dense else image_shape(event_shape)
 
     def build(
         self, event_shape: tuple[int, ...], numbers: int, context_dim: int, key: Array, *, inputs: int = 1
@@ -56,13 +57,11 @@ class Architecture(NamedTuple):
         width, depth = 256 if self.width is None else self.width, 3 if self.depth is None else self.depth
         return Reshaped(ResidualMLP(shape[0], out, width=width, depth=depth, **common), shape)
 
-    def _check(self, event_shape: tuple[int, ...]) -> None:
+    def _check(self) -> None:
         if self.channels is not None and self.patch is not None:
             raise ValueError(f"patch: expected none beside the channels of a U-Net, got {self.patch}")
         if self.channels is not None and self.width is not None:
             raise ValueError(f"width: expected none beside the channels of a U-Net, got {self.width}")
-        if not self.dense and len(event_shape) not in (2, 3):
-            raise ValueError(f"event_shape: expected an image, [H, W] or [H, W, C], got {event_shape}")
 
 
 class Condition(NamedTuple):
