@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import equinox as eqx
 import jax
 import numpy as np
 import optax
@@ -21,55 +20,24 @@ from pairing import environment, write_json
 
 import probgen
 from probgen.autoregressive import Autoregressive
-from probgen.networks import Convolution, MaskedLevels, NoiseEmbedding, ResidualBlocks
-from probgen.networks.layers import normed
 from probgen.score import (
     InOrder,
     InSteps,
-    MaskedDiffusion,
     cosine_share,
     linear_share,
     masked_diffusion,
     uniform_diffusion,
 )
 
-
-class Convolutional(eqx.Module):
-    """[H, W, C] → [H, W, K] at one resolution, with numbers of its own for each pixel."""
-
-    into: Convolution
-    pixels: Array
-    blocks: ResidualBlocks
-    out: Convolution
-
-    def __init__(
-        self, shape: tuple[int, int, int], out_channels: int, *, context_dim: int, channels: int, depth: int,
-        dropout: float, key: Array,
-    ):  # fmt: skip
-        keys = jax.random.split(key, 4)
-        self.into = Convolution(shape[2], channels, key=keys[0])
-        self.pixels = 0.1 * jax.random.normal(keys[1], (*shape[:2], channels))
-        self.blocks = ResidualBlocks(channels, depth, context_dim=context_dim, dropout=dropout, key=keys[2])
-        self.out = Convolution(channels, out_channels, size=1, scale=0.0, key=keys[3])
-
-    def __call__(self, x: Array, context: Array) -> Array:
-        """Apply the network to one image."""
-        return self.out(jax.nn.silu(normed(self.blocks(self.into(x) + self.pixels, context))))
-
-
-def masked_images(shape: tuple[int, ...], levels: int, key: Array) -> MaskedDiffusion:
-    """A masked diffusion with a convolutional network."""
-    embedding = NoiseEmbedding(17, reach=1.0, fastest=8.0)
-    network = Convolutional((*shape, 2), levels, context_dim=17, channels=32, depth=3, dropout=0.1, key=key)
-    return MaskedDiffusion(
-        MaskedLevels(network, levels, (*shape, 1), embedding), probgen.distributions.integer_head(levels), shape
-    )
-
-
 # of each: the model, epochs, rows of a batch, rate
 RECIPES: dict[str, tuple[Callable[..., Any], int, int, float]] = {
     "masked": (lambda shape, n, key: masked_diffusion(shape, levels=n, dropout=0.1, key=key), 100, 128, 2e-3),
-    "masked-images": (masked_images, 20, 64, 4e-3),
+    "masked-images": (
+        lambda shape, n, key: masked_diffusion(shape, levels=n, channels=32, dropout=0.1, key=key),
+        20,
+        64,
+        4e-3,
+    ),
     "uniform": (lambda shape, n, key: uniform_diffusion(shape, levels=n, dropout=0.1, key=key), 100, 128, 2e-3),
 }
 

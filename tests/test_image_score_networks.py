@@ -1,4 +1,4 @@
-"""U-Net and diffusion transformer: values against PyTorch, gradients against finite differences, odd sizes."""
+"""U-Net, diffusion transformer and residual convolutions: values against PyTorch, gradients against finite differences, odd sizes."""
 
 import equinox as eqx
 import jax
@@ -9,7 +9,7 @@ import pytest
 import probgen
 from probgen.core import with_key
 from probgen.inference.training.loop import is_slow_in_loops
-from probgen.networks import DiT, UNet
+from probgen.networks import DiT, ResidualCNN, UNet
 from probgen.networks.dit import grid_positions
 from probgen.testing import check_gradients
 
@@ -25,6 +25,10 @@ def dit(shape=(4, 6, 2), out=3, **options):
     return DiT(shape, out, **{"context_dim": 3, "width": 8, "depth": 2, "heads": 2, "key": KEY} | options)
 
 
+def cnn(shape=(7, 6, 2), out=3, **options):
+    return ResidualCNN(shape, out, **{"context_dim": 3, "channels": 4, "depth": 2, "key": KEY} | options)
+
+
 def noisy(tree, scale=0.3):
     """The same network with every weight moved, so that nothing is zero."""
     params, rest = probgen.partition(tree)
@@ -36,7 +40,7 @@ def noisy(tree, scale=0.3):
 
 
 class Torch:
-    """The two networks in PyTorch, of one image, with our weights."""
+    """The networks in PyTorch, of one image, with our weights."""
 
     def __init__(self, torch):
         self.torch, self.nn = torch, torch.nn.functional
@@ -95,6 +99,15 @@ class Torch:
                 h = h[: said[-1].shape[0], : said[-1].shape[1]]
         return self.convolution(net.out, self.nn.silu(self.normed(h)))
 
+    def cnn(self, net, x, c):
+        h = self.convolution(net.into, self.tensor(x)) + self.tensor(net.places)
+        for n in range(len(net.blocks.blocks.out.bias)):
+            block = jax.tree.map(lambda leaf, n=n: leaf[n], net.blocks.blocks)
+            inner = self.convolution(block.into, self.nn.silu(self.normed(h)))
+            inner = self.nn.silu(inner + self.linear(block.context, self.tensor(c)))
+            h = h + self.convolution(block.out, inner)
+        return self.linear(net.out, self.nn.silu(self.normed(h)))
+
     def dit(self, net, x, c):
         p, (rows, columns) = net.patch, (net.shape[0] // net.patch, net.shape[1] // net.patch)
         width, norm = len(net.into.bias), lambda h: self.nn.layer_norm(h, h.shape[-1:], eps=1e-5)
@@ -113,7 +126,7 @@ class Torch:
         return h.swapaxes(1, 2).reshape(*net.shape[:2], -1)
 
 
-@pytest.mark.parametrize("make", [unet, dit])
+@pytest.mark.parametrize("make", [unet, dit, cnn])
 def test_it_is_the_same_network_in_pytorch(make):
     torch = Torch(pytest.importorskip("torch"))
     net = noisy(make(depth=2))
@@ -124,7 +137,7 @@ def test_it_is_the_same_network_in_pytorch(make):
     np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-4 * np.abs(want).max())
 
 
-@pytest.mark.parametrize("make", [lambda: unet(out=1, attention=(0, 1)), lambda: dit(out=1)])
+@pytest.mark.parametrize("make", [lambda: unet(out=1, attention=(0, 1)), lambda: dit(out=1), lambda: cnn(out=1)])
 def test_its_gradients_are_those_of_finite_differences(make):
     net = noisy(make())
     x = X[: net.shape[0], : net.shape[1]]
@@ -145,7 +158,7 @@ def test_sizes_stages_and_what_attends():
     assert np.abs(one(X, C) - two(X, C)).max() > 1e-3
 
 
-@pytest.mark.parametrize(("make", "x"), [(unet, X), (dit, X[:4])])
+@pytest.mark.parametrize(("make", "x"), [(unet, X), (dit, X[:4]), (cnn, X)])
 def test_it_starts_at_zero_and_then_sees_the_image_and_the_context(make, x):
     net = make(dropout=0.5)
     np.testing.assert_array_equal(net(x, C), 0.0)
@@ -192,7 +205,7 @@ def test_it_does_not_grow_with_depth_nor_is_slow_in_a_loop():
     text = lambda depth: str(jax.make_jaxpr(dit(depth=depth))(X[:4], C))
     assert text(2).count("dot_general") == text(5).count("dot_general")
     loss = lambda net: jax.vmap(net)(X[None], C[None]).sum()
-    assert not is_slow_in_loops(jax.make_jaxpr(jax.grad(loss))(unet()))
+    assert not any(is_slow_in_loops(jax.make_jaxpr(jax.grad(loss))(make())) for make in (unet, cnn))
 
 
 @pytest.mark.parametrize(("make", "options", "message"), [
@@ -208,6 +221,8 @@ def test_it_does_not_grow_with_depth_nor_is_slow_in_a_loop():
     (unet, {"heads": 3}, "heads: expected a divisor of the 8 channels"),
     (unet, {"dropout": 1.0}, "dropout rate"),
     (unet, {"activation": "relu"}, "activation: expected a function"),
+    (cnn, {"channels": 0}, "channels: expected an integer of at least 1"),
+    (cnn, {"out": 0}, "out_channels: expected an integer of at least 1"),
     (dit, {"patch": 4}, "patch: expected a divisor of the rows and columns .4, 6., got 4"),
     (dit, {"width": 6}, "width: expected a multiple of 4"),
     (dit, {"heads": 3}, "heads: expected a divisor of the width 8"),

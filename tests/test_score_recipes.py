@@ -49,7 +49,7 @@ def test_integers_and_contexts(recipe, tmp_path):
     assert guided is None or guided.replace(sampler=score.DDIM(2)).sample(KEY).shape == (2,)
 
 
-@pytest.mark.parametrize("network", [{"channels": (4, 8)}, {"patch": 2, "width": 8, "depth": 1}], ids=["unet", "dit"])
+@pytest.mark.parametrize("network", [{"channels": (4, 8)}, {"channels": 4}, {"patch": 2, "width": 8, "depth": 1}])
 @pytest.mark.parametrize("shape", [(4, 6, 2)])
 def test_images_have_networks_of_their_own(network, shape):
     x = jax.random.randint(KEY, shape, 0, 3)
@@ -68,7 +68,8 @@ def test_the_steps_of_ddpm_are_its_layers():
 
 def test_recipes_are_what_their_names_say():
     loss = lambda recipe, **options: recipe((2,), width=8, depth=1, key=KEY, **options).loss
-    assert loss(score.vp_score) == loss(score.vdm) == score.Bound()
+    assert loss(score.vdm) == score.Bound()
+    assert loss(score.vp_score) == score.Denoising(score.LikelihoodWeight())
     assert loss(score.ddpm) == loss(score.ve_score) == loss(score.subvp_score) == score.Denoising()
     assert loss(score.edm, scale=0.5) == score.edm_loss(0.5)
     assert not loss(score.flow_matching, optimal_transport=True).scores
@@ -77,8 +78,10 @@ def test_recipes_are_what_their_names_say():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"channels": (4,), "patch": 2}, "patch: expected none beside the channels"),
-        ({"channels": (4,), "width": 8}, "width: expected none beside the channels"),
+        ({"channels": (4,), "patch": 2}, "patch: expected none beside channels"),
+        ({"channels": 4, "width": 8}, "width: expected none beside channels"),
+        ({"channels": 0}, "channels: expected an integer of at least 1"),
+        ({"channels": (4,), "width": 8}, "width: expected none beside channels"),
         ({"event_shape": (4,), "channels": (4,)}, "event_shape: expected an image"),
         ({"event_shape": (4,), "patch": 2}, "event_shape: expected an image"),
         ({"drop_context": 0.1}, "drop_context: expected a context_dim"),

@@ -2,7 +2,7 @@
 
 from probgen.networks.mlp import MLP, Linear
 from probgen.networks.masked import MADE
-from probgen.networks.residual import ResidualMLP, NoiseEmbedding
+from probgen.networks.residual import ResidualMLP, ResidualCNN, NoiseEmbedding
 from probgen.networks.pixel_cnn import PixelCNN
 from probgen.networks.gated_pixel_cnn import GatedPixelCNN
 from probgen.networks.recurrent import GRU
@@ -29,6 +29,7 @@ __all__ = [
     "ImageDecoder",
     "PixelCNN",
     "GatedPixelCNN",
+    "ResidualCNN",
     "UNet",
     "DiT",
     # of sequences

@@ -97,7 +97,7 @@ class ResidualBlocks(eqx.Module):
         dropout: the rate in the blocks, in training.
         key: draws the first weights.
 
-    Raises ValueError where it is called without the context that it takes, or with one that it does not.
+    Raises ValueError where it is called without the context that it takes, or with one that it does not take.
 
     References: Identity Mappings in Deep Residual Networks (He, Zhang, Ren, Sun 2016), arXiv:1603.05027.
 
@@ -137,8 +137,11 @@ class ResidualBlocks(eqx.Module):
         return self._states(h, context, kept=True)
 
     def _states(self, h: Array, context: Array | None, *, kept: bool) -> tuple[Array, Any]:
-        if (context is None) != (self.blocks.context is None):
-            raise ValueError(f"context: expected {'none' if self.blocks.context is None else 'one'}, got {context}")
+        taken = self.blocks.context
+        if (context is None) != (taken is None):
+            raise ValueError(f"context: expected {'none' if taken is None else 'one'}, got {context}")
+        if context is not None and taken is not None and context.shape != (size := taken.weight.shape[-1:]):
+            raise ValueError(f"context: expected {size[0]} numbers, got shape {context.shape}")
 
         def one(h: Array, block: _Block) -> tuple[Array, Array | None]:
             h = block(h, context, self.activation, self.dropout)

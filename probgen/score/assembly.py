@@ -8,7 +8,7 @@ from jax import Array
 
 from probgen.core import as_shape, check_positive, check_sizes
 from probgen.distributions import ConditionalModel
-from probgen.networks import DiT, LevelFeatures, NoiseEmbedding, Reshaped, ResidualMLP, UNet
+from probgen.networks import DiT, LevelFeatures, NoiseEmbedding, Reshaped, ResidualCNN, ResidualMLP, UNet
 from probgen.networks.images import image_shape
 from probgen.score.decoder import LevelDecoder
 from probgen.score.denoiser import LevelDenoiser, NetworkDenoiser, RealDenoiser
@@ -22,11 +22,12 @@ _RANK = 32
 
 
 class Architecture(NamedTuple):
-    """What a network is: dense; with `channels` a U-Net; with a `patch` a diffusion transformer."""
+    """What a network is: dense; with `channels` of one resolution, or of the stages of a U-Net, convolutional; with a
+    `patch` a diffusion transformer."""
 
     width: int | None
     depth: int | None
-    channels: Sequence[int] | None
+    channels: int | Sequence[int] | None
     patch: int | None
     dropout: float
 
@@ -48,6 +49,9 @@ class Architecture(NamedTuple):
         shape: Any = (*lead, last * inputs)
         common: dict[str, Any] = {"context_dim": context_dim, "dropout": self.dropout, "key": key}
         out = last * numbers
+        if isinstance(self.channels, int):
+            depth = 3 if self.depth is None else self.depth
+            return Reshaped(ResidualCNN(shape, out, channels=self.channels, depth=depth, **common), shape)
         if self.channels is not None:
             depth = 1 if self.depth is None else self.depth
             return Reshaped(UNet(shape, out, channels=tuple(self.channels), depth=depth, **common), shape)
@@ -59,9 +63,9 @@ class Architecture(NamedTuple):
 
     def _check(self) -> None:
         if self.channels is not None and self.patch is not None:
-            raise ValueError(f"patch: expected none beside the channels of a U-Net, got {self.patch}")
+            raise ValueError(f"patch: expected none beside channels, got {self.patch}")
         if self.channels is not None and self.width is not None:
-            raise ValueError(f"width: expected none beside the channels of a U-Net, got {self.width}")
+            raise ValueError(f"width: expected none beside channels, got {self.width}")
 
 
 class Condition(NamedTuple):

@@ -24,7 +24,7 @@ def ddpm(
     levels: int | None = None,
     width: int | None = None,
     depth: int | None = None,
-    channels: Sequence[int] | None = None,
+    channels: int | Sequence[int] | None = None,
     patch: int | None = None,
     rank: int | None = None,
     dropout: float = 0.0,
@@ -42,8 +42,8 @@ def ddpm(
         event_shape: shape of one event; images have two or three axes.
         levels: L of integers 0..L−1; None for reals.
         width: of a dense network (256 by default), or of the patches of a transformer (128).
-        depth: blocks, of a dense network (3), each stage of a U-Net (1) or a transformer (4).
-        channels: of the stages of a U-Net, which is the network then.
+        depth: blocks, of a dense network or a `ResidualCNN` (3), each stage of a U-Net (1), a transformer (4).
+        channels: of a `ResidualCNN`, or those of each stage of a `UNet`: the network then.
         patch: the size of the patches of a diffusion transformer, which is the network then.
         rank: more levels than that (32 by default) are logits of so many features a position (`LevelFeatures`).
         dropout: the network's rate of dropout.
@@ -76,7 +76,7 @@ def vdm(
     levels: int | None = None,
     width: int | None = None,
     depth: int | None = None,
-    channels: Sequence[int] | None = None,
+    channels: int | Sequence[int] | None = None,
     patch: int | None = None,
     rank: int | None = None,
     dropout: float = 0.0,
@@ -95,8 +95,8 @@ def vdm(
         event_shape: shape of one event; images have two or three axes.
         levels: L of integers 0..L−1; None for reals.
         width: of a dense network (256 by default), or of the patches of a transformer (128).
-        depth: blocks, of a dense network (3), each stage of a U-Net (1) or a transformer (4).
-        channels: of the stages of a U-Net, which is the network then.
+        depth: blocks, of a dense network or a `ResidualCNN` (3), each stage of a U-Net (1), a transformer (4).
+        channels: of a `ResidualCNN`, or those of each stage of a `UNet`: the network then.
         patch: the size of the patches of a diffusion transformer, which is the network then.
         rank: more levels than that (32 by default) are logits of so many features a position (`LevelFeatures`).
         dropout: the network's rate of dropout.
@@ -130,7 +130,7 @@ def edm(
     levels: int | None = None,
     width: int | None = None,
     depth: int | None = None,
-    channels: Sequence[int] | None = None,
+    channels: int | Sequence[int] | None = None,
     patch: int | None = None,
     rank: int | None = None,
     dropout: float = 0.0,
@@ -150,8 +150,8 @@ def edm(
         event_shape: shape of one event; images have two or three axes.
         levels: L of integers 0..L−1; None for reals.
         width: of a dense network (256 by default), or of the patches of a transformer (128).
-        depth: blocks, of a dense network (3), each stage of a U-Net (1) or a transformer (4).
-        channels: of the stages of a U-Net, which is the network then.
+        depth: blocks, of a dense network or a `ResidualCNN` (3), each stage of a U-Net (1), a transformer (4).
+        channels: of a `ResidualCNN`, or those of each stage of a `UNet`: the network then.
         patch: the size of the patches of a diffusion transformer, which is the network then.
         rank: more levels than that (32 by default) are logits of so many features a position (`LevelFeatures`).
         dropout: the network's rate of dropout.
@@ -187,7 +187,7 @@ def flow_matching(
     levels: int | None = None,
     width: int | None = None,
     depth: int | None = None,
-    channels: Sequence[int] | None = None,
+    channels: int | Sequence[int] | None = None,
     patch: int | None = None,
     rank: int | None = None,
     dropout: float = 0.0,
@@ -206,8 +206,8 @@ def flow_matching(
         event_shape: shape of one event; images have two or three axes.
         levels: L of integers 0..L−1; None for reals.
         width: of a dense network (256 by default), or of the patches of a transformer (128).
-        depth: blocks, of a dense network (3), each stage of a U-Net (1) or a transformer (4).
-        channels: of the stages of a U-Net, which is the network then.
+        depth: blocks, of a dense network or a `ResidualCNN` (3), each stage of a U-Net (1), a transformer (4).
+        channels: of a `ResidualCNN`, or those of each stage of a `UNet`: the network then.
         patch: the size of the patches of a diffusion transformer, which is the network then.
         rank: more levels than that (32 by default) are logits of so many features a position (`LevelFeatures`).
         dropout: the network's rate of dropout.

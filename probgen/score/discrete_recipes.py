@@ -24,7 +24,7 @@ def masked_diffusion(
     levels: int,
     width: int | None = None,
     depth: int | None = None,
-    channels: Sequence[int] | None = None,
+    channels: int | Sequence[int] | None = None,
     patch: int | None = None,
     rank: int | None = None,
     dropout: float = 0.0,
@@ -40,8 +40,8 @@ def masked_diffusion(
         event_shape: shape of one event.
         levels: L, how many integers a number takes, at least 2.
         width: of a dense network (256 by default), or of the patches of a transformer (128).
-        depth: blocks, of a dense network (3), each stage of a U-Net (1) or a transformer (4).
-        channels: of the stages of a U-Net, which is the network then.
+        depth: blocks, of a dense network or a `ResidualCNN` (3), each stage of a U-Net (1), a transformer (4).
+        channels: of a `ResidualCNN`, or those of each stage of a `UNet`: the network then.
         patch: the size of the patches of a diffusion transformer, which is the network then.
         rank: more levels than that (32 by default) are logits of so many features a position (`LevelFeatures`).
         dropout: its rate of dropout.
@@ -75,7 +75,7 @@ def uniform_diffusion(
     levels: int,
     width: int | None = None,
     depth: int | None = None,
-    channels: Sequence[int] | None = None,
+    channels: int | Sequence[int] | None = None,
     patch: int | None = None,
     rank: int | None = None,
     dropout: float = 0.0,
@@ -91,8 +91,8 @@ def uniform_diffusion(
         event_shape: shape of one event.
         levels: L, how many integers a number takes, at least 2.
         width: of a dense network (256 by default), or of the patches of a transformer (128).
-        depth: blocks, of a dense network (3), each stage of a U-Net (1) or a transformer (4).
-        channels: of the stages of a U-Net, which is the network then.
+        depth: blocks, of a dense network or a `ResidualCNN` (3), each stage of a U-Net (1), a transformer (4).
+        channels: of a `ResidualCNN`, or those of each stage of a `UNet`: the network then.
         patch: the size of the patches of a diffusion transformer, which is the network then.
         rank: more levels than that (32 by default) are logits of so many features a position (`LevelFeatures`).
         dropout: its rate of dropout.

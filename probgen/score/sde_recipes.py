@@ -11,6 +11,7 @@ from probgen.score.losses import Denoising
 from probgen.score.schedules import GeometricSigma, LinearLogSNR, SubLinearBeta
 from probgen.score.score_model import ScoreModel
 from probgen.score.stochastic_samplers import Ancestral, Corrected, ReverseDiffusion
+from probgen.score.weights import LikelihoodWeight
 
 
 @recipe
@@ -20,7 +21,7 @@ def vp_score(
     levels: int | None = None,
     width: int | None = None,
     depth: int | None = None,
-    channels: Sequence[int] | None = None,
+    channels: int | Sequence[int] | None = None,
     patch: int | None = None,
     rank: int | None = None,
     dropout: float = 0.0,
@@ -31,16 +32,19 @@ def vp_score(
     drop_context: float = 0.0,
     key: Array,
 ) -> ScoreModel | ConditionalModel:
-    """A variance-preserving diffusion, trained on its bound, and ancestral sampling.
+    """A variance-preserving diffusion, trained by denoising with the weight of the likelihood, and ancestral sampling.
 
         dx = f(t) x dt + g(t) dw,   λ(t) from λ_max to λ_min linearly;   x̂ of a `LevelDenoiser` or `RealDenoiser`
+
+    The loss is the bound without its terms at the two ends, of which one has nothing to learn, and the other teaches
+    what least noise teaches, at twice the cost of a step. `model.replace(loss=Bound())` has them.
 
     Args:
         event_shape: shape of one event; images have two or three axes.
         levels: L of integers 0..L−1; None for reals.
         width: of a dense network (256 by default), or of the patches of a transformer (128).
-        depth: blocks, of a dense network (3), each stage of a U-Net (1) or a transformer (4).
-        channels: of the stages of a U-Net, which is the network then.
+        depth: blocks, of a dense network or a `ResidualCNN` (3), each stage of a U-Net (1), a transformer (4).
+        channels: of a `ResidualCNN`, or those of each stage of a `UNet`: the network then.
         patch: the size of the patches of a diffusion transformer, which is the network then.
         rank: more levels than that (32 by default) are logits of so many features a position (`LevelFeatures`).
         dropout: the network's rate of dropout.
@@ -64,7 +68,8 @@ def vp_score(
     """
     return assembled(
         event_shape, LinearLogSNR(*ends_of(log_snr, levels)), Architecture(width, depth, channels, patch, dropout),
-        Condition(context_dim, drop_context), levels=levels, rank=rank, scale=scale, sampler=Ancestral(steps), key=key,
+        Condition(context_dim, drop_context), levels=levels, rank=rank, scale=scale, sampler=Ancestral(steps),
+        loss=Denoising(LikelihoodWeight()), key=key,
     )  # fmt: skip
 
 
@@ -75,7 +80,7 @@ def subvp_score(
     levels: int | None = None,
     width: int | None = None,
     depth: int | None = None,
-    channels: Sequence[int] | None = None,
+    channels: int | Sequence[int] | None = None,
     patch: int | None = None,
     rank: int | None = None,
     dropout: float = 0.0,
@@ -93,8 +98,8 @@ def subvp_score(
         event_shape: shape of one event; images have two or three axes.
         levels: L of integers 0..L−1; None for reals.
         width: of a dense network (256 by default), or of the patches of a transformer (128).
-        depth: blocks, of a dense network (3), each stage of a U-Net (1) or a transformer (4).
-        channels: of the stages of a U-Net, which is the network then.
+        depth: blocks, of a dense network or a `ResidualCNN` (3), each stage of a U-Net (1), a transformer (4).
+        channels: of a `ResidualCNN`, or those of each stage of a `UNet`: the network then.
         patch: the size of the patches of a diffusion transformer, which is the network then.
         rank: more levels than that (32 by default) are logits of so many features a position (`LevelFeatures`).
         dropout: the network's rate of dropout.
@@ -127,7 +132,7 @@ def ve_score(
     levels: int | None = None,
     width: int | None = None,
     depth: int | None = None,
-    channels: Sequence[int] | None = None,
+    channels: int | Sequence[int] | None = None,
     patch: int | None = None,
     rank: int | None = None,
     dropout: float = 0.0,
@@ -147,8 +152,8 @@ def ve_score(
         event_shape: shape of one event; images have two or three axes.
         levels: L of integers 0..L−1; None for reals.
         width: of a dense network (256 by default), or of the patches of a transformer (128).
-        depth: blocks, of a dense network (3), each stage of a U-Net (1) or a transformer (4).
-        channels: of the stages of a U-Net, which is the network then.
+        depth: blocks, of a dense network or a `ResidualCNN` (3), each stage of a U-Net (1), a transformer (4).
+        channels: of a `ResidualCNN`, or those of each stage of a `UNet`: the network then.
         patch: the size of the patches of a diffusion transformer, which is the network then.
         rank: more levels than that (32 by default) are logits of so many features a position (`LevelFeatures`).
         dropout: the network's rate of dropout.
