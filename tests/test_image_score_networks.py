@@ -1,4 +1,4 @@
-"""U-Net, diffusion transformer and residual convolutions: values against PyTorch, gradients against finite differences, odd sizes."""
+"""Networks of images for score models: values against PyTorch, gradients against finite differences, odd sizes."""
 
 import equinox as eqx
 import jax
