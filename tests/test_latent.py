@@ -388,3 +388,18 @@ def test_what_was_trained_trains_on():
     assert jax.jit(lambda m: m)(model).trained_on == model.trained_on == (1.0, 1)
     for _ in range(2):
         model = probgen.fit(model, jnp.zeros((4, 2), int), steps=1, key=jax.random.key(1), progress=False).model
+
+
+def test_networks_of_other_sizes_are_refused_where_the_model_is_made():
+    normal, net = dist.Normal(jnp.zeros(2), 1.0).to_event(1), lambda i, o: MLP(i, o, hidden=(4,), key=KEY)
+    likelihood, posterior = Conditional(net(2, 6), NormalHead(), (3,)), Conditional(net(3, 4), NormalHead(), (2,))
+    LatentVariableModel(normal, likelihood, posterior)
+    with pytest.raises(ValueError, match=r"posterior: it takes no x of shape \(3,\)"):
+        LatentVariableModel(normal, likelihood, Conditional(net(7, 4), NormalHead(), (2,)))
+    with pytest.raises(ValueError, match=r"likelihood: it takes no z of shape \(2,\)"):
+        LatentVariableModel(normal, Conditional(net(7, 6), NormalHead(), (3,)), posterior)
+    model = LatentVariableModel(normal, likelihood, posterior)
+    with pytest.raises(ValueError, match=r"value: expected events of shape \[..., 3\], got \(4,\)"):
+        model.interpolate(jnp.zeros(4), jnp.zeros(4))
+    with pytest.raises(ValueError, match=r"expected rows that go together, got \(2,\), \(3,\)"):
+        model.interpolate(jnp.zeros((2, 3)), jnp.zeros((3, 3)))

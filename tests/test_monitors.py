@@ -93,6 +93,8 @@ def test_rows_that_are_none_are_refused(watched):
     for rows in (X[0], X[:0], X[:, :2]):
         with pytest.raises(ValueError, match=r"rows: expected \[N, 3\] of at least one row, got shape"):
             watched(model(), KEY, rows)
+    with pytest.raises(ValueError, match=r"rows: expected numbers in .*, got some outside"):
+        watched(vae((4,), 3, latent_dim=2, hidden=(8,), key=KEY), KEY, jnp.array([[0, 1, 2, 0], [0, 0, 3, 0]]))
     conditional = vae((4,), 3, latent_dim=2, hidden=(8,), context_dim=1, key=KEY)
     with pytest.raises(ValueError, match=r"rows: expected \(x, contexts\), got an array of shape \(2, 4\)"):
         watched(conditional, KEY, jnp.zeros((2, 4), int))

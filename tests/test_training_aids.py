@@ -118,6 +118,7 @@ def test_what_is_refused():
         ({"encoder_steps": 0}, "encoder_steps: expected an integer of at least 1"),
         ({"encoder_steps": 6}, "encoder_steps: expected fewer than the steps of an epoch, 6, got 6"),
         ({"information": 3}, "information: expected a function"),
+        ({"information": lambda *_: jnp.zeros(3)}, r"information: expected one number, got shape \(3,\)"),
         ({"epochs": 1}, "epochs: expected an integer of at least 2"),
     ]:
         with pytest.raises(ValueError, match=message):

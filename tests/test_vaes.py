@@ -100,3 +100,20 @@ def test_an_autoregressive_decoder_sees_z_and_loads_by_its_path(tmp_path):
         latent.pixel_vae(autoregressive.made((4,), 3, hidden=(8,), key=KEY), 3, key=KEY)
     with pytest.raises(ValueError, match=r"levels: the decoder is of integers 0\.\.2, got 0\.\.4"):
         latent.pixel_vae(made, 5, hidden=(8,), key=KEY)
+
+
+def test_a_decoder_without_a_mean_in_closed_form_reconstructs_by_draws():
+    made = autoregressive.made((4, 4), 4, hidden=(4,), context_dim=2, key=KEY)
+    model = latent.pixel_vae(made, 4, hidden=(4,), key=KEY)
+    x = jnp.zeros((2, 4, 4), int)
+
+    @jax.jit
+    def run(model, x):
+        z = model.encode(x[0]).mean
+        draws = model.decode(z).sample(KEY, (500,)).mean(0)
+        return model.reconstruct(KEY, x), model.interpolate(x[0], x[0], steps=2), draws
+
+    found, line, draws = run(model, x)
+    assert found.shape == x.shape and line.shape == (2, 4, 4)
+    np.testing.assert_allclose(line[0], draws, atol=5 * 1.2 / 8)  # levels 0 to 3, 64 draws
+    assert abs(float(line[0].mean() - draws.mean())) < 5 * 1.2 / 8 / 4

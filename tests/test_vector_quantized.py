@@ -13,6 +13,7 @@ from probgen.autoregressive import made
 from probgen.core import has_update
 from probgen.distributions import ConditionalModel
 from probgen.evaluation import likelihood
+from probgen.inference.objectives import ImportanceWeighted
 from probgen.latent import VectorQuantized, vq_vae
 from probgen.mixtures import EM, categorical_mixture
 
@@ -244,3 +245,14 @@ def test_a_conditional_model_of_what_updates_without_contexts_is_refused():
 def test_what_does_not_fit_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_particles_that_would_change_nothing_are_refused():
+    """The posterior is a point: there is nothing to draw."""
+    model = vq_vae((3,), 3, codes=4, code_shape=(2,), dim=2, hidden=(4,), key=KEY)
+    for how, name in (({"num_particles": 5}, "num_particles"), ({"objective": ImportanceWeighted(3)}, "objective")):
+        with pytest.raises(ValueError, match=f"{name}: VectorQuantized has a bound without draws"):
+            probgen.fit(model, X, steps=1, key=KEY, progress=False, **how)
+    with pytest.raises(ValueError, match="num_particles: VectorQuantized has no bound of draws"):
+        likelihood(model, X, key=KEY, num_particles=4)
+    assert likelihood(model, X).nats == likelihood(model, X, key=KEY).nats

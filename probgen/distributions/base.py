@@ -21,7 +21,7 @@ from probgen.core import (
 )
 from probgen.distributions.closed_forms import ClosedForms
 from probgen.distributions.in_blocks import logsumexp_of_particles, map_particles
-from probgen.distributions.lifting import common_lead
+from probgen.distributions.lifting import check_event, common_lead
 
 
 class Distribution(ClosedForms):
@@ -49,6 +49,7 @@ class Distribution(ClosedForms):
     kind: DensityKind = "exact"
     tolerance: float = 0.0
     fused: bool = False
+    random_bound: bool = True  # whether a bound is the mean of draws, which particles make less random
     loss_is_bound: bool = True  # whether `training_loss` is −log p, a bound or an estimate of it
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -111,9 +112,8 @@ class Distribution(ClosedForms):
 
     def _as_events(self, value: Array) -> Array:
         value = as_numbers("value", value) if isinstance(value, np.ma.MaskedArray) else value
-        value, event = as_real("value", value), self.event_shape
-        if value.shape[value.ndim - len(event) :] != event:
-            raise ValueError(f"value: expected events of shape [..., {', '.join(map(str, event))}], got {value.shape}")
+        value = as_real("value", value)
+        check_event("value", value.shape, self.event_shape)
         return value
 
     def _validate_sample(self, value: Array) -> Array:

@@ -206,7 +206,8 @@ class AtContext(Delegate):
         if len(self._contexts) > 1:
             raise ValueError(f"context: expected one, or one a row, got batch shape {self._contexts}")
         if self._contexts and (rows := {jnp.shape(x)[:1] for x in args}) - {self._contexts}:
-            raise ValueError(f"expected a row for each of {self._contexts[0]} contexts, got {sorted(rows)} rows")
+            found = ", ".join(str(*shape) or "no" for shape in sorted(rows))
+            raise ValueError(f"expected a row for each of {self._contexts[0]} contexts, got arrays of {found} rows")
         return promote_batch_shape(jax.vmap(one)(self.context, *args)) if self._contexts else one(self.context, *args)
 
     def _at(self, context: Array) -> Distribution:

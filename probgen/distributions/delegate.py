@@ -24,6 +24,11 @@ class Delegate(Distribution):
         return self.model.tolerance
 
     @property
+    def random_bound(self) -> bool:  # type: ignore[override]
+        """Whether the model's bound is the mean of draws."""
+        return self.model.random_bound
+
+    @property
     def loss_is_bound(self) -> bool:  # type: ignore[override]
         """Whether the model is trained on its density."""
         return self.model.loss_is_bound

@@ -57,9 +57,20 @@ def common_lead(axes: tuple[int, ...], *leads: tuple[int, ...]) -> tuple[int, ..
     try:
         return jnp.broadcast_shapes(axes, *leads)
     except ValueError:
-        raise ValueError(
-            f"expected rows that go with batch shape {axes} (one for each context), got {', '.join(map(str, leads))}"
-        ) from None
+        expected = f"rows that go with batch shape {axes} (one for each context)" if axes else "rows that go together"
+        raise ValueError(f"expected {expected}, got {', '.join(map(str, leads))}") from None
+
+
+def check_event(name: str, shape: tuple[int, ...], event: tuple[int, ...]) -> None:
+    """Raise ValueError where the shape of some rows does not end in an event's.
+
+    Args:
+        name: of the argument.
+        shape: of the rows.
+        event: of one event.
+    """
+    if shape[len(shape) - len(event) :] != event:
+        raise ValueError(f"{name}: expected events of shape [{', '.join(('...', *map(str, event)))}], got {shape}")
 
 
 def verb(method: F) -> F:
@@ -94,6 +105,8 @@ def lifted(*ranks: Rank) -> Callable[[F], F]:
         @functools.wraps(method)
         def of_many(self: Any, *args: Any, **static: Any) -> Any:
             one = lambda model, *args: method(model, *args, **static)
+            for x in (x for x, rank in zip(args, ranks, strict=False) if rank == "event"):
+                check_event("value", jnp.shape(x), self.event_shape)
 
             def rows(model: Any, *args: Any) -> Any:
                 batch, event = len(model._batch_shape), model.event_dim

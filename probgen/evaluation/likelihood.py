@@ -70,7 +70,7 @@ def likelihood(
     Args:
         model: of batch shape (), or a conditional one.
         data: x [N, *event_shape], or (x, contexts [N, *context]).
-        key: a `jax.random.key`, where the model is not exact.
+        key: a `jax.random.key`, where what the model has is random.
         num_particles: of the bound.
         batch_size: rows at a time.
 
@@ -85,9 +85,9 @@ def likelihood(
     arrays, inner = check_rows("data", model, as_arrays("data", data)[:2]), inner_model(model)
     count = len(arrays[0])
     check_sizes(batch_size=batch_size, num_particles=num_particles)
-    if num_particles > 1 and inner.kind in ("exact", "estimate"):
-        raise ValueError(f"num_particles: {type(inner).__name__} has no bound, which alone they would change")
-    if key is None and not inner.exact:
+    if num_particles > 1 and (inner.kind in ("exact", "estimate") or not inner.random_bound):
+        raise ValueError(f"num_particles: {type(inner).__name__} has no bound of draws, which alone they would change")
+    if key is None and not inner.exact and inner.random_bound:
         raise ValueError(f"key: {type(inner).__name__} has no exact density, and what it has needs a jax.random key")
     key = jax.random.key(0) if key is None else key
 

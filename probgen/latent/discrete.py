@@ -7,6 +7,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jax import Array
 
 from probgen.core import Contextual, as_shape, check_sizes, recipe
@@ -23,7 +24,7 @@ class _Codes(eqx.Module):
     codes: int = eqx.field(static=True)
 
     def __call__(self, z: Array, *context: Array) -> Array:
-        numbers = place(z, 2) if self.codes == 2 else jax.nn.one_hot(z, self.codes).reshape(-1)
+        numbers = place(z, 2) if self.codes == 2 else jax.nn.one_hot(jnp.asarray(z, int), self.codes).reshape(-1)
         return self.network(numbers, *context)
 
 

@@ -80,7 +80,12 @@ class LatentVariableModel(Latent):
         if prior.batch_shape:
             raise ValueError(f"prior: expected batch shape (), got {prior.batch_shape}; use .to_event()")
         self.latent_shape = prior.event_shape
-        given_z = _made("likelihood: expected a distribution of x", one.likelihood(jnp.zeros(prior.event_shape)))
+        try:
+            given_z = _made("likelihood: expected a distribution of x", one.likelihood(jnp.zeros(prior.event_shape)))
+        except TypeError as error:
+            raise ValueError(
+                f"likelihood: it takes no z of shape {prior.event_shape}: {str(error).splitlines()[0]}"
+            ) from error
         if given_z.batch_shape:
             raise ValueError(
                 f"likelihood: expected batch shape () for one z, got {given_z.batch_shape}; use .to_event()"
@@ -102,10 +107,15 @@ class LatentVariableModel(Latent):
         def look(x: Array) -> None:
             self._at_zeros()._posterior_of(x)
 
-        try:
-            jax.eval_shape(look, zeros)
-        except (TypeError, IndexError):
-            return  # it looks at numbers, or takes x in another dtype: where it is used, it is judged
+        wrong = []
+        for x in (zeros, zeros.astype(float)):
+            try:
+                return jax.eval_shape(look, x)
+            except (IndexError, jax.errors.JAXTypeError):
+                return  # it looks at numbers: where it is used, it is judged
+            except TypeError as error:
+                wrong.append(error)
+        raise ValueError(f"posterior: it takes no x of shape {zeros.shape}: {str(wrong[0]).splitlines()[0]}")
 
     def _posteriors(self, x: Array) -> dist.Distribution:
         return _made("posterior: expected a distribution of z", super()._posteriors(x))

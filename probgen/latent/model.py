@@ -16,7 +16,7 @@ from probgen.distributions.supports import check_within, draws_outside
 from probgen.distributions.wrapped import elementwise, family, log_density, unmasked
 from probgen.latent.programs import as_rows, draw_latents, infer_latents, rows_plate
 
-_DRAWS = 64  # for the mean of a posterior that does not know it
+_DRAWS = 64  # for the mean of a distribution that does not know it
 
 
 class ElboTerms(NamedTuple):
@@ -188,16 +188,17 @@ class Latent(Model):
     def reconstruct(self, key: Array, x: Array) -> Array:
         """Return E[x' | z] at one draw z from q(z | x) for each row, [..., *event_shape].
 
+        A mean that has no closed form, such as an autoregressive likelihood's, is that of 64 draws.
         `decode(encode(x).sample(key)).sample(key)` would be draws of x'.
         """
-        return self.likelihood(self._posterior_of(x).sample(key)).mean
+        return mean_of(self.likelihood(self._posterior_of(x).sample(key)), jax.random.fold_in(key, 1))
 
     @lifted("event", "event")
     def interpolate(self, x: Array, y: Array, *, steps: int = 8) -> Array:
         """Return E[x' | z] along the line from the mean of q(z | x) to that of q(z | y), [..., steps, *event_shape].
 
-        A mean that has no closed form, such as a flow's, is that of 64 draws. Of bits the line goes through numbers
-        between 0 and 1.
+        A mean that has no closed form, of a flow's z or of an autoregressive likelihood's x', is that of 64 draws. Of
+        bits the line goes through numbers between 0 and 1.
 
         Args:
             x: where the line begins, [..., *event_shape].
@@ -214,7 +215,8 @@ class Latent(Model):
                 "own choice"
             )
         start, end = self._center(x), self._center(y)
-        return jax.vmap(lambda t: self.likelihood(start + t * (end - start)).mean)(jnp.linspace(0.0, 1.0, steps))
+        at = lambda t: mean_of(self.likelihood(start + t * (end - start)), jax.random.key(1))
+        return jax.vmap(at)(jnp.linspace(0.0, 1.0, steps))
 
     def _center(self, x: Array) -> Array:
         return mean_of(self._posterior_of(x), jax.random.key(0))
@@ -278,11 +280,11 @@ class Latent(Model):
 
 
 def mean_of(q: dist.Distribution, key: Array) -> Array:
-    """Return a posterior's mean, or that of 64 draws where it has no closed form."""
+    """Return a distribution's mean, or that of 64 draws where it has no closed form."""
     try:
         mean: Array = q.mean
     except NotImplementedError:
-        return q.sample(key, (_DRAWS,)).mean(0)
+        return jnp.mean(q.sample(key, (_DRAWS,)), 0)
     return mean
 
 

@@ -10,6 +10,7 @@ from jax import Array, lax
 from probgen.core import in_words
 from probgen.distributions import ConditionalModel
 from probgen.distributions.conditionals import inner_model
+from probgen.distributions.supports import check_within
 from probgen.latent.model import Latent, mean_of
 
 
@@ -24,7 +25,7 @@ def active_units(model: Any, key: Array, rows: Any, *, least: float = 0.01) -> A
         rows: x, [N, *event_shape]; (x, contexts) of a `ConditionalModel`.
         least: the variance above which a number is active.
 
-    Raises ValueError where the model has no posterior, or there are no rows or others.
+    Raises ValueError where the model has no posterior, or there are no rows, or some that are no events of the model.
 
     References: Importance Weighted Autoencoders (Burda, Grosse, Salakhutdinov 2016), arXiv:1509.00519.
 
@@ -47,8 +48,8 @@ def kl_of_units(model: Any, key: Array, rows: Any) -> Array:
         key: draws what else `elbo_terms` tells.
         rows: x, [N, *event_shape]; (x, contexts) of a `ConditionalModel`.
 
-    Raises ValueError where the model has no posterior, where there are no rows or others, or where prior and posterior
-    are no products of numbers whose KL is known in closed form.
+    Raises ValueError where the model has no posterior, where there are no rows, or some that are no events of the
+    model, or where prior and posterior are no products of numbers whose KL is known in closed form.
 
     References: Auto-Encoding Variational Bayes (Kingma, Welling 2014), arXiv:1312.6114.
 
@@ -80,7 +81,7 @@ def mutual_information(model: Any, key: Array, rows: Any) -> Array:
         key: draws z.
         rows: x, [N, *event_shape]; (x, contexts) of a `ConditionalModel`.
 
-    Raises ValueError where the model has no posterior, or there are no rows or others.
+    Raises ValueError where the model has no posterior, or there are no rows, or some that are no events of the model.
 
     References: ELBO surgery: yet another way to carve up the variational evidence lower bound (Hoffman, Johnson 2016);
     Lagging Inference Networks and Posterior Collapse in Variational Autoencoders (He, Spokoyny, Neubig,
@@ -116,6 +117,7 @@ def _at_rows(model: Any, rows: Any) -> tuple[Any, Array]:
     x, event = jnp.asarray(rows), inner.event_shape
     if x.shape[1:] != event or not x.size:
         raise ValueError(f"rows: expected [N, {', '.join(map(str, event))}] of at least one row, got shape {x.shape}")
+    check_within("rows", x, inner)
     return model, x
 
 

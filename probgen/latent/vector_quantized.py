@@ -23,7 +23,7 @@ from probgen.distributions import Model, lifted, verb
 from probgen.distributions.in_blocks import map_particles
 from probgen.distributions.supports import check_within, leaves
 from probgen.distributions.wrapped import kind_of, log_density
-from probgen.latent.model import ElboTerms
+from probgen.latent.model import ElboTerms, mean_of
 
 _Conditional = Callable[[Array], dist.Distribution]
 
@@ -148,6 +148,11 @@ class VectorQuantized(Model):
         return weakest("bound", kind_of(self.prior), self.likelihood_kind)
 
     @property
+    def random_bound(self) -> bool:  # type: ignore[override]
+        """Whether prior or likelihood have a bound only: the posterior is a point."""
+        return {kind_of(self.prior), self.likelihood_kind} != {"exact"}
+
+    @property
     def support(self) -> constraints.Constraint:
         """The likelihood's support."""
         return self._likelihood_of_zeros(self._first().likelihood).support
@@ -207,8 +212,7 @@ class VectorQuantized(Model):
         return self._averaged(self._loss, key, value, num_particles)
 
     def _averaged(self, function: Callable[..., Array], key: Array, value: Array, num_particles: int) -> Array:
-        random = {kind_of(self.prior), self.likelihood_kind} != {"exact"}
-        keys = split_key(key, (num_particles if random else 1,))
+        keys = split_key(key, (num_particles if self.random_bound else 1,))
         return jnp.mean(map_particles(lambda k: function(k, value), (keys,), value.size), 0)
 
     @lifted("event")
@@ -235,8 +239,8 @@ class VectorQuantized(Model):
 
     @lifted("event")
     def reconstruct(self, x: Array) -> Array:
-        """Return E[x' | z*] for each row, [..., *event_shape]."""
-        return self.likelihood(self._quantized(x).nearest).mean
+        """Return E[x' | z*] for each row, [..., *event_shape]; of 64 draws where it has no closed form."""
+        return mean_of(self.likelihood(self._quantized(x).nearest), jax.random.key(1))
 
     @lifted("event", "event")
     def interpolate(self, x: Array, y: Array, *, steps: int = 8) -> Array:
@@ -250,7 +254,7 @@ class VectorQuantized(Model):
         check_sizes(2, steps=steps)
         start, end = self._quantized(x).vectors, self._quantized(y).vectors
         at = lambda t: self.codebook[_nearest(start + t * (end - start), self.codebook)]
-        return jax.vmap(lambda t: self.likelihood(at(t)).mean)(jnp.linspace(0.0, 1.0, steps))
+        return jax.vmap(lambda t: mean_of(self.likelihood(at(t)), jax.random.key(1)))(jnp.linspace(0.0, 1.0, steps))
 
     @lifted("key", "event")
     def elbo_terms(self, key: Array, x: Array) -> ElboTerms:

@@ -123,7 +123,7 @@ def fit_aggressively(
         objective: as for `fit`.
         optimizer: of both, and begun anew with each aggressive epoch; `optax.adam(1e-3)` by default.
         epochs: how many in all, at least 2, of which the last is not aggressive.
-        batch_size: as for `fit`.
+        batch_size: as for `fit`; an epoch has to have more steps than `encoder_steps`.
         key: a `jax.random.key`.
         validation: rows like `data`.
         patience: as for `fit`, of what is not aggressive.
@@ -187,4 +187,7 @@ def fit_aggressively(
 
 def _measure(information: Metric, model: Any, key: Array, rows: Any) -> float:
     with evaluating():
-        return float(information(model, key, rows))
+        found = information(model, key, rows)
+    if np.shape(found):
+        raise ValueError(f"information: expected one number, got shape {np.shape(found)}")
+    return float(found)

@@ -158,6 +158,11 @@ def _check_particles(inner: Distribution, latent: bool, objective: Objective | N
     if num_particles is not None and inner.kind in ("exact", "estimate"):
         what = "an exact density" if inner.exact else "an estimate of its density"
         raise ValueError(f"num_particles: {type(inner).__name__} has {what}, which particles do not change")
+    if not inner.random_bound and (num_particles or (objective and objective.num_particles > 1)):
+        particles = "num_particles" if num_particles else "objective"
+        raise ValueError(
+            f"{particles}: {type(inner).__name__} has a bound without draws, which particles do not change"
+        )
     if num_particles is not None and latent and objective is not None:
         raise ValueError("num_particles: an objective has its own: set them there")
     if objective is not None and objective.num_particles > 1 and inner.exact:
