@@ -28,7 +28,7 @@ RECIPES = {
 def trained(flow, steps, rate):
     optimizer = optax.chain(optax.clip_by_global_norm(5.0), optax.adam(optax.cosine_decay_schedule(rate, steps)))
     flow = initialize(flow, TRAIN)
-    result = probgen.fit(flow, TRAIN, steps=steps, batch_size=256, optimizer=optimizer, key=KEY, progress=False)
+    result = probgen.fit(flow, TRAIN, steps=steps, batch_size=128, optimizer=optimizer, key=KEY, progress=False)
     assert result.stopped == "finished"
     return result.model
 

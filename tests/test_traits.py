@@ -23,21 +23,28 @@ def _rows(kind):
 
 @_rows(Scalar)
 def test_half_lines_go_where_their_ends_go(bijector, x):
-    y, slope = jax.jvp(bijector.forward, (x,), (jnp.ones_like(x),))
+    domain, codomain = as_interval(bijector.domain), as_interval(bijector.codomain)
+    ends = lambda interval: (interval.lower, interval.upper)
+
+    @jax.jit
+    def facts(x):
+        halves = {}
+        for end in ("lower", "upper"):
+            image = as_interval(bijector.image(domain._replace(**{end: x}).constraint()))
+            halves[end] = ends(image), ends(as_interval(bijector.preimage(image.constraint())))
+        return *jax.jvp(bijector.forward, (x,), (jnp.ones_like(x),)), halves
+
+    y, slope, halves = facts(x)
     rises = bool(np.all(slope > 0))
     assert rises or np.all(slope < 0)
     assert bijector.increasing in (None, rises)
-    domain, codomain = as_interval(bijector.domain), as_interval(bijector.codomain)
-    for end in ("lower", "upper"):
-        other, one = ("lower", "upper") if (end == "lower") == rises else ("upper", "lower")
-        half = domain._replace(**{end: x})
-        image = as_interval(bijector.image(half.constraint()))
-        np.testing.assert_allclose(getattr(image, other), y, rtol=1e-5)
-        _same_end(getattr(image, one), getattr(codomain, one))
-        back = as_interval(bijector.preimage(image.constraint()))
-        np.testing.assert_allclose(getattr(back, end), x, rtol=1e-4)
-        opposite = "upper" if end == "lower" else "lower"
-        _same_end(getattr(back, opposite), getattr(domain, opposite))
+    for end, (image, back) in halves.items():
+        first = int(end == "upper")
+        other = first if rises else 1 - first  # which end of the image the known end becomes
+        np.testing.assert_allclose(image[other], y, rtol=1e-5)
+        _same_end(image[1 - other], ends(codomain)[1 - other])
+        np.testing.assert_allclose(back[first], x, rtol=1e-4)
+        _same_end(back[1 - first], ends(domain)[1 - first])
 
 
 def _same_end(a, b):
