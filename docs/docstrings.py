@@ -13,7 +13,7 @@ from typing import Any
 
 PARTS = (
     "core bijectors networks distributions mixtures flows autoregressive latent score inference inference.estimators "
-    "inference.objectives inference.laboratory evaluation data data.toys plotting testing"
+    "inference.objectives inference.laboratory evaluation compression data data.toys plotting testing"
 ).split()
 
 # Where others document their objects; distrax has no pages, so that its links go to the source.

@@ -74,6 +74,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("plotting", "testing"):  # what not every program needs is imported when it is asked for
+    if name in ("compression", "plotting", "testing"):  # what not every program needs is imported when it is asked for
         return importlib.import_module(f"probgen.{name}")
     raise AttributeError(f"module 'probgen' has no attribute {name!r}")

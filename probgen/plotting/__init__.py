@@ -4,6 +4,7 @@ from probgen.plotting.densities import density, samples
 from probgen.plotting.images import image_grid
 from probgen.plotting.curves import learning_curve
 from probgen.plotting.graphs import graph, jacobian_zeros
+from probgen.plotting.tries import trie
 from probgen.plotting.calibration import rank_histogram
 from probgen.plotting.gradients import variance_against_cost, variance_along, learning_bands
 
@@ -16,6 +17,8 @@ __all__ = [
     # what depends on what
     "graph",
     "jacobian_zeros",
+    # codes
+    "trie",
     # calibration
     "rank_histogram",
     # the laboratory's figures

@@ -1,0 +1,46 @@
+"""Compression: codes of symbols, and what they cost."""
+
+from probgen.compression.information import entropy, cross_entropy, divergence, conditional_entropy
+from probgen.compression.prefix import (
+    PrefixCode,
+    Trie,
+    is_prefix_free,
+    kraft_sum,
+    canonical,
+    shannon,
+    shannon_fano,
+    huffman,
+    blocks,
+    elias_gamma,
+    elias_delta,
+    golomb,
+    golomb_size,
+)
+from probgen.compression.arithmetic import integer_cdf, arithmetic_encode, arithmetic_decode
+
+__all__ = [
+    # what no code goes below
+    "entropy",
+    "cross_entropy",
+    "divergence",
+    "conditional_entropy",
+    # codes of symbols
+    "PrefixCode",
+    "Trie",
+    "is_prefix_free",
+    "kraft_sum",
+    "canonical",
+    "shannon",
+    "shannon_fano",
+    "huffman",
+    "blocks",
+    # of integers
+    "elias_gamma",
+    "elias_delta",
+    "golomb",
+    "golomb_size",
+    # of sequences
+    "integer_cdf",
+    "arithmetic_encode",
+    "arithmetic_decode",
+]
