@@ -138,7 +138,8 @@ def _write_pictures(out: Path, images: Split, rows: list[Row]) -> None:
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     ax = figure.add_subplot()
     for row in rows:
-        learning_curve(row.history, label=row.entry.name, ax=ax)
+        label = row.entry.name + (" (its loss)" if row.history.attrs["kind"] == "a loss" else "")
+        learning_curve(row.history, label=label, ax=ax)
     ax.set_ylim(1.5, 3.5)
     ax.legend(title="validation (thick), training (thin)")
     figure.savefig(out / "curves.png", dpi=150)
