@@ -106,7 +106,8 @@ def main() -> None:
             print(
                 f"{name:16s} {'optimal transport' if transport else 'independent noise'}: sliced W₂ "
                 f"{row['sliced_w2']:.4f} = {row['sliced_w2'] / floor:.2f} × floor {floor:.4f}, excess path energy "
-                f"{row['excess_energy']:.3f}, ∫ p = {row['mass']:.4f}; {options.steps:,d} steps in {seconds:.0f} s of a CPU",
+                f"{row['excess_energy']:.3f}, ∫ p = {row['mass']:.4f}; {options.steps:,d} steps, "
+                f"{seconds:.0f} s of a CPU",
                 flush=True,
             )
     write_json(options.json, {"environment": environment("scipy"), "results": found})
