@@ -26,7 +26,7 @@ from scipy.optimize import linear_sum_assignment
 
 import probgen
 from probgen.data import toys
-from probgen.score import Heun, ProbabilityFlow, UniformTime, flow_matching
+from probgen.score import Heun, ProbabilityFlow, flow_matching
 
 TOYS = {"eight_gaussians": toys.eight_gaussians, "two_moons": toys.two_moons, "checkerboard": toys.checkerboard}
 DRAWS, PROJECTIONS, GRID = 10_000, 256, 101
@@ -50,7 +50,7 @@ def sliced_w2(a: Array, b: Array) -> float:
 def excess_energy(model: Any, draw: Any) -> float:
     """∫ E|v|² du / W₂² − 1 along the model's own paths from noise."""
     noise = jax.random.normal(jax.random.key(5), (2000, 2))
-    sampler, sde = Heun(64, UniformTime()), model.sde
+    sampler, sde = Heun(64, straight=True), model.sde
     denoise = model.denoiser.under(sde)
     path = jax.jit(jax.vmap(lambda z: sampler.path(jax.random.key(0), denoise, sde, z)))(noise)
     moved = np.diff(np.asarray(path, float), axis=1)

@@ -1,4 +1,4 @@
-"""Compression: codes of symbols, and what they cost."""
+"""Compression: codes of symbols and what they cost; a model of integers as a lossless codec."""
 
 from probgen.compression.information import entropy, cross_entropy, divergence, conditional_entropy
 from probgen.compression.prefix import (
@@ -17,6 +17,8 @@ from probgen.compression.prefix import (
     golomb_size,
 )
 from probgen.compression.arithmetic import integer_cdf, arithmetic_encode, arithmetic_decode
+from probgen.compression.codec import Codec, CodecReport
+from probgen.compression.coder import RangeWriter, RangeReader
 
 __all__ = [
     # what no code goes below
@@ -43,4 +45,9 @@ __all__ = [
     "integer_cdf",
     "arithmetic_encode",
     "arithmetic_decode",
+    "RangeWriter",
+    "RangeReader",
+    # of a model's events
+    "Codec",
+    "CodecReport",
 ]

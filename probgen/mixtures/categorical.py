@@ -1,6 +1,7 @@
 """Mixtures of independent categoricals, and histograms: the baselines of discrete data."""
 
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,10 +9,25 @@ import numpyro.distributions as dist
 from jax import Array
 from numpyro.distributions import constraints
 
-from probgen.core import as_shape, check_sizes, recipe
+from probgen.core import Steps, as_shape, check_sizes, recipe
 from probgen.distributions.discretized import IntegerCategorical
 from probgen.distributions.in_blocks import block_size, sum_over_rows
 from probgen.mixtures.mixture import Mixture
+
+
+class _Steps(NamedTuple):
+    """The conditionals of a mixture, one place after another: the cache is log π_k + log P(x_{<i} | k), [K]."""
+
+    log_weights: Array
+    log_theta: Array  # [K, D, levels]
+
+    def init(self) -> Array:
+        return self.log_weights
+
+    def step(self, cache: Array, before: Array, i: Array) -> tuple[Array, dist.Distribution]:
+        seen = jnp.take_along_axis(self.log_theta[:, i - 1], jnp.full((len(cache), 1), before), 1)[:, 0]
+        cache = jnp.where(i > 0, cache + seen, cache)
+        return cache, IntegerCategorical(jax.nn.logsumexp(cache[:, None] + self.log_theta[:, i], 0))
 
 
 class CategoricalMixture(Mixture):
@@ -54,6 +70,16 @@ class CategoricalMixture(Mixture):
         log_theta = jax.nn.log_softmax(self.position_logits)
         chosen = jnp.take_along_axis(log_theta, x[None, ..., None].astype(jnp.int32), axis=-1)
         return chosen.reshape(len(self.logits), -1).sum(-1)
+
+    def steps(self) -> Steps:
+        """Return the conditionals P(x_i | x_{<i}) in raster order, `init()` and `step(cache, before, i)`: what coding
+        goes through."""
+        log_theta = jax.nn.log_softmax(self.position_logits).reshape(len(self.logits), -1, self.levels)
+        return _Steps(jax.nn.log_softmax(self.logits), log_theta)
+
+    def in_order(self, x: Array) -> Array:
+        """Return the numbers of one event as the steps go through them, [D]."""
+        return x.reshape(-1)
 
     def sample_component(self, key: Array, k: Array) -> Array:
         """Draw all positions, of component k."""

@@ -235,6 +235,7 @@ def flow_matching(
     loss = flow_matching_loss(OptimalTransport() if optimal_transport else None)
     return assembled(
         event_shape, Straight(), Architecture(width, depth, channels, patch, dropout),
-        Condition(context_dim, drop_context), levels=levels, rank=rank, scale=scale, sampler=Heun(steps), loss=loss,
+        Condition(context_dim, drop_context), levels=levels, rank=rank, scale=scale,
+        sampler=Heun(steps, straight=True), loss=loss,
         target=FlowVelocity() if levels is None else None, key=key,
     )  # fmt: skip

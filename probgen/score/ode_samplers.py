@@ -55,11 +55,18 @@ class DDIM(StepSampler):
 class Heun(StepSampler):
     """Heun's second-order method, two calls of the network a step; with churn, each step first goes back a little.
 
+        z_s/α_s = z/α + (ρ_s − ρ) ½ (ε̂ + ε̂_s),   ρ = σ/α
+        straight:  y_s = y + (u_s − u) ½ (v + v_s),   y = z/(α + σ),  u = σ/(α + σ),  v = ε̂ − x̂
+
         ρ̂ = (1 + γ) ρ,   γ = min(churn / steps, √2 − 1) where ρ lies in `churned`
+
+    The first is EDM's, for steps that are even in a power of ρ. At pure noise ρ is infinite, so that even steps of time
+    are lost there: the second, the ODE of flow matching, is for those.
 
     Args:
         steps: how many.
         grid: of the times.
+        straight: whether the ODE is followed along u, in which paths of flow matching are straight.
         churn: how much noise is added again, over all steps.
         churned: the least and the largest ρ = σ/α at which it is.
         progress: whether a bar counts the steps, or its name.
@@ -70,6 +77,7 @@ class Heun(StepSampler):
     arXiv:2206.00364, algorithms 1 and 2.
     """
 
+    straight: bool = False
     churn: float = 0.0
     churned: tuple[float, float] = (0.0, math.inf)
 
@@ -88,11 +96,16 @@ class Heun(StepSampler):
         if self.churn:
             z, t = self._back(key, sde, z, t)
         (alpha, sigma), (alpha_s, sigma_s) = sde.marginal(t), sde.marginal(s)
-        step = sigma_s / alpha_s - sigma / alpha
-        eps = _noise(denoise(z, t), z, sde, t)
-        euler = alpha_s * (z / alpha + step * eps)
-        eps_s = _noise(denoise(euler, s), euler, sde, s)
-        return alpha_s * (z / alpha + step * 0.5 * (eps + eps_s)), state
+        x = denoise(z, t)
+        eps = _noise(x, z, sde, t)
+        euler = alpha_s * x + sigma_s * eps  # along ρ and along u
+        x_s = denoise(euler, s)
+        eps_s = _noise(x_s, euler, sde, s)
+        if not self.straight:
+            return euler + (sigma_s - alpha_s * sigma / alpha) * 0.5 * (eps_s - eps), state
+        whole, whole_s = alpha + sigma, alpha_s + sigma_s
+        more = (sigma_s / whole_s - sigma / whole) * 0.5 * ((eps_s - x_s) - (eps - x))
+        return euler + whole_s * more, state
 
     def _back(self, key: Array, sde: SDE, z: Array, t: Array) -> tuple[Array, Array]:
         ratio = lambda t: jnp.exp(-0.5 * sde.log_snr(t))
