@@ -58,9 +58,8 @@ def test_they_train_and_their_files_load(name, tmp_path):
 def test_functions_among_the_leaves_are_static():
     mlp = eqx.nn.MLP(2, 4, 4, 1, key=KEY)
     conditional = Conditional(mlp, NormalHead(), (2,))
-    vae = LatentVariableModel(
-        standard_normal(2), lambda z: Conditional(lambda z: z, NormalHead(), (1,))(z), conditional
-    )
+    of_one = Conditional(eqx.nn.MLP(1, 4, 4, 1, key=KEY), NormalHead(), (2,))
+    vae = LatentVariableModel(standard_normal(2), lambda z: Conditional(lambda z: z, NormalHead(), (1,))(z), of_one)
     models = [
         flow(eqx.nn.MLP(1, 2, 4, 1, key=KEY)),
         Autoregressive(lambda x: jnp.zeros((2, 3)), CategoricalHead(3), (2,)),
