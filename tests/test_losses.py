@@ -16,6 +16,7 @@ from probgen.inference.objectives import ELBO
 from probgen.score import (
     DDIM,
     Ancestral,
+    Bound,
     Data,
     DataWeight,
     Denoising,
