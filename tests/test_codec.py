@@ -13,6 +13,7 @@ import pytest
 import probgen
 from probgen.autoregressive import char_rnn, gated_pixel_cnn, made, transformer
 from probgen.compression import Codec, CodecReport, RangeReader, RangeWriter, divergence, integer_cdf
+from probgen.compression.container import unpack
 from probgen.mixtures import categorical_mixture, histogram
 
 KEY = jax.random.key(0)
@@ -92,6 +93,7 @@ def test_events_come_back_and_cost_what_the_model_claims(name):
     np.testing.assert_array_equal(codec.decode(codec.encode(x)), x)
     assert isinstance(report, CodecReport) and "bits claimed" in str(report)
     assert report.claimed - 1 < report.coded < 1.001 * report.claimed + 2 * 64 and report.items == 300
+    assert [chunk.items for chunk in unpack(codec.encode(x))[1]] == [200, 100]
     for rows, dtype in ((x[:0], np.int32), (x[:1], np.uint8), (x[:33], np.int64)):
         back = codec.decode(codec.encode(rows.astype(dtype)))
         assert back.dtype == dtype and back.shape == rows.shape

@@ -11,11 +11,8 @@ from probgen.compression.prefix import (
     shannon_fano,
     huffman,
     blocks,
-    elias_gamma,
-    elias_delta,
-    golomb,
-    golomb_size,
 )
+from probgen.compression.integers import elias_gamma, elias_delta, golomb, golomb_size
 from probgen.compression.arithmetic import integer_cdf, arithmetic_encode, arithmetic_decode
 from probgen.compression.codec import Codec, CodecReport
 from probgen.compression.coder import RangeWriter, RangeReader

@@ -69,12 +69,12 @@ def arithmetic_encode(symbols: Sequence[int], conditional: _Conditional, *, prec
             raise ValueError(f"symbols: expected integers from 0 to {len(cdf) - 2} at {i}, got {symbol}")
         low, width = (low << precision) + width * cdf[symbol], width * (cdf[symbol + 1] - cdf[symbol])
     whole = precision * len(symbols)
-    for length in range(max(0, whole - width.bit_length() + 1), whole + 2):
-        # the first multiple of 2^-length at or above low, and the end of what begins with it
-        first = -((-low << length) >> whole) if length <= whole else low << (length - whole)
+    length = whole - width.bit_length() + 1  # the least at which 2^-length is no more than the width
+    while True:  # twice at most
+        first = -((-low << length) >> whole)  # of the multiples of 2^-length, that at or above low
         if (first + 1) << whole <= (low + width) << length:
             return format(first, f"0{length}b") if length else ""
-    raise AssertionError  # one bit more than −log₂ of the width always suffices
+        length += 1
 
 
 def arithmetic_decode(bits: str, conditional: _Conditional, length: int, *, precision: int = 24) -> list[int]:

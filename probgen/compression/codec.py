@@ -17,6 +17,7 @@ from jax import Array
 from probgen.compression.coder import RangeReader, RangeWriter
 from probgen.compression.container import Chunk, crc_of, pack, unpack
 from probgen.core import check_sizes
+from probgen.core.files import to_numpy
 from probgen.core.leaves import leaves_by_path
 from probgen.core.settings import settings
 from probgen.distributions import Distribution
@@ -101,6 +102,7 @@ class Codec:
         self._size = math.prod(model.event_shape)
         self._start = jax.jit(lambda model: jax.vmap(lambda _: model.steps().init())(jnp.arange(lanes)))
         self._step = jax.jit(partial(_step, values=self._low + np.arange(self._levels)))
+        self._log_prob = jax.jit(lambda model, x: model.log_prob(x))
         # where in the event the i-th number of the order lies
         places = jnp.arange(self._size).reshape(model.event_shape)
         self._places = np.asarray(model.in_order(places))
@@ -125,10 +127,9 @@ class Codec:
         other versions: it says which.
         """
         facts, chunks = unpack(data)
-        ours = self._facts(0, "")
-        for name in ("format", "event_shape", "levels", "model", "machine"):
-            if facts.get(name) != ours[name]:
-                raise ValueError(f"the file's {name} is {facts.get(name)!r}, and here it is {ours[name]!r}")
+        for name, ours in self._identity().items():
+            if facts.get(name) != ours:
+                raise ValueError(f"the file's {name} is {facts.get(name)!r}, and here it is {ours!r}")
         if facts["lanes"] != self.lanes:  # another program
             return Codec(self.model, lanes=facts["lanes"], chunk=self.chunk).decode(data)
         parts = [np.zeros((0, self._size), np.int32)]
@@ -151,10 +152,11 @@ class Codec:
         Args:
             x: integers, [N, *event_shape].
         """
-        log_prob = jax.jit(lambda model, x: model.log_prob(x))
         rows = np.asarray(x)
         parts = [rows[i : i + self.lanes] for i in range(0, len(rows), self.lanes)]
-        claimed = -sum(float(np.asarray(log_prob(self.model, part), np.float64).sum()) for part in parts) / math.log(2)
+        claimed = -sum(
+            float(np.asarray(self._log_prob(self.model, part), np.float64).sum()) for part in parts
+        ) / math.log(2)
         began = time.perf_counter()
         data, coded = self._encode(x)
         return CodecReport(len(rows), claimed, 8 * coded, len(data), time.perf_counter() - began)
@@ -174,7 +176,9 @@ class Codec:
             for rows in self._groups(part):
                 self._run(len(rows), partial(_write, writer, rows))
             chunks.append(Chunk(len(part), writer.finish(), crc_of(part)))
-        return pack(self._facts(len(x), x.dtype.name), chunks), sum(len(c.data) for c in chunks)
+        return pack({**self._identity(), "dtype": x.dtype.name, "lanes": self.lanes}, chunks), sum(
+            len(c.data) for c in chunks
+        )
 
     def _groups(self, symbols: np.ndarray) -> Iterator[np.ndarray]:
         """Yield so many rows as go side by side."""
@@ -187,18 +191,16 @@ class Codec:
         cache, before = self._start(self.model), np.zeros(self.lanes, np.int32)
         for i in range(self._size):
             cache, log_p = self._step(self.model, cache, before, i)
-            p = np.exp(np.asarray(log_p[:rows], np.float64))
+            p = np.exp(np.asarray(log_p, np.float64)[:rows])
             before = np.full(self.lanes, self._low, np.int32)
             before[:rows] = number(i, p) + self._low
 
-    def _facts(self, items: int, dtype: str) -> dict[str, Any]:
+    def _identity(self) -> dict[str, Any]:
+        """Return what has to be the same where a file is read."""
         return {
             "format": _FORMAT,
-            "items": items,
-            "dtype": dtype,
             "event_shape": list(self.model.event_shape),
             "levels": [self._low, self._levels],
-            "lanes": self.lanes,
             "model": fingerprint(self.model),
             "machine": machine(),
         }
@@ -239,9 +241,9 @@ def fingerprint(model: Any) -> str:
     """
     digest = hashlib.sha256(json.dumps(settings(model), sort_keys=True).encode())
     for path, leaf in sorted(leaves_by_path(model).items()):
-        array = np.asarray(leaf.value)
+        array = to_numpy(leaf)
         digest.update(f"{path} {array.dtype.str} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
+        digest.update(array.tobytes())
     return digest.hexdigest()
 
 

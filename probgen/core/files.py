@@ -23,7 +23,12 @@ def _is_key(x: Any) -> bool:
     return isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
-def _to_numpy(leaf: Leaf) -> np.ndarray:
+def to_numpy(leaf: Leaf) -> np.ndarray:
+    """Return the numbers of a leaf, on the host, as a file holds them. Raises ValueError where it has none.
+
+    Args:
+        leaf: of a model.
+    """
     try:  # through JAX, so that a Python or NumPy number has the dtype that it has inside jit
         array = jnp.asarray(jax.random.key_data(leaf.value) if _is_key(leaf.value) else leaf.value)
     except TypeError:
@@ -52,7 +57,7 @@ def save(path: str | os.PathLike, model: Any) -> None:
     """
     if not (folder := Path(path).parent).is_dir():
         raise FileNotFoundError(f"there is no folder {folder} to save {Path(path).name} in")
-    arrays = {path: _to_numpy(leaf) for path, leaf in leaves_by_path(model).items()}
+    arrays = {path: to_numpy(leaf) for path, leaf in leaves_by_path(model).items()}
     made_by = getattr(model, "recipe", None)
     if not (isinstance(made_by, Recipe) and made_by.makes(model)):
         made_by = None
@@ -117,7 +122,7 @@ def _fill(path: str, structure: Any, arrays: dict[str, np.ndarray]) -> Any:
         raise ValueError(f"{path} has a leaf {foreign[0]!r} that the model lacks")
 
     def read(leaf: Leaf) -> Any:
-        have, want = arrays[leaf.path], _to_numpy(leaf)
+        have, want = arrays[leaf.path], to_numpy(leaf)
         if have.shape != want.shape or have.dtype != want.dtype:
             raise ValueError(
                 f"leaf {leaf.path!r}: {path} has {have.dtype}{list(have.shape)}, "
