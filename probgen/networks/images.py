@@ -14,7 +14,7 @@ from probgen.core import check_not_negative, check_sizes
 from probgen.networks.convolution import Padding, convolve
 from probgen.networks.dropout import Dropout
 from probgen.networks.layers import normed, scan_layers
-from probgen.networks.mlp import Linear, check_hidden
+from probgen.networks.mlp import Linear, check_context, check_hidden
 
 Activation = Callable[[Array], Array]
 
@@ -140,8 +140,8 @@ class ResidualBlocks(eqx.Module):
         taken = self.blocks.context
         if (context is None) != (taken is None):
             raise ValueError(f"context: expected {'none' if taken is None else 'one'}, got {context}")
-        if context is not None and taken is not None and context.shape != (size := taken.weight.shape[-1:]):
-            raise ValueError(f"context: expected {size[0]} numbers, got shape {context.shape}")
+        if context is not None and taken is not None:
+            check_context(context, taken)
 
         def one(h: Array, block: _Block) -> tuple[Array, Array | None]:
             h = block(h, context, self.activation, self.dropout)

@@ -85,6 +85,12 @@ def _drawn(draw: Callable[..., Array], key: Array, shape: tuple[int, int]) -> Ar
     return draw(key, (1 << (size - 1).bit_length(),))[:size].reshape(shape)
 
 
+def check_context(context: Array, taken: Linear) -> None:
+    """Raise ValueError where a context has another size than the layer takes that sees it."""
+    if context.shape != (size := taken.weight.shape[-1:]):  # the last axis of a stack of layers, too
+        raise ValueError(f"context: expected {size[0]} numbers, got shape {context.shape}")
+
+
 def check_hidden(hidden: Sequence[int], activation: Callable[[Array], Array]) -> None:
     """Raise ValueError where `hidden` holds no widths or `activation` is no function."""
     widths = hidden if isinstance(hidden, Sequence) and not isinstance(hidden, str) else [0]

@@ -13,7 +13,7 @@ from probgen.networks.attention import attend
 from probgen.networks.dropout import Dropout
 from probgen.networks.images import Convolution, as_image, check_image, stage_sizes
 from probgen.networks.layers import normed
-from probgen.networks.mlp import Linear, check_hidden, each
+from probgen.networks.mlp import Linear, check_context, check_hidden, each
 
 Activation = Callable[[Array], Array]
 
@@ -39,8 +39,7 @@ class ContextEmbedding(eqx.Module):
 
     def __call__(self, context: Array) -> Array:
         """Return the embedding of one context."""
-        if context.shape != self.into.weight.shape[1:]:
-            raise ValueError(f"context: expected {self.into.weight.shape[1]} numbers, got shape {context.shape}")
+        check_context(context, self.into)
         return self.activation(self.out(self.activation(self.into(context))))
 
 
