@@ -188,13 +188,16 @@ def _vae(data: Split, *, key: Array, quick: bool) -> Trained:
 
 def _score(data: Split, *, key: Array, quick: bool) -> Trained:
     model_key, fit_key = jax.random.split(key)
-    small = max(data.shape[:2]) <= 16  # larger images take too long at their own resolution
-    network = {"channels": 8 if quick else 32} if small else {"width": 256}
-    depth, dropout = (1, 0.0) if quick else (3, 0.05)
-    model = vp_score(
-        data.shape, levels=data.levels, depth=depth, dropout=dropout, context_dim=data.classes, **network, key=model_key
-    )
-    return _by_gradients(data, model, "score", epochs=4 if quick else 30, batch_size=64, rate=4e-3, key=fit_key)
+    network: dict[str, Any] = {"depth": 1 if quick else 3, "context_dim": data.classes, "key": model_key}
+    if max(data.shape[:2]) <= 16:  # larger images take too long at their own resolution
+        network |= {"channels": 8 if quick else 32, "dropout": 0.0 if quick else 0.05}
+        epochs, batch_size, rate = 30, 64, 4e-3
+    else:
+        network |= {"width": 128 if quick else 256, "dropout": 0.0 if quick else 0.1}
+        epochs, batch_size, rate = 100, 128, 1e-3
+    model = vp_score(data.shape, levels=data.levels, **network)
+    options: dict[str, Any] = {"epochs": 4 if quick else epochs, "batch_size": batch_size, "rate": rate}
+    return _by_gradients(data, model, "score", **options, key=fit_key)
 
 
 def _char_rnn(data: Split, *, key: Array, quick: bool) -> Trained:
