@@ -102,6 +102,30 @@ def test_an_autoregressive_decoder_sees_z_and_loads_by_its_path(tmp_path):
         latent.pixel_vae(made, 5, hidden=(8,), key=KEY)
 
 
+def test_an_autoregressive_decoder_sees_z_and_then_the_context(tmp_path):
+    made = autoregressive.made((4,), 3, hidden=(8,), context_dim=5, key=KEY)
+    model = latent.pixel_vae(made, 3, hidden=(8,), context_dim=3, key=KEY)
+    contexts = jax.random.normal(KEY, (len(X), 3))
+    trained = probgen.fit(model, (X, contexts), steps=30, key=KEY, progress=False).model
+
+    @jax.jit
+    def run(model, contexts):
+        z = jax.random.normal(KEY, (len(X), 2))
+        given = model(contexts).decode(z).log_prob(X)
+        return given, made_of(model)(jnp.concatenate([z, contexts], -1)).log_prob(X), model(contexts).encode(X).mean
+
+    made_of = lambda model: model.model.likelihood.network.decoder
+    found, expected, center = run(trained, contexts)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    other, _, moved = run(trained, contexts + 1.0)
+    assert abs(found - other).min() > 1e-5 and center.shape == (12, 2) and abs(center - moved).min() > 1e-6
+    probgen.save(tmp_path / "model.safetensors", trained)
+    bound = jax.jit(lambda m: m(contexts).log_prob_bound(KEY, X))
+    np.testing.assert_array_equal(bound(probgen.load(tmp_path / "model.safetensors")), bound(trained))
+    with pytest.raises(ValueError, match=r"decoder: expected contexts of z and 5 more numbers, got \(5,\)"):
+        latent.pixel_vae(made, 3, context_dim=5, key=KEY)
+
+
 def test_a_decoder_without_a_mean_in_closed_form_reconstructs_by_draws():
     made = autoregressive.made((4, 4), 4, hidden=(4,), context_dim=2, key=KEY)
     model = latent.pixel_vae(made, 4, hidden=(4,), key=KEY)
@@ -117,3 +141,28 @@ def test_a_decoder_without_a_mean_in_closed_form_reconstructs_by_draws():
     assert found.shape == x.shape and line.shape == (2, 4, 4)
     np.testing.assert_allclose(line[0], draws, atol=5 * 1.2 / 8)  # levels 0 to 3, 64 draws
     assert abs(float(line[0].mean() - draws.mean())) < 5 * 1.2 / 8 / 4
+
+
+@pytest.mark.parametrize("name", ["vae", "vq_vae", "top_down_vae", "hierarchical_vae", "conditional"])
+def test_no_method_takes_rows_outside_of_the_support(name):
+    smaller = {
+        "vq_vae": {"codes": 4, "code_shape": (2,), "dim": 2, "hidden": (8,)},
+        "top_down_vae": {"layers": 2, "latent_dim": 2, "width": 8},
+        "hierarchical_vae": {"latent_dims": (2, 2), "hidden": (8,)},
+        "conditional": {"latent_dim": 2, "hidden": (8,), "context_dim": 1},
+    }
+    recipe = latent.vae if name == "conditional" else getattr(latent, name)
+    model = recipe((4,), 3, key=KEY, **smaller.get(name, {"latent_dim": 2, "hidden": (8,)}))
+    model = model(jnp.ones((12, 1))) if name == "conditional" else model
+    wrong, deterministic = X.at[3, 2].set(3), name == "vq_vae"
+    verbs = {
+        "encode": model.encode,
+        "reconstruct": model.reconstruct if deterministic else lambda x: model.reconstruct(KEY, x),
+        "elbo_terms": lambda x: model.elbo_terms(KEY, x),
+        "interpolate": lambda x: model.interpolate(X, x, steps=2),
+        "kl": None if deterministic else lambda x: model.kl(KEY, x),
+    }
+    for verb in filter(None, verbs.values()):
+        with pytest.raises(ValueError, match=r"value: expected numbers in .*, got some outside"):
+            verb(wrong)
+    jax.eval_shape(verbs["elbo_terms"], wrong)  # under jit nothing is known

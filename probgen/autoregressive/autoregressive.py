@@ -17,12 +17,13 @@ from probgen.autoregressive.partial import Completion
 from probgen.autoregressive.sampling import Draw, Drawn, step_by_step, steps_of
 from probgen.core import Contextual, Prefix, Steps, as_shape, check_instances, vectorize
 from probgen.distributions import ConditionalModel, Model, lifted, verb
+from probgen.distributions.coding import Stepwise
 from probgen.distributions.heads import Head
 from probgen.distributions.integer_heads import BernoulliHead, CategoricalHead
 from probgen.networks import with_output_bias
 
 
-class Autoregressive(Model):
+class Autoregressive(Stepwise, Model):
     """A product of conditionals, p(x) = Π_i p(x_{o_i} | x_{o_1}, …, x_{o_{i−1}}), in an order o.
 
     The network sees the event rearranged, its first number at the first place in raster order, so that any network that

@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from probgen.core import split_key
+from probgen.core import Steps, split_key
+from probgen.distributions import verb
+from probgen.distributions.coding import Message, over_lanes, pop_steps, push_steps
 from probgen.distributions.delegate import Delegate
 
 
@@ -85,10 +87,37 @@ class Ragged(Delegate):
     def _sample(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
         return self.model.draw_up_to(split_key(key, (*sample_shape, *self._batch_shape)), self._known())
 
+    @verb
+    def push(self, message: Message, x: np.ndarray) -> None:
+        """Write as many numbers of events [lanes, *event_shape] as there are; the lengths are known to the reader."""
+        model, lengths = _by_lane(self, message.lanes)
+        push_steps(model, message, x, lengths)
+
+    @verb
+    def pop(self, message: Message) -> np.ndarray:
+        """Read events [lanes, *event_shape] of these lengths."""
+        model, lengths = _by_lane(self, message.lanes)
+        return pop_steps(model, message, lengths)
+
+    def steps(self) -> Steps:
+        """Return the model's conditionals, one place after another."""
+        return self.model.steps()
+
+    def in_order(self, x: Array) -> Array:
+        """Return the numbers of one event as the model goes through them, [D]."""
+        return self.model.in_order(x)
+
     def _known(self) -> Array:
         if self.lengths is None:
             raise ValueError("this model is conditional: call ConditionalModel(Ragged(model), ()) with lengths first")
         return self.lengths
+
+
+def _by_lane(d: Any, lanes: int) -> tuple[Any, np.ndarray]:
+    """Return what has the steps, and the length of each lane's event."""
+    if isinstance(d, Ragged):
+        return d.model, np.broadcast_to(np.asarray(d._known()), (lanes,))
+    return d, np.asarray(over_lanes(d, lambda one, _: one._known(), jnp.arange(lanes)))
 
 
 def _checked(lengths: Array, size: int) -> Array:

@@ -15,7 +15,7 @@ from probgen.compression.prefix import (
 from probgen.compression.integers import elias_gamma, elias_delta, golomb, golomb_size
 from probgen.compression.arithmetic import integer_cdf, arithmetic_encode, arithmetic_decode
 from probgen.compression.codec import Codec, CodecReport
-from probgen.compression.coder import RangeWriter, RangeReader
+from probgen.compression.message import Message, Stack
 
 __all__ = [
     # what no code goes below
@@ -42,9 +42,9 @@ __all__ = [
     "integer_cdf",
     "arithmetic_encode",
     "arithmetic_decode",
-    "RangeWriter",
-    "RangeReader",
+    "Stack",
     # of a model's events
     "Codec",
     "CodecReport",
+    "Message",
 ]

@@ -3,7 +3,7 @@
     "PGC1" | header's length, uint32 | header, JSON in UTF-8 | CRC-32 of the header | chunk after chunk
 
 Numbers are little-endian. For each chunk the header has its items, its bytes and two CRC-32: of the bytes as they
-lie in the file, and of the symbols, int32 in the model's order, item after item.
+lie in the file, and of the events, int64, item after item.
 """
 
 import json
@@ -12,17 +12,19 @@ import zlib
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 _MAGIC = b"PGC1"
 _NUMBER = struct.Struct("<I")
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """One chunk of a file: its items, its coded bytes, and the CRC-32 of the symbols that they stand for."""
+    """One chunk of a file: its items, its coded bytes, and the CRC-32 of the events that they stand for."""
 
     items: int
     data: bytes
-    crc_of_symbols: int
+    crc_of_events: int
 
 
 def pack(facts: dict[str, Any], chunks: list[Chunk]) -> bytes:
@@ -33,7 +35,7 @@ def pack(facts: dict[str, Any], chunks: list[Chunk]) -> bytes:
         chunks: one after another.
     """
     entries = [
-        {"items": c.items, "bytes": len(c.data), "crc": zlib.crc32(c.data), "crc_of_symbols": c.crc_of_symbols}
+        {"items": c.items, "bytes": len(c.data), "crc": zlib.crc32(c.data), "crc_of_events": c.crc_of_events}
         for c in chunks
     ]
     header = json.dumps({**facts, "chunks": entries}, sort_keys=True).encode()
@@ -66,11 +68,12 @@ def unpack(data: bytes) -> tuple[dict[str, Any], list[Chunk]]:
         coded = data[at : at + entry["bytes"]]
         if zlib.crc32(coded) != entry["crc"]:
             raise ValueError(f"chunk {number} of the file is damaged: its checksum is another one")
-        chunks.append(Chunk(entry["items"], coded, entry["crc_of_symbols"]))
+        chunks.append(Chunk(entry["items"], coded, entry["crc_of_events"]))
         at += entry["bytes"]
     return facts, chunks
 
 
-def crc_of(symbols: Any) -> int:
-    """Return the CRC-32 of integers, as int32, little-endian."""
-    return zlib.crc32(symbols.astype("<i4").tobytes())
+def crc_of(numbers: Any) -> int:
+    """Return the CRC-32 of an array: integers as int64, others as float64, little-endian."""
+    kind = "<i8" if np.issubdtype(numbers.dtype, np.integer) else "<f8"
+    return zlib.crc32(np.ascontiguousarray(numbers, kind).tobytes())

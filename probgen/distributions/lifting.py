@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import jax.numpy as jnp
 
 from probgen.core import map_batch, split_key
+from probgen.distributions.supports import check_within
 
 # "key": one key, of which each element gets its own; "keys": those already; "event"; or an element's number of axes
 Rank = str | int
@@ -83,7 +84,7 @@ def verb(method: F) -> F:
     return method
 
 
-def lifted(*ranks: Rank) -> Callable[[F], F]:
+def lifted(*ranks: Rank, within: bool = False) -> Callable[[F], F]:
     """Mark a method as written for ONE element, of one context; callers may give it rows, batches and many contexts.
 
     Keyword arguments are the same for all. The method returns arrays.
@@ -91,6 +92,7 @@ def lifted(*ranks: Rank) -> Callable[[F], F]:
     Args:
         ranks: of its positional arguments: "key" (one key, of which each element gets its own), "keys" (one for each
             already), "event", or the number of axes of one element's array.
+        within: whether events that are known to lie outside of the support are refused by ValueError.
 
     >>> import jax, jax.numpy as jnp, probgen
     >>> class Two(probgen.distributions.Model):
@@ -107,6 +109,8 @@ def lifted(*ranks: Rank) -> Callable[[F], F]:
             one = lambda model, *args: method(model, *args, **static)
             for x in (x for x, rank in zip(args, ranks, strict=False) if rank == "event"):
                 check_event("value", jnp.shape(x), self.event_shape)
+                if within:
+                    check_within("value", jnp.asarray(x), self._first())
 
             def rows(model: Any, *args: Any) -> Any:
                 batch, event = len(model._batch_shape), model.event_dim

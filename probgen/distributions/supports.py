@@ -60,6 +60,8 @@ def check_within(name: str, value: Array, d: dist.Distribution) -> None:
         ...
     ValueError: z: expected numbers in IndependentConstraint(Boolean(), 1), got some outside
     """
+    if isinstance(value, jax.core.Tracer):
+        return
     try:
         support = d.support
     except (ValueError, NotImplementedError, jax.errors.ConcretizationTypeError):

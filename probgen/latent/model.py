@@ -1,15 +1,18 @@
 """What every model with latent variables can do, given its prior, its likelihood and its approximate posterior."""
 
+from functools import partial
 from typing import Any, NamedTuple, NoReturn
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
 from jax import Array, lax
 from numpyro.distributions import constraints
 
 from probgen.core import bind, check_sizes, logmeanexp, module, split_key
 from probgen.distributions import Model, lifted, observe, verb
+from probgen.distributions.coding import Message, bits_of, coded
 from probgen.distributions.enumeration import levels
 from probgen.distributions.in_blocks import map_particles
 from probgen.distributions.supports import check_within, draws_outside
@@ -150,7 +153,7 @@ class Latent(Model):
             )
         return q
 
-    @lifted("key", "event")
+    @lifted("key", "event", within=True)
     def kl(self, key: Array, x: Array) -> Array:
         """Return KL(q(z | x) ‖ p(z)) of rows [..., *event_shape], in nats, [...].
 
@@ -170,7 +173,9 @@ class Latent(Model):
     def encode(self, x: Array) -> dist.Distribution:
         """Return the posterior q(z | x) of rows [..., *event_shape], of batch shape [...]; at contexts, of a row for
         each."""
-        posterior: dist.Distribution = self._at_rows(lambda d, x: d._posteriors(x), self._as_events(x))
+        x = self._as_events(x)
+        check_within("value", x, self._first())
+        posterior: dist.Distribution = self._at_rows(lambda d, x: d._posteriors(x), x)
         return posterior
 
     @verb
@@ -184,7 +189,7 @@ class Latent(Model):
         likelihood: dist.Distribution = self._at_rows(lambda d, z: d.likelihood(z), z)
         return likelihood
 
-    @lifted("key", "event")
+    @lifted("key", "event", within=True)
     def reconstruct(self, key: Array, x: Array) -> Array:
         """Return E[x' | z] at one draw z from q(z | x) for each row, [..., *event_shape].
 
@@ -193,7 +198,7 @@ class Latent(Model):
         """
         return mean_of(self.likelihood(self._posterior_of(x).sample(key)), jax.random.fold_in(key, 1))
 
-    @lifted("event", "event")
+    @lifted("event", "event", within=True)
     def interpolate(self, x: Array, y: Array, *, steps: int = 8) -> Array:
         """Return E[x' | z] along the line from the mean of q(z | x) to that of q(z | y), [..., steps, *event_shape].
 
@@ -221,7 +226,7 @@ class Latent(Model):
     def _center(self, x: Array) -> Array:
         return mean_of(self._posterior_of(x), jax.random.key(0))
 
-    @lifted("key", "event")
+    @lifted("key", "event", within=True)
     def elbo_terms(self, key: Array, x: Array) -> ElboTerms:
         """Return what the evidence lower bound of each row consists of, in nats, at one draw from q(z | x).
 
@@ -237,6 +242,23 @@ class Latent(Model):
         z, _ = self._infer(key, x)
         given_z = log_density(self.likelihood(z), jax.random.fold_in(key, 2), x)
         return ElboTerms(given_z, self._kl(key, x), _kl_of_each(self._posterior_of(x), self.latent_prior))
+
+    @verb
+    def push(self, message: Message, x: np.ndarray) -> None:
+        """Write events [lanes, *event_shape]: read z by q(z | x), and write x by p(x | z), then z by p(z) (bits-back)."""
+        message.stir(bits_of(self._first().latent_prior))
+        z = _posterior_code(self, x).pop(message)
+        likelihood_code(self, z).push(message, x)
+        _prior_code(self, message.lanes).push(message, z)
+
+    @verb
+    def pop(self, message: Message) -> np.ndarray:
+        """Read events [lanes, *event_shape], and give back the bits that their z took."""
+        z = _prior_code(self, message.lanes).pop(message)
+        x = likelihood_code(self, z).pop(message)
+        _posterior_code(self, x).push(message, z)
+        message.stir(bits_of(self._first().latent_prior))
+        return x
 
     @verb
     def program(self, x: Array | None, *, size: int | None = None, name: str | None = "model") -> Array:
@@ -277,6 +299,23 @@ class Latent(Model):
         x = as_rows(self, x)
         with rows_plate(x, size):
             return infer_latents(model, x)
+
+
+@jax.jit
+def _posterior_code(model: Any, x: Array) -> Any:
+    return coded(model.encode(x), x.shape[:1])
+
+
+@jax.jit
+def likelihood_code(model: Any, z: Array) -> Any:
+    """Return what codes events [lanes, *event_shape] of p(x | z)."""
+    return coded(model.decode(z), z.shape[:1])
+
+
+@partial(jax.jit, static_argnums=1)
+def _prior_code(model: Any, lanes: int) -> Any:
+    varies = model._varies(model.prior_parts)
+    return coded(model._at_rows(lambda d: d.latent_prior) if varies else model.latent_prior, (lanes,))
 
 
 def mean_of(q: dist.Distribution, key: Array) -> Array:

@@ -110,7 +110,7 @@ class Path(eqx.Module):
             z: the latents.
             key: the randomness of a draw.
         """
-        h, first, parts = self._start(), 0, []
+        h, first, parts = self.top(), 0, []
         for i, stage in enumerate(self.stages):
             h = h if stage.into is None else stage.into(h)
             here = None if z is None else z[first : first + stage.size].reshape(stage.depth, *stage.layers.latent_shape)
@@ -124,7 +124,7 @@ class Path(eqx.Module):
 
     def below(self, z: Array) -> Array:
         """Return the state below the last layer, without anybody's densities."""
-        h, first = self._start(), 0
+        h, first = self.top(), 0
         for stage in self.stages:
             h = h if stage.into is None else stage.into(h)
             here = z[first : first + stage.size].reshape(stage.depth, *stage.layers.latent_shape)
@@ -152,7 +152,8 @@ class Path(eqx.Module):
             first += stage.size
         return jnp.concatenate(sums, -1)
 
-    def _start(self) -> Array:
+    def top(self) -> Array:
+        """Return the state above the top layer."""
         return self.start(jnp.zeros(0)) if callable(self.start) else self.start
 
     def _layer(

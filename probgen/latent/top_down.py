@@ -4,14 +4,17 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
 from jax import Array
 from numpyro.distributions import constraints
 
 from probgen.core import DensityKind, bind, check_instances, map_batch, vectorize, weakest
 from probgen.distributions import Distribution, Model, lifted
+from probgen.distributions.coding import Message, over_lanes
 from probgen.distributions.wrapped import family, is_masked, kind_of, log_density
 from probgen.latent.model import ElboTerms, Latent, without_gradient
+from probgen.latent.layer_codes import pop_layers, push_layers
 from probgen.latent.path import Path, Walk
 
 
@@ -48,6 +51,14 @@ class TopDownPrior(Model):
         """Return log p(z)."""
         return self.path.walk(None, z=x).log_p
 
+    def push(self, message: Message, x: np.ndarray) -> None:
+        """Write z [lanes, size], the top layer last."""
+        push_layers(self, None, message, x)
+
+    def pop(self, message: Message) -> np.ndarray:
+        """Read z [lanes, size], from the top layer down."""
+        return pop_layers(self, None, message)
+
 
 class TopDownPosterior(Distribution):
     """q(z | x) of a path, given features of x, from the top layer down: exact, and drawn and weighed in one pass.
@@ -74,6 +85,14 @@ class TopDownPosterior(Distribution):
     def support(self) -> constraints.Constraint:
         """The support of the head, of each number."""
         return constraints.independent(self.path.of_one.support, 1)
+
+    def push(self, message: Message, x: np.ndarray) -> None:
+        """Write z [lanes, size], the top layer last."""
+        push_layers(self, _features(self, message.lanes), message, x)
+
+    def pop(self, message: Message) -> np.ndarray:
+        """Read z [lanes, size], from the top layer down."""
+        return pop_layers(self, _features(self, message.lanes), message)
 
     def _walk(self, z: Array) -> Walk:
         one = lambda features, z: self.path.walk(features, z=z)
@@ -126,6 +145,14 @@ class TopDownPosterior(Distribution):
             return intermediates[1] if len(intermediates) > 1 else None
         kl: Array | None = self._each(lambda d, z: d._kl_of_layers(z), value, ranks=("event",))
         return kl
+
+
+def _features(q: TopDownPosterior, lanes: int) -> tuple[Array, ...]:
+    """Return the features of each lane's x, of each stage [lanes, layers, …]."""
+    if q._family() is None:
+        return q.features
+    features: tuple[Array, ...] = over_lanes(q, lambda d, _: d.features, jnp.arange(lanes))
+    return features
 
 
 class TopDown(Latent):
@@ -207,7 +234,7 @@ class TopDown(Latent):
         given_z = log_density(self.decoder(walk.h), jax.random.fold_in(key, 2), x)
         return walk.log_p + given_z - walk.log_q
 
-    @lifted("key", "event")
+    @lifted("key", "event", within=True)
     def kl_of_layers(self, key: Array, x: Array) -> Array:
         """Return KL(q(z_l | z above, x) ‖ p(z_l | z above)) of each layer, from the top, at one draw, [..., layers], in
         nats."""

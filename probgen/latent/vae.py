@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
@@ -13,7 +14,6 @@ from jax import Array
 from probgen.core import Contextual, as_shape, check_instances, check_sizes, recipe
 from probgen.distributions import BoundedNormalHead, Conditional, ConditionalModel, integer_head
 from probgen.distributions.enumeration import levels as levels_of
-from probgen.distributions.heads import Head
 from probgen.latent.latent_variable import LatentVariableModel
 from probgen.latent.priors import VampPrior
 from probgen.networks import MLP, ImageDecoder, ImageEncoder, Pixels
@@ -71,7 +71,8 @@ def vae(
     encoder = mlp(size, 2 * latent_dim, hidden=hidden, key=encoder_key)
     decoder = mlp(latent_dim, size * head.num_params, hidden=tuple(hidden)[::-1], key=decoder_key)
     seen = Pixels(encoder, levels, (size,), dropout=input_dropout)
-    return _assembled(event_shape, latent_dim, seen, decoder, head, prior, context_dim)
+    likelihood = Conditional(Contextual(decoder) if context_dim else decoder, head, event_shape)
+    return _assembled(event_shape, latent_dim, seen, likelihood, prior, context_dim)
 
 
 @recipe
@@ -122,7 +123,8 @@ def conv_vae(
     encoder = ImageEncoder(image, 2 * latent_dim, key=encoder_key, **how)
     decoder = ImageDecoder(latent_dim, (*image[:2], image[2] * head.num_params), key=decoder_key, **how)
     seen = Pixels(encoder, levels, image, dropout=input_dropout)
-    return _assembled(event_shape, latent_dim, seen, decoder, head, prior, context_dim)
+    likelihood = Conditional(Contextual(decoder) if context_dim else decoder, head, event_shape)
+    return _assembled(event_shape, latent_dim, seen, likelihood, prior, context_dim)
 
 
 @recipe
@@ -134,25 +136,31 @@ def pixel_vae(
     prior: dist.Distribution | VampPrior | None = None,
     dropout: float = 0.0,
     input_dropout: float = 0.0,
+    context_dim: int | None = None,
     key: Array,
-) -> LatentVariableModel:
+) -> LatentVariableModel | ConditionalModel:
     """A variational autoencoder whose decoder is autoregressive, given z.
 
         p(x | z) = Π_d p(x_d | x_<d, z);   q(z | x) = Normal(μ(x), diag σ(x)²)
 
+    With a context c these are p(x | z, c) and q(z | x, c).
+
     A strong decoder does without z: watch the KL, and give it little reach, or the bound free bits.
 
     Args:
-        decoder: of the integers x given z, such as `autoregressive.gated_pixel_cnn(…, context_dim=latent_dim)`.
+        decoder: of the integers x given z, such as `autoregressive.gated_pixel_cnn(…, context_dim=latent_dim)`; given
+            z and then c in one vector, where there are contexts.
         levels: how many integers a number takes.
         hidden: widths of the encoder's hidden layers.
         prior: as `vae`'s.
         dropout: the rate in the encoder, in training.
         input_dropout: the rate at which numbers are hidden from the encoder, in training.
+        context_dim: the size of c; with it the model is a `ConditionalModel`. What is left of the decoder's context is
+            z.
         key: draws the encoder's first weights.
 
-    Raises ValueError where the decoder's context is no vector or its integers are others, or the prior has events of
-    another shape.
+    Raises ValueError where the decoder's context is no vector or has no room for z, its integers are others, or the
+    prior has events of another shape.
 
     References: PixelVAE (Gulrajani et al. 2017), arXiv:1611.05013; Variational Lossy Autoencoder (Chen et al. 2017),
     arXiv:1611.02731.
@@ -171,33 +179,45 @@ def pixel_vae(
         low, count = known
         raise ValueError(f"levels: the decoder is of integers {low}..{low + count - 1}, got 0..{levels - 1}")
     (latent_dim,), event_shape = decoder.context_shape, decoder.model.event_shape
+    latent_dim -= context_dim or 0
+    if latent_dim < 1:
+        raise ValueError(f"decoder: expected contexts of z and {context_dim} more numbers, got {decoder.context_shape}")
     size = math.prod(event_shape)
-    encoder = MLP(size, 2 * latent_dim, hidden=hidden, dropout=dropout, gain=2**0.5, key=key)
-    posterior = Conditional(
-        Pixels(encoder, levels, (size,), dropout=input_dropout),
-        BoundedNormalHead(),
-        (latent_dim,),
-        context_ndims=len(event_shape),
-    )
-    return LatentVariableModel(_prior(prior, latent_dim), decoder, posterior)
+    encoder = MLP(
+        size, 2 * latent_dim, hidden=hidden, context_dim=context_dim, dropout=dropout, gain=2**0.5, key=key
+    )  # fmt: skip
+    seen = Pixels(encoder, levels, (size,), dropout=input_dropout)
+    likelihood = Contextual(_OfBoth(decoder)) if context_dim else decoder
+    return _assembled(event_shape, latent_dim, seen, likelihood, prior, context_dim)
+
+
+class _OfBoth(eqx.Module):
+    """p(x | z, c) of a model whose contexts are z and c in one vector."""
+
+    decoder: ConditionalModel
+
+    def __call__(self, z: Array, context: Array) -> dist.Distribution:
+        return self.decoder(jnp.concatenate([z, jnp.broadcast_to(context, (*z.shape[:-1], *context.shape))], -1))
 
 
 def _assembled(
     event_shape: tuple[int, ...],
     latent_dim: int,
     encoder: Any,
-    decoder: Any,
-    head: Head,
+    likelihood: Any,
     prior: dist.Distribution | VampPrior | None,
     context_dim: int | None,
 ) -> LatentVariableModel | ConditionalModel:
-    """Return the model of these two networks, conditional where there is a context."""
-    if context_dim:
-        encoder, decoder = Contextual(encoder), Contextual(decoder)
+    """Return the model of this encoder and likelihood, conditional where there is a context."""
     model = LatentVariableModel(
         _prior(prior, latent_dim),
-        Conditional(decoder, head, event_shape),
-        Conditional(encoder, BoundedNormalHead(), (latent_dim,), context_ndims=len(event_shape)),
+        likelihood,
+        Conditional(
+            Contextual(encoder) if context_dim else encoder,
+            BoundedNormalHead(),
+            (latent_dim,),
+            context_ndims=len(event_shape),
+        ),
         context_shape=(context_dim,) if context_dim else None,
     )
     return ConditionalModel(model, (context_dim,)) if context_dim else model

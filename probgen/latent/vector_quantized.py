@@ -6,6 +6,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
 from jax import Array, lax
 from numpyro.distributions import constraints
@@ -20,10 +21,11 @@ from probgen.core import (
     weakest,
 )
 from probgen.distributions import Model, lifted, verb
+from probgen.distributions.coding import Message, coded
 from probgen.distributions.in_blocks import map_particles
 from probgen.distributions.supports import check_within, leaves
 from probgen.distributions.wrapped import kind_of, log_density
-from probgen.latent.model import ElboTerms, mean_of
+from probgen.latent.model import ElboTerms, likelihood_code, mean_of
 
 _Conditional = Callable[[Array], dist.Distribution]
 
@@ -215,13 +217,13 @@ class VectorQuantized(Model):
         keys = split_key(key, (num_particles if self.random_bound else 1,))
         return jnp.mean(map_particles(lambda k: function(k, value), (keys,), value.size), 0)
 
-    @lifted("event")
+    @lifted("event", within=True)
     def quantize(self, x: Array) -> Quantized:
         """Return the encoder's vectors for rows [..., *event_shape], the numbers of the nearest codes, and those
         codes."""
         return self._quantized(x)
 
-    @lifted("event")
+    @lifted("event", within=True)
     def encode(self, x: Array) -> Array:
         """Return the codes z* of rows [..., *event_shape], integers [..., *code_shape]."""
         return self._quantized(x).codes
@@ -237,12 +239,12 @@ class VectorQuantized(Model):
         likelihood: dist.Distribution = self._at_rows(lambda d, z: d.likelihood(d.codebook[z]), z)
         return likelihood
 
-    @lifted("event")
+    @lifted("event", within=True)
     def reconstruct(self, x: Array) -> Array:
         """Return E[x' | z*] for each row, [..., *event_shape]; of 64 draws where it has no closed form."""
         return mean_of(self.likelihood(self._quantized(x).nearest), jax.random.key(1))
 
-    @lifted("event", "event")
+    @lifted("event", "event", within=True)
     def interpolate(self, x: Array, y: Array, *, steps: int = 8) -> Array:
         """Return E[x' | z] at the codes nearest to the line from z_e(x) to z_e(y), [..., steps, *event_shape].
 
@@ -256,12 +258,27 @@ class VectorQuantized(Model):
         at = lambda t: self.codebook[_nearest(start + t * (end - start), self.codebook)]
         return jax.vmap(lambda t: mean_of(self.likelihood(at(t)), jax.random.key(1)))(jnp.linspace(0.0, 1.0, steps))
 
-    @lifted("key", "event")
+    @lifted("key", "event", within=True)
     def elbo_terms(self, key: Array, x: Array) -> ElboTerms:
         """Return what the bound of each row consists of, in nats: log p(x | z*), and −log p(z*) as the KL, for the
         posterior is a point."""
         _, codes, nearest = self._quantized(x)
         return self._terms(key, x, codes, nearest)
+
+    @verb
+    def push(self, message: Message, x: np.ndarray) -> None:
+        """Write events [lanes, *event_shape]: x by p(x | z*), then the codes z* by p(z*); they are what z says, so that
+        no bits come back."""
+        z = np.asarray(_codes(self, x))
+        likelihood_code(self, z).push(message, x)
+        coded(self._first().prior, (message.lanes,)).push(message, z)
+
+    @verb
+    def pop(self, message: Message) -> np.ndarray:
+        """Read events [lanes, *event_shape]."""
+        z = coded(self._first().prior, (message.lanes,)).pop(message)
+        x: np.ndarray = likelihood_code(self, z).pop(message)
+        return x
 
     @verb
     def perplexity(self, x: Array) -> Array:
@@ -280,6 +297,12 @@ class VectorQuantized(Model):
         put = lambda: jnp.where(unused[:, None], _far_away(codebook, unused, vectors, key), codebook)
         codebook = lax.cond(unused.any(), put, lambda: codebook)
         return self.replace(codebook=codebook, counts=jnp.where(unused, jnp.mean(counts), counts))
+
+
+@jax.jit
+def _codes(model: Any, x: Array) -> Array:
+    codes: Array = model.encode(x)
+    return codes
 
 
 def _nearest(vectors: Array, codebook: Array) -> Array:

@@ -10,6 +10,7 @@ from jax import Array
 from numpyro.distributions import constraints
 
 from probgen.core import Steps, as_shape, check_sizes, recipe
+from probgen.distributions.coding import Stepwise
 from probgen.distributions.discretized import IntegerCategorical
 from probgen.distributions.in_blocks import block_size, sum_over_rows
 from probgen.mixtures.mixture import Mixture
@@ -30,7 +31,7 @@ class _Steps(NamedTuple):
         return cache, IntegerCategorical(jax.nn.logsumexp(cache[:, None] + self.log_theta[:, i], 0))
 
 
-class CategoricalMixture(Mixture):
+class CategoricalMixture(Stepwise, Mixture):
     """A mixture whose components take all positions to be independent.
 
         P(x) = Σ_k π_k Π_d θ_k[d, x_d]

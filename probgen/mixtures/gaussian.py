@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +11,10 @@ from jax import Array
 from jax.scipy.linalg import solve_triangular
 from numpyro.distributions import constraints
 
-from probgen.core import as_numbers, check_sizes, recipe
+from probgen.core import Steps, as_numbers, check_sizes, recipe
 from probgen.distributions import ConditionalModel
+from probgen.distributions.coding import Stepwise
+from probgen.distributions.discretized import IntegerCategorical
 from probgen.distributions.in_blocks import block_size, sum_over_rows
 from probgen.mixtures.conditional import moved_by_context
 from probgen.mixtures.kmeans import kmeans
@@ -22,7 +25,32 @@ _FARTHEST = 1e17  # of |x − μ| / σ: the square, summed over any event, is st
 _LEAST_SMOOTHING = 1e-6
 
 
-class GaussianMixture(Mixture):
+class _Steps(NamedTuple):
+    """The conditionals of a mixture of normals; the cache is log π_k + log p(x_{<i} | k), [K], and x_{<i}, [D]."""
+
+    log_weights: Array
+    loc: Array  # [K, D]
+    regression: Array  # [K, D, D]
+    scale: Array  # [K, D]
+
+    def init(self) -> tuple[Array, Array]:
+        return self.log_weights, jnp.zeros_like(self.loc[0])
+
+    def step(
+        self, cache: tuple[Array, Array], before: Array, i: Array
+    ) -> tuple[tuple[Array, Array], dist.Distribution]:
+        log_weights, x = cache
+        log_weights = jnp.where(i > 0, log_weights + self._component(x, i - 1).log_prob(before), log_weights)
+        x = jnp.where(jnp.arange(len(x)) == i - 1, before, x)
+        here = dist.MixtureSameFamily(IntegerCategorical(log_weights), self._component(x, i))
+        return (log_weights, x), here
+
+    def _component(self, x: Array, i: Array) -> dist.Distribution:
+        loc, regression, scale = self.loc[:, i], self.regression[:, i], self.scale[:, i]
+        return dist.Normal(loc + jnp.sum(regression * (x - self.loc), -1), scale)
+
+
+class GaussianMixture(Stepwise, Mixture):
     """A mixture of K normals of D coordinates, whose covariances are full or diagonal.
 
         p(x) = Σ_k π_k Normal(x; μ_k, Σ_k),   Σ_k = (I − B_k)⁻¹ diag σ_k² (I − B_k)⁻ᵀ
@@ -159,6 +187,15 @@ class GaussianMixture(Mixture):
         """Draw from component k."""
         noise = jax.random.normal(key, self.event_shape, self.loc.dtype)
         return self.loc[k] + jnp.einsum("ij,j->i", self._scale_tril[k], noise, precision="highest")
+
+    def steps(self) -> Steps:
+        """Return the conditionals p(x_i | x_{<i}), mixtures of normals, one coordinate after another (`core.Steps`)."""
+        regression = jnp.zeros_like(self.covariance) if self.diagonal else jnp.tril(self.raw_scale, -1)
+        return _Steps(jax.nn.log_softmax(self.logits), self.loc, regression, jnp.exp(self._log_scale))
+
+    def in_order(self, x: Array) -> Array:
+        """Return the numbers of one event as the steps go through them, [D]."""
+        return x
 
     def _as_normal(self) -> dist.MultivariateNormal | None:
         if len(self.logits) > 1:

@@ -1,0 +1,393 @@
+"""How a distribution is coded: what a codec goes through to write a value, and to read it again.
+
+A distribution that can be coded has two methods, inverse to each other, for all lanes of a message at once:
+
+    push(message, x): write x [lanes, *event_shape];      pop(message) -> x: read it, newest first
+
+Numbers that are independent are written by the message itself (`Table`, `Open`, `Normals`); a product of conditionals
+goes through its steps; a model with latent variables reads its latents before it writes (bits-back). Messages are
+stacks: what is written last is read first, so that `push` goes through a model from its end to its beginning.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, Protocol, Self
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from jax import Array
+from numpyro.distributions import constraints
+
+from probgen.distributions.enumeration import levels
+from probgen.distributions.lifting import verb
+from probgen.distributions.wrapped import elementwise, family, is_masked, kind_of, unmasked
+
+_BITS_OF_A_REAL = 10
+_LARGEST_TABLE = 1 << 16
+_FIRST, _NUMBERS = 1 << 14, 1 << 22  # of a distribution without end: the largest table, and numbers in all of them
+_TAIL = 2.0**-20  # of a distribution without end, what its table leaves to the escape
+
+
+class Message(Protocol):
+    """A stack of what was written, by `lanes` events side by side (`probgen.compression.Message`)."""
+
+    lanes: int
+
+    def only(self, mask: np.ndarray) -> Self:
+        """Return the same message, with those lanes in use, [lanes], of the ones that are."""
+        ...
+
+    def stir(self, bits: int) -> None:
+        """Make the bits on top chance, before a posterior takes about so many for each lane; once more undoes it."""
+        ...
+
+    def push_symbols(self, symbols: np.ndarray, log_p: Array) -> None:
+        """Write symbols [lanes, ...] of 0..n−1 by log-probabilities [lanes, ..., n]."""
+        ...
+
+    def pop_symbols(self, log_p: Array) -> np.ndarray:
+        """Read symbols; 0 in lanes that are not in use."""
+        ...
+
+    def push_numbers(self, numbers: np.ndarray, where: np.ndarray) -> None:
+        """Write integers of at least 0, of which little is known, [lanes, ...] where that is True."""
+        ...
+
+    def pop_numbers(self, where: np.ndarray) -> np.ndarray:
+        """Read such integers; 0 elsewhere."""
+        ...
+
+    def push_normals(self, z: np.ndarray, loc: Array, scale: Array) -> None:
+        """Write reals [lanes, ...] of the message's grid by normal distributions."""
+        ...
+
+    def pop_normals(self, loc: Array, scale: Array) -> np.ndarray:
+        """Read reals of the grid; 0 in lanes that are not in use."""
+        ...
+
+
+class Table(eqx.Module):
+    """Independent integers low..low+n−1, by a table of log-probabilities [lanes, ..., n]."""
+
+    log_p: Array
+    low: int = eqx.field(static=True)
+
+    def push(self, message: Message, x: np.ndarray) -> None:
+        """Write integers [lanes, ...]."""
+        message.push_symbols(np.asarray(x) - self.low, self.log_p)
+
+    def pop(self, message: Message) -> np.ndarray:
+        """Read integers [lanes, ...]."""
+        return message.pop_symbols(self.log_p) + self.low
+
+
+class Open(eqx.Module):
+    """Independent integers from `low` on without end: a table of the first of them, whose last entry is an escape."""
+
+    log_p: Array
+    low: int = eqx.field(static=True)
+
+    @property
+    def _size(self) -> int:
+        """How many integers the table has: as few as leave next to nothing to the escape."""
+        missing = 1.0 - np.exp(np.asarray(self.log_p, np.float64)).cumsum(-1).reshape(-1, self.log_p.shape[-1]).min(0)
+        enough = np.flatnonzero(missing < _TAIL)
+        return int(enough[0]) + 1 if len(enough) else self.log_p.shape[-1]
+
+    def _table(self, size: int) -> np.ndarray:
+        log_p = np.asarray(self.log_p[..., :size], np.float64)
+        rest = np.maximum(1.0 - np.exp(log_p).sum(-1, keepdims=True), 2.0**-24)
+        return np.concatenate([log_p, np.log(rest)], -1)
+
+    def push(self, message: Message, x: np.ndarray) -> None:
+        """Write integers [lanes, ...]."""
+        size, index = self._size, np.asarray(x).astype(np.int64) - self.low
+        message.push_numbers(np.maximum(index - size, 0), index >= size)
+        message.push_symbols(np.minimum(index, size), self._table(size))
+
+    def pop(self, message: Message) -> np.ndarray:
+        """Read integers [lanes, ...]."""
+        size = self._size
+        index = message.pop_symbols(self._table(size)).astype(np.int64)
+        return np.where(index < size, index, size + message.pop_numbers(index == size)) + self.low
+
+
+class Normals(eqx.Module):
+    """Independent normal numbers, which are coded on the message's grid."""
+
+    loc: Array
+    scale: Array
+
+    def push(self, message: Message, x: np.ndarray) -> None:
+        """Write numbers of the grid, [lanes, ...]."""
+        message.push_normals(x, self.loc, self.scale)
+
+    def pop(self, message: Message) -> np.ndarray:
+        """Read numbers of the grid, [lanes, ...]."""
+        return message.pop_normals(self.loc, self.scale)
+
+
+class Correlated(eqx.Module):
+    """Normal vectors, one number after another, each given those before it."""
+
+    loc: Array  # [lanes, D]
+    scale_tril: Array  # [lanes, D, D]
+
+    def push(self, message: Message, x: np.ndarray) -> None:
+        """Write vectors of the grid, [lanes, D]."""
+        noise, parts = np.zeros(np.shape(x)), []
+        for i in range(noise.shape[1]):
+            parts.append(self._given(noise, i))
+            noise[:, i] = (x[:, i] - parts[-1].loc) / parts[-1].scale
+        for i in reversed(range(len(parts))):
+            parts[i].push(message, x[:, i])
+
+    def pop(self, message: Message) -> np.ndarray:
+        """Read vectors of the grid, [lanes, D]."""
+        x = np.zeros(self.loc.shape, np.float32)
+        noise = np.zeros(x.shape)
+        for i in range(noise.shape[1]):
+            here = self._given(noise, i)
+            x[:, i] = here.pop(message)
+            noise[:, i] = (x[:, i] - here.loc) / here.scale
+        return x
+
+    def _given(self, noise: np.ndarray, i: int) -> Normals:
+        loc, tril = (np.asarray(a, np.float64) for a in (self.loc[:, i], self.scale_tril[:, i]))
+        return Normals(loc + (tril[:, :i] * noise[:, :i]).sum(-1), tril[:, i])  # type: ignore[arg-type]
+
+
+class Mixed(eqx.Module):
+    """A mixture of products of normals: which component it is, is read by its posterior, and written by its weight, so
+    that an event costs −log₂ of the whole mixture (bits-back, with the exact posterior)."""
+
+    log_weights: Array  # [lanes, K]
+    loc: Array  # [lanes, K, *event]
+    scale: Array
+
+    def push(self, message: Message, x: np.ndarray) -> None:
+        """Write numbers of the grid, [lanes, *event]."""
+        which = message.pop_symbols(_responsibilities(self, x))
+        self._component(which).push(message, x)
+        message.push_symbols(which, self.log_weights)
+
+    def pop(self, message: Message) -> np.ndarray:
+        """Read numbers of the grid, [lanes, *event]."""
+        which = message.pop_symbols(self.log_weights)
+        x = self._component(which).pop(message)
+        message.push_symbols(which, _responsibilities(self, x))
+        return x
+
+    def _component(self, which: np.ndarray) -> Normals:
+        lanes = np.arange(len(which))
+        return Normals(self.loc[lanes, which], self.scale[lanes, which])
+
+
+@jax.jit
+def _responsibilities(mixed: Mixed, x: Array) -> Array:
+    normal = dist.Normal(mixed.loc, mixed.scale).to_event(mixed.loc.ndim - 2)
+    return jax.nn.log_softmax(mixed.log_weights + normal.log_prob(x[:, None]))
+
+
+def coded(d: dist.Distribution, lead: tuple[int, ...]) -> Any:
+    """Return what has `push` and `pop` for a distribution: itself, or the table of its independent numbers.
+
+    Under `jit` and `vmap` as well: what it returns is a pytree.
+
+    Args:
+        d: of a batch shape that broadcasts to `lead`.
+        lead: the lanes; () for that of one.
+
+    Raises ValueError where no way is known to code it: it says what is missing.
+    """
+    if is_masked(d):
+        raise ValueError("model: a masked distribution has no code; code what is under the mask")
+    if can_be_coded(d):
+        return d
+    if kind_of(d) != "exact":
+        raise ValueError(f"model: no code is known of a {type(d).__name__}, whose density is of kind {kind_of(d)!r}")
+    each = elementwise(unmasked(d))
+    if isinstance(each, dist.MixtureSameFamily) and not each.support.is_discrete:
+        return _mixed(each, lead)
+    if isinstance(each, dist.MultivariateNormal):
+        shape = (*lead, *d.event_shape)
+        tril = jnp.broadcast_to(each.scale_tril, (*shape, *d.event_shape))
+        return Correlated(jnp.broadcast_to(each.loc, shape), tril)
+    if each.event_shape:
+        raise ValueError(
+            f"model: no code is known of a {type(_inner_of(each)).__name__}, whose numbers depend on one another: expected a "
+            "product of conditionals, a model with latent variables, or independent numbers"
+        )
+    each = each.expand((*lead, *d.event_shape))
+    if isinstance(family(each), dist.Normal):
+        loc, scale = family(each).loc, family(each).scale
+        return Normals(*(jnp.broadcast_to(a, each.batch_shape) for a in (loc, scale)))
+    if not each.support.is_discrete:
+        raise ValueError(
+            f"model: a {type(family(each)).__name__} is of real numbers, which have no bits: put them on levels first, "
+            "by a discretized likelihood"
+        )
+    found, low = levels(each.support), _least(each.support)
+    if found is not None and found[1] <= _LARGEST_TABLE:
+        return Table(_log_p(each, *found), found[0])
+    if low is None:
+        raise ValueError(f"model: expected integers with a least one, got {each.support}")
+    size = max(256, min(_FIRST, _NUMBERS // max(1, math.prod(each.batch_shape))))
+    return Open(_log_p(each, low, size), low)
+
+
+def _mixed(d: dist.MixtureSameFamily, lead: tuple[int, ...]) -> Mixed:
+    """Return the code of a mixture of products of normals."""
+    components = elementwise(unmasked(d.component_distribution))
+    if components.event_shape or not isinstance(family(components), dist.Normal):
+        raise ValueError(f"model: no code is known of a mixture of {type(family(components)).__name__}s")
+    shape = (*lead, d.mixture_size, *d.event_shape)
+    loc, scale = (jnp.broadcast_to(a, shape) for a in (family(components).loc, family(components).scale))
+    log_weights = jax.nn.log_softmax(d.mixing_distribution.logits)
+    return Mixed(jnp.broadcast_to(log_weights, (*lead, d.mixture_size)), loc, scale)
+
+
+def _inner_of(d: Any) -> Any:
+    """Return the model at whose contexts a distribution stands; else the distribution itself."""
+    return getattr(d, "model", d)
+
+
+def bits_of(d: Any) -> int:
+    """Return about how many bits an event of a distribution takes, on the grid where it is of reals."""
+    found = levels(d.support)
+    bits = _BITS_OF_A_REAL if not d.support.is_discrete else math.ceil(math.log2(found[1])) if found else 8
+    return math.prod(d.event_shape) * bits
+
+
+def can_be_coded(d: Any) -> bool:
+    """Return whether a distribution has ways of its own to be written and read."""
+    return callable(getattr(d, "push", None)) and callable(getattr(d, "pop", None))
+
+
+def _log_p(each: dist.Distribution, low: int, count: int) -> Array:
+    """Return log p of each value, [lanes, ..., count]."""
+    values = jnp.arange(low, low + count).reshape(-1, *(1,) * len(each.batch_shape))
+    return jnp.moveaxis(jax.lax.map(lambda v: each.log_prob(jnp.broadcast_to(v, each.batch_shape)), values), 0, -1)
+
+
+def _least(support: Any) -> int | None:
+    """Return the least integer of a support; None where it has none that is known."""
+    if isinstance(support, constraints.independent):
+        return _least(support.base_constraint)
+    bound = getattr(support, "lower_bound", None)
+    return None if bound is None or isinstance(bound, jax.core.Tracer) or np.ndim(bound) else int(bound)
+
+
+def over_lanes(d: Any, part: Callable[..., Any], *args: Any) -> Any:
+    """Return `part(model, *args)` for each lane, at its own context where the distribution has one for each.
+
+    Args:
+        d: a distribution of batch shape () or (lanes,).
+        part: of one model and one lane's arguments; it returns any pytree.
+        args: pytrees whose arrays have the lanes in front.
+    """
+    found = d._family()
+    if found is None:
+        return jax.vmap(lambda *args: part(d, *args))(*args)
+    owner, axes, at = found
+    if not axes:
+        return over_lanes(at(owner), part, *args)
+    return jax.vmap(lambda element, *args: part(_only(at(element)), *args))(owner, *args)
+
+
+def _only(d: Any) -> Any:
+    found = d._family()
+    return d if found is None else _only(found[2](found[0]))
+
+
+def push_steps(d: Any, message: Message, x: np.ndarray, lengths: np.ndarray | None = None) -> None:
+    """Write events [lanes, *event_shape] of what has `steps()` and `in_order(x)`, place after place, all lanes at a
+    time: in the very step that reads them, since no other program gives the same probabilities to the last bit.
+
+    Args:
+        d: a product of conditionals, of batch shape () or (lanes,).
+        message: to write to.
+        x: the events.
+        lengths: how many numbers of each lane count, [lanes]; all by default.
+    """
+    places = _places(d)
+    values = _narrow(np.asarray(x)).reshape(message.lanes, -1)[:, places]
+    before, codes, cache = np.zeros_like(values[:, 0]), [], _start(d, np.arange(message.lanes))
+    for i in range(_longest(places, lengths)):
+        cache, here = _step(d, cache, before, i)
+        codes.append(here)
+        before = values[:, i]
+    for i in reversed(range(len(codes))):
+        codes.pop().push(_of_those(message, lengths, i), values[:, i])
+
+
+def pop_steps(d: Any, message: Message, lengths: np.ndarray | None = None) -> np.ndarray:
+    """Read the events [lanes, *event_shape] that `push_steps` wrote; 0 beyond the lengths.
+
+    Args:
+        d: as it was there.
+        message: to read.
+        lengths: as they were there.
+    """
+    places = _places(d)
+    values = np.zeros((message.lanes, len(places)), np.int32 if d.support.is_discrete else np.float32)
+    before, cache = np.zeros_like(values[:, 0]), _start(d, np.arange(message.lanes))
+    for i in range(_longest(places, lengths)):
+        cache, here = _step(d, cache, before, i)
+        read = here.pop(_of_those(message, lengths, i))
+        before = values[:, i] = read if lengths is None else np.where(lengths > i, read, 0)
+    x = np.zeros_like(values)
+    x[:, places] = values
+    return x.reshape(message.lanes, *d.event_shape)
+
+
+@jax.jit
+def _start(d: Any, lanes: Array) -> Any:
+    return over_lanes(d, lambda d, _: d.steps().init(), lanes)
+
+
+@jax.jit
+def _step(d: Any, cache: Any, before: Array, i: Array) -> tuple[Any, Any]:
+    """Return the caches of all lanes, and what codes the number at place i."""
+
+    def one(d: Any, cache: Any, before: Array) -> tuple[Any, Any]:
+        cache, here = d.steps().step(cache, before, i)
+        return cache, coded(here, ())
+
+    return over_lanes(d, one, cache, before)
+
+
+def _places(d: Any) -> np.ndarray:
+    """Return where in the event the i-th number of the order lies."""
+    with jax.ensure_compile_time_eval():
+        return np.asarray(d.in_order(jnp.arange(math.prod(d.event_shape)).reshape(d.event_shape)))
+
+
+def _narrow(x: np.ndarray) -> np.ndarray:
+    """Return numbers in the dtype in which they are read: programs of other dtypes are other programs."""
+    return x.astype(np.float32 if np.issubdtype(x.dtype, np.floating) else np.int32)
+
+
+def _longest(places: np.ndarray, lengths: np.ndarray | None) -> int:
+    return len(places) if lengths is None else int(np.max(lengths, initial=0))
+
+
+def _of_those(message: Message, lengths: np.ndarray | None, i: int) -> Message:
+    return message if lengths is None else message.only(lengths > i)
+
+
+class Stepwise:
+    """A product of conditionals with `steps()` and `in_order(x)` (`core.Steps`), coded step by step."""
+
+    @verb
+    def push(self, message: Message, x: np.ndarray) -> None:
+        """Write events [lanes, *event_shape]."""
+        push_steps(self, message, x)
+
+    @verb
+    def pop(self, message: Message) -> np.ndarray:
+        """Read events [lanes, *event_shape]."""
+        return pop_steps(self, message)
