@@ -1,6 +1,7 @@
 """A model of integers as a lossless codec: what it claims of data is how many bits they take."""
 
 import hashlib
+import io
 import json
 import math
 import time
@@ -12,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from probgen.compression.container import Chunk, crc_of, pack, unpack
+from probgen.compression.container import Chunk, ChunkWriter, crc_of, read_chunks, read_header
 from probgen.compression.message import Message, Stack
 from probgen.core import check_positive, check_sizes
 from probgen.core.files import to_numpy
@@ -129,6 +130,12 @@ class Codec:
         """
         return self._encode(x, contexts)[0]
 
+    def _facts(self, data: bytes) -> tuple[dict[str, Any], list[Chunk]]:
+        file = io.BytesIO(data)
+        facts = read_header(file)
+        check_identity(facts, identity(self.model))
+        return facts, list(read_chunks(file))
+
     def decode(self, data: bytes, contexts: Any = None) -> np.ndarray:
         """Return the events [N, *event_shape] of a file, in the dtype that they had.
 
@@ -139,10 +146,7 @@ class Codec:
         Raises ValueError where the file is damaged, of another model or contexts, or was written on another kind of
         machine or by other versions: it says which.
         """
-        facts, chunks = unpack(data)
-        for name, ours in self._identity().items():
-            if facts.get(name) != ours:
-                raise ValueError(f"the file's {name} is {facts.get(name)!r}, and here it is {ours!r}")
+        facts, chunks = self._facts(data)
         if (facts["lanes"], facts["width"]) != (self.lanes, self.width):  # another program
             other = Codec(self.model, lanes=facts["lanes"], chunk=self.chunk, width=facts["width"])
             return other.decode(data, contexts)
@@ -173,7 +177,7 @@ class Codec:
         began = time.perf_counter()
         data, stacks = self._encode(x, contexts)
         seconds = time.perf_counter() - began
-        bits = 8 * sum(len(chunk.data) for chunk in unpack(data)[1])
+        bits = 8 * sum(len(chunk.data) for chunk in self._facts(data)[1])
         exact = kind_of(inner_model(self.model)) == "exact"
         claimed = self._claimed(np.asarray(x), contexts) if exact else sum(stack.information for stack in stacks)
         return CodecReport(len(x), claimed, bits, sum(stack.borrowed for stack in stacks), len(data), seconds)
@@ -194,16 +198,18 @@ class Codec:
             raise ValueError(f"x: expected integers [{expected}], got {x.dtype} of shape {x.shape}")
         if len(x):
             check_events("x", inner_model(self.model), as_arrays("x", x)[0][0])
-        at, chunks, stacks = self._contexts(contexts, len(x)), [], []
+        at, file, stacks = self._contexts(contexts, len(x)), io.BytesIO(), []
+        facts = {"dtype": x.dtype.name, "lanes": self.lanes, "width": self.width, "contexts": _crc_of_contexts(at)}
+        writer = ChunkWriter(file, {**identity(self.model), **facts})
         for first in range(0, len(x), self.chunk):
             part, stack = x[first : first + self.chunk], Stack()
             for start, count in reversed(list(self._groups(len(part)))):  # what is written last is read first
                 message = Message(stack, self.lanes, count, self.width)
                 self._at(at, first + start, count).push(message, self._padded(part[start : start + count]))
-            chunks.append(Chunk(len(part), stack.finish(), crc_of(part)))
+            writer.write(Chunk(len(part), stack.finish(), crc_of(part)))
             stacks.append(stack)
-        facts = {"dtype": x.dtype.name, "lanes": self.lanes, "width": self.width, "contexts": _crc_of_contexts(at)}
-        return pack({**self._identity(), **facts}, chunks), stacks
+        writer.close()
+        return file.getvalue(), stacks
 
     def _groups(self, rows: int) -> Iterator[tuple[int, int]]:
         """Yield the first, and the number, of the rows that go side by side."""
@@ -237,15 +243,6 @@ class Codec:
         here = self._lanes_of(contexts, start, count)
         return self._code if here is None else coded(self.model(jnp.asarray(here)), (self.lanes,))
 
-    def _identity(self) -> dict[str, Any]:
-        """Return what has to be the same where a file is read."""
-        return {
-            "format": _FORMAT,
-            "event_shape": list(inner_model(self.model).event_shape),
-            "model": fingerprint(self.model),
-            "machine": machine(),
-        }
-
 
 @jax.jit
 def _log_prob(model: Any, x: Any, contexts: Any) -> Any:
@@ -254,6 +251,32 @@ def _log_prob(model: Any, x: Any, contexts: Any) -> Any:
 
 def _crc_of_contexts(contexts: np.ndarray | None) -> int:
     return 0 if contexts is None else crc_of(contexts)
+
+
+def identity(model: Any) -> dict[str, Any]:
+    """Return what has to be the same where a file is read.
+
+    Args:
+        model: of the codec.
+    """
+    return {
+        "format": _FORMAT,
+        "event_shape": list(inner_model(model).event_shape),
+        "model": fingerprint(model),
+        "machine": machine(),
+    }
+
+
+def check_identity(facts: dict[str, Any], ours: dict[str, Any]) -> None:
+    """Raise ValueError where a file's facts are not ours: it names the first.
+
+    Args:
+        facts: of the file.
+        ours: an `identity`.
+    """
+    for name, here in ours.items():
+        if facts.get(name) != here:
+            raise ValueError(f"the file's {name} is {facts.get(name)!r}, and here it is {here!r}")
 
 
 def fingerprint(model: Any) -> str:

@@ -1,21 +1,24 @@
-"""The file of a codec: what wrote it, and chunks that are checked one by one.
+"""The file of a codec: what wrote it, and chunks that are checked one by one; written and read from end to end.
 
-    "PGC1" | header's length, uint32 | header, JSON in UTF-8 | CRC-32 of the header | chunk after chunk
+    "PGC2" | header's length | header, JSON in UTF-8 | CRC-32 of the header | chunk after chunk | an empty chunk
+    chunk: items | bytes | CRC-32 of the events | CRC-32 of the chunk | the coded bytes
 
-Numbers are little-endian. For each chunk the header has its items, its bytes and two CRC-32: of the bytes as they
-lie in the file, and of the events, int64, item after item.
+Numbers are uint32, little-endian. The last CRC goes over the chunk's number (from 0), the three numbers before it and
+the coded bytes, so that a chunk in another place is damaged too.
 """
 
 import json
 import struct
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
-_MAGIC = b"PGC1"
-_NUMBER = struct.Struct("<I")
+_MAGIC = b"PGC2"
+_NUMBER, _CHUNK = struct.Struct("<I"), struct.Struct("<IIII")
+_LONGEST = 1 << 24  # bytes of a header
 
 
 @dataclass(frozen=True)
@@ -27,50 +30,82 @@ class Chunk:
     crc_of_events: int
 
 
-def pack(facts: dict[str, Any], chunks: list[Chunk]) -> bytes:
-    """Return a file of facts and chunks.
+class ChunkWriter:
+    """Writes a file, chunk by chunk; it is whole once it was closed.
 
     Args:
+        file: open for writing bytes.
         facts: what JSON holds.
-        chunks: one after another.
     """
-    entries = [
-        {"items": c.items, "bytes": len(c.data), "crc": zlib.crc32(c.data), "crc_of_events": c.crc_of_events}
-        for c in chunks
-    ]
-    header = json.dumps({**facts, "chunks": entries}, sort_keys=True).encode()
-    parts = [_MAGIC, _NUMBER.pack(len(header)), header, _NUMBER.pack(zlib.crc32(header))]
-    return b"".join(parts + [c.data for c in chunks])
+
+    def __init__(self, file: BinaryIO, facts: dict[str, Any]):
+        header = json.dumps(facts, sort_keys=True).encode()
+        file.write(_MAGIC + _NUMBER.pack(len(header)) + header + _NUMBER.pack(zlib.crc32(header)))
+        self._file, self._number = file, 0
+
+    def write(self, chunk: Chunk) -> None:
+        """Write the next chunk."""
+        facts = chunk.items, len(chunk.data), chunk.crc_of_events
+        self._file.write(_CHUNK.pack(*facts, _crc_of_chunk(self._number, facts, chunk.data)) + chunk.data)
+        self._number += 1
+
+    def close(self) -> None:
+        """Write the end."""
+        self.write(Chunk(0, b"", 0))
 
 
-def unpack(data: bytes) -> tuple[dict[str, Any], list[Chunk]]:
-    """Return the facts and chunks of a file.
+def read_header(file: BinaryIO) -> dict[str, Any]:
+    """Return the facts of a file.
 
     Args:
-        data: of the file.
+        file: open for reading bytes, at its beginning.
 
-    Raises ValueError where it is none, or damaged: it names the part.
+    Raises ValueError where it is no file of a codec, or its header is damaged.
     """
-    data = bytes(data)
-    if data[: len(_MAGIC)] != _MAGIC:
-        raise ValueError("this is no file of a probgen codec: it does not begin with PGC1")
-    start = len(_MAGIC) + _NUMBER.size
-    if len(data) < start or len(data) < (end := start + _NUMBER.unpack_from(data, len(_MAGIC))[0]) + _NUMBER.size:
-        raise ValueError("the file ends within its header")
-    header = data[start:end]
-    if zlib.crc32(header) != _NUMBER.unpack_from(data, end)[0]:
+    if file.read(len(_MAGIC)) != _MAGIC:
+        raise ValueError("this is no file of a probgen codec: it does not begin with PGC2")
+    (length,) = _NUMBER.unpack(_exactly(file, _NUMBER.size, "its header"))
+    if length > _LONGEST:
+        raise ValueError("the file's header is damaged: its length is none")
+    header = _exactly(file, length, "its header")
+    if zlib.crc32(header) != _NUMBER.unpack(_exactly(file, _NUMBER.size, "its header"))[0]:
         raise ValueError("the file's header is damaged: its checksum is another one")
-    facts = json.loads(header)
-    entries, at, chunks = facts.pop("chunks"), end + _NUMBER.size, []
-    if at + sum(entry["bytes"] for entry in entries) != len(data):
-        raise ValueError(f"the file has {len(data)} bytes, and its header speaks of others: it is cut off or longer")
-    for number, entry in enumerate(entries):
-        coded = data[at : at + entry["bytes"]]
-        if zlib.crc32(coded) != entry["crc"]:
-            raise ValueError(f"chunk {number} of the file is damaged: its checksum is another one")
-        chunks.append(Chunk(entry["items"], coded, entry["crc_of_events"]))
-        at += entry["bytes"]
-    return facts, chunks
+    facts: dict[str, Any] = json.loads(header)
+    return facts
+
+
+def read_chunks(file: BinaryIO) -> Iterator[Chunk]:
+    """Yield the chunks of a file whose header was read.
+
+    Args:
+        file: after its header.
+
+    Raises ValueError where a chunk is damaged, or the file does not end where it says.
+    """
+    number = 0
+    while True:
+        where = f"chunk {number}"
+        *facts, crc = _CHUNK.unpack(_exactly(file, _CHUNK.size, where))
+        data = _exactly(file, facts[1], where)
+        if _crc_of_chunk(number, (facts[0], facts[1], facts[2]), data) != crc:
+            raise ValueError(f"{where} of the file is damaged: its checksum is another one")
+        if not facts[0]:
+            break
+        yield Chunk(facts[0], data, facts[2])
+        number += 1
+    if file.read(1):
+        raise ValueError("the file is longer than it says: something follows its end")
+
+
+def _exactly(file: BinaryIO, size: int, where: str) -> bytes:
+    data = file.read(size)
+    if len(data) != size:
+        raise ValueError(f"the file ends within {where}")
+    return data
+
+
+def _crc_of_chunk(number: int, facts: tuple[int, int, int], data: bytes) -> int:
+    return zlib.crc32(data, zlib.crc32(_CHUNK.pack(number, *facts)))
 
 
 def crc_of(numbers: Any) -> int:
