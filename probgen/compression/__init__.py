@@ -15,6 +15,7 @@ from probgen.compression.prefix import (
 from probgen.compression.integers import elias_gamma, elias_delta, golomb, golomb_size
 from probgen.compression.arithmetic import integer_cdf, arithmetic_encode, arithmetic_decode
 from probgen.compression.codec import Codec, CodecReport
+from probgen.compression.programs import Sites
 from probgen.compression.message import Message, Stack
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "arithmetic_decode",
     "Stack",
     # of a model's events
+    "Sites",
     "Codec",
     "CodecReport",
     "Message",

@@ -12,7 +12,9 @@ _WORD = np.dtype("<u4")  # in files, on every machine
 _PRECISION = 24  # bits of a probability: each symbol has at least 2^-24
 _START = (0x9E3779B9, 1)  # the state of an empty stack in two words, the low one anything: a draw is read off it
 _SPARE = 64  # words that are taken from the seed at a time
-_WIDEST = 1 << 14  # of the window around a normal's mean, steps of the grid to each side
+_STEPS = 2.0**7  # of the grid in a standard deviation, at most; what is finer is chance
+_AT_ONCE = 8  # bits of chance that are coded together
+_FINEST = 2.0**-12  # of the grids whose numbers single precision holds
 
 
 class Stack:
@@ -170,6 +172,16 @@ class Message:
         new.active = self.active & mask
         return new
 
+    def on_grid(self, width: float) -> Self:
+        """Return the same message, its latents on another grid.
+
+        Args:
+            width: a power of two.
+        """
+        new = copy.copy(self)
+        new.width = width
+        return new
+
     def stir(self, bits: int) -> None:
         """Make the bits on top chance, of which a posterior takes about so many for each lane; once more undoes it."""
         self.stack.stir(int(self.active.sum()) * bits // 32 + 1)
@@ -189,8 +201,7 @@ class Message:
     def push_numbers(self, numbers: np.ndarray, where: np.ndarray) -> None:
         """Write integers of at least 0, of which little is known, [lanes, ...] where that is True (Elias γ)."""
         for number in np.asarray(numbers)[self.active][np.asarray(where)[self.active]][::-1]:
-            bits = format(int(number) + 1, "b")
-            self._push_bits("0" * (len(bits) - 1) + bits)
+            self._push_number(int(number))
 
     def pop_numbers(self, where: np.ndarray) -> np.ndarray:
         """Read such integers; 0 elsewhere."""
@@ -205,49 +216,69 @@ class Message:
         """Write reals [lanes, ...] of the grid by normal distributions.
 
         Of each the window around the mean is coded, by which a posterior's draws lie near it; beyond it, what is
-        further by a code of integers.
+        further by a code of integers. Of a normal much wider than the grid, the last bits are coded as chance.
         """
         k = np.rint(np.asarray(z, np.float64)[self.active].reshape(-1) / self.width).astype(np.int64)
-        middle, loc, scale, windows = self._on_the_grid(loc, scale)
-        for window in np.unique(windows)[::-1]:
-            here = windows == window
-            off = k[here] - middle[here]
+        for here, bits, window, loc, scale in reversed(self._groups(loc, scale)):
+            middle = np.rint(loc).astype(np.int64)
+            off = (k[here] >> bits) - middle
             beyond = np.abs(off) - window
+            self._push_chance(k[here] & ((1 << bits) - 1), bits)
             for number in beyond[beyond >= 0][::-1]:
-                bits = format(int(number) + 1, "b")
-                self._push_bits("0" * (len(bits) - 1) + bits)
-            self.stack.push_normal(np.clip(off, -window, window), loc[here], scale[here], int(window))
+                self._push_number(int(number))
+            self.stack.push_normal(np.clip(off, -window, window), loc - middle, scale, window)
 
     def pop_normals(self, loc: ArrayLike, scale: ArrayLike) -> np.ndarray:
-        """Read reals of the grid, float32; 0 in lanes that are not in use."""
-        z = np.zeros(np.shape(loc), np.float32)
-        middle, loc, scale, windows = self._on_the_grid(loc, scale)
-        k = np.zeros(len(middle), np.int64)
-        for window in np.unique(windows):
-            here = windows == window
-            off = self.stack.pop_normal(loc[here], scale[here], int(window)).astype(np.int64)
+        """Read reals of the grid, 0 in lanes that are not in use."""
+        z = np.zeros(np.shape(loc))
+        k = np.zeros(int(self.active.sum()) * math.prod(z.shape[1:]), np.int64)
+        for here, bits, window, loc, scale in self._groups(loc, scale):
+            off = self.stack.pop_normal(loc - np.rint(loc), scale, window).astype(np.int64)
             beyond = np.abs(off) == window
             off[beyond] += np.sign(off[beyond]) * np.array([self._pop_number() for _ in range(beyond.sum())], np.int64)
-            k[here] = middle[here] + off
+            k[here] = ((np.rint(loc).astype(np.int64) + off) << bits) + self._pop_chance(len(off), bits)
         z[self.active] = (k * self.width).reshape(-1, *z.shape[1:])
-        return z
+        return self.as_floats(z)
 
-    def _on_the_grid(self, loc: ArrayLike, scale: ArrayLike) -> tuple[np.ndarray, ...]:
-        """Return the steps of the grid next to the means, what is left of these, the scales, and half the windows, all
-        in steps of the grid, of the lanes in use, [N]."""
+    def as_floats(self, x: np.ndarray) -> np.ndarray:
+        """Return numbers of the grid in the dtype in which they are read: single precision where that holds them."""
+        return x.astype(np.float32 if self.width >= _FINEST else np.float64)
+
+    def _groups(self, loc: ArrayLike, scale: ArrayLike) -> list[tuple[np.ndarray, int, int, np.ndarray, np.ndarray]]:
+        """Return those numbers of the lanes in use that are coded alike: which, how many of their last bits are chance,
+        half the window, and their means and scales in steps of what is left."""
         loc, scale = (np.asarray(a, np.float64)[self.active].reshape(-1) / self.width for a in (loc, scale))
         if not np.all(np.isfinite(loc)) or not np.all(scale > 0) or not np.all(np.isfinite(scale)):
             raise ValueError("a latent number has a normal distribution without finite mean or positive scale")
-        middle = np.rint(loc)
-        windows = np.exp2(np.clip(np.ceil(np.log2(8.0 * scale + 2.0)), 2, np.log2(_WIDEST))).astype(np.int64)
-        return middle.astype(np.int64), loc - middle, scale, windows
+        bits = np.maximum(np.floor(np.log2(scale / _STEPS)), 0).astype(np.int64)
+        wide = np.exp2(np.maximum(np.ceil(np.log2(8.0 * scale / np.exp2(bits) + 2.0)), 2)).astype(np.int64)
+        groups = []
+        for b, window in sorted(set(zip(bits.tolist(), wide.tolist(), strict=True))):
+            here = (bits == b) & (wide == window)
+            middle_of_bin = (2.0**b - 1) / 2
+            groups.append((here, b, window, (loc[here] - middle_of_bin) / 2**b, scale[here] / 2**b))
+        return groups
+
+    def _push_chance(self, numbers: np.ndarray, bits: int) -> None:
+        """Write integers below 2^bits, all as likely."""
+        for first in reversed(range(0, bits, _AT_ONCE)):
+            count = min(_AT_ONCE, bits - first)
+            self.stack.push((numbers >> first) & ((1 << count) - 1), np.ones((len(numbers), 1 << count)))
+
+    def _pop_chance(self, size: int, bits: int) -> np.ndarray:
+        found = np.zeros(size, np.int64)
+        for first in range(0, bits, _AT_ONCE):
+            count = min(_AT_ONCE, bits - first)
+            found |= self.stack.pop(np.ones((size, 1 << count))).astype(np.int64) << first
+        return found
 
     def _probabilities(self, log_p: ArrayLike) -> np.ndarray:
         log_p = np.asarray(log_p)
         return np.exp(log_p[self.active].reshape(-1, log_p.shape[-1]).astype(np.float64))
 
-    def _push_bits(self, bits: str) -> None:
-        self.stack.push([int(b) for b in bits], np.full((len(bits), 2), 0.5))
+    def _push_number(self, number: int) -> None:
+        bits = format(number + 1, "b")
+        self.stack.push([int(b) for b in "0" * (len(bits) - 1) + bits], np.full((2 * len(bits) - 1, 2), 0.5))
 
     def _pop_number(self) -> int:
         bit, zeros, number = (lambda: int(self.stack.pop([[0.5, 0.5]])[0])), 0, 1

@@ -35,9 +35,18 @@ class Message(Protocol):
     """A stack of what was written, by `lanes` events side by side (`probgen.compression.Message`)."""
 
     lanes: int
+    width: float  # of the grid
 
     def only(self, mask: np.ndarray) -> Self:
         """Return the same message, with those lanes in use, [lanes], of the ones that are."""
+        ...
+
+    def on_grid(self, width: float) -> Self:
+        """Return the same message, its latents on another grid, of steps of this width, a power of two."""
+        ...
+
+    def as_floats(self, x: np.ndarray) -> np.ndarray:
+        """Return numbers of the grid in the dtype in which they are read."""
         ...
 
     def stir(self, bits: int) -> None:
@@ -141,23 +150,29 @@ class Correlated(eqx.Module):
         noise, parts = np.zeros(np.shape(x)), []
         for i in range(noise.shape[1]):
             parts.append(self._given(noise, i))
-            noise[:, i] = (x[:, i] - parts[-1].loc) / parts[-1].scale
+            noise[:, i] = _standardized(x[:, i], parts[i])
         for i in reversed(range(len(parts))):
             parts[i].push(message, x[:, i])
 
     def pop(self, message: Message) -> np.ndarray:
         """Read vectors of the grid, [lanes, D]."""
-        x = np.zeros(self.loc.shape, np.float32)
-        noise = np.zeros(x.shape)
+        noise = np.zeros(self.loc.shape)
+        x = np.zeros_like(noise)
         for i in range(noise.shape[1]):
             here = self._given(noise, i)
             x[:, i] = here.pop(message)
-            noise[:, i] = (x[:, i] - here.loc) / here.scale
-        return x
+            noise[:, i] = _standardized(x[:, i], here)
+        return message.as_floats(x)
 
     def _given(self, noise: np.ndarray, i: int) -> Normals:
         loc, tril = (np.asarray(a, np.float64) for a in (self.loc[:, i], self.scale_tril[:, i]))
-        return Normals(loc + (tril[:, :i] * noise[:, :i]).sum(-1), tril[:, i])  # type: ignore[arg-type]
+        with np.errstate(invalid="ignore"):  # lanes that are not in use may hold anything
+            return Normals(loc + (tril[:, :i] * noise[:, :i]).sum(-1), tril[:, i])  # type: ignore[arg-type]
+
+
+def _standardized(x: np.ndarray, normal: Normals) -> np.ndarray:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (x - np.asarray(normal.loc)) / np.asarray(normal.scale)
 
 
 class Mixed(eqx.Module):

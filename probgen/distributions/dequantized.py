@@ -1,17 +1,25 @@
 """Discrete data under a continuous density: dequantization."""
 
+import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
 from jax import Array
 from numpyro.distributions import constraints
 
 from probgen.core import DensityKind, check_sizes, split_key, weakest
 from probgen.distributions.base import Distribution
+from probgen.distributions.coding import Message, coded
 from probgen.distributions.in_blocks import map_particles
+from probgen.distributions.lifting import verb
 from probgen.distributions.wrapped import kind_of, log_density
+
+
+_WIDTH, _BITS = 2.0**-12, 12  # of the grid of y = x + u, by which a flow is coded
 
 
 class Dequantized(Distribution):
@@ -83,3 +91,34 @@ class Dequantized(Distribution):
     def _log_prob_bound(self, key: Array, value: Array, num_particles: int) -> Array:
         keys = split_key(key, (num_particles,))
         return jnp.mean(map_particles(lambda k: self._log_weights(k, value), (keys,), value.size), 0)
+
+    @verb
+    def push(self, message: Message, x: np.ndarray) -> None:
+        """Write integers [lanes, *event_shape]: read u, uniform on a fine grid, and write x + u by the density."""
+        if getattr(self, "noise", None) is not None:
+            raise ValueError("model: no code is known of a Dequantized with a noise of its own")
+        fine, log_p = _fine(message)
+        message.stir(_BITS * math.prod(self.event_shape))
+        u = (1 + message.pop_symbols(np.broadcast_to(log_p, (*np.shape(x), len(log_p))))) * fine.width
+        _density_code(self, message.lanes).push(fine, np.asarray(x) + u)
+
+    @verb
+    def pop(self, message: Message) -> np.ndarray:
+        """Read integers [lanes, *event_shape]."""
+        fine, log_p = _fine(message)
+        y = _density_code(self, message.lanes).pop(fine)
+        x = np.floor(y)
+        u = np.rint((y - x) / fine.width).astype(np.int64) - 1
+        message.push_symbols(np.maximum(u, 0), np.broadcast_to(log_p, (*x.shape, len(log_p))))
+        message.stir(_BITS * math.prod(self.event_shape))
+        return x.astype(np.int32)
+
+
+def _fine(message: Message) -> tuple[Message, np.ndarray]:
+    """Return the message on the grid of y, and what it costs where between two integers a y lies: not on them."""
+    points = round(1 / _WIDTH) - 1
+    return message.on_grid(_WIDTH), np.full(points, -math.log(points))
+
+
+def _density_code(model: Any, lanes: int) -> Any:
+    return coded(model._at_rows(lambda d: d.density) if model._varies(model.density) else model.density, (lanes,))

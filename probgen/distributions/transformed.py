@@ -17,8 +17,11 @@ from probgen.bijectors.support import UnknownSupport, require_within
 from probgen.core import DensityKind, as_numbers, check_instances, weakest
 from probgen.distributions import push_forward
 from probgen.distributions.base import Distribution
+from probgen.distributions.coding import Message
 from probgen.distributions.conditionals import ConditionalModel, inner_model
+from probgen.distributions.flow_codes import pop_flow, push_flow
 from probgen.distributions.interop import from_distrax
+from probgen.distributions.lifting import verb
 from probgen.distributions.wrapped import kind_of
 
 
@@ -123,6 +126,16 @@ class Transformed(Distribution):
     def _log_prob_bound(self, key: Array, value: Array, num_particles: int) -> Array:
         z, log_det = self.bijector.inverse_and_log_det(value)
         return self.base.log_prob_bound(key, z, num_particles) + self._sum(log_det)
+
+    @verb
+    def push(self, message: Message, x: np.ndarray) -> None:
+        """Write events of the message's grid, [lanes, *event_shape], by local bits-back."""
+        push_flow(self, message, x)
+
+    @verb
+    def pop(self, message: Message) -> np.ndarray:
+        """Read events of the message's grid, [lanes, *event_shape]."""
+        return pop_flow(self, message)
 
     def _mean(self) -> Array:
         return push_forward.mean(self)

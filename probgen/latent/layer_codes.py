@@ -25,7 +25,7 @@ def push_layers(d: Any, features: Features, message: Message, z: np.ndarray) -> 
         z: the latents.
     """
     h, codes, first = _top(d, np.arange(message.lanes)), [], 0
-    for stage, layer, shape in _layers(d):
+    for stage, layer, shape in _layers(d, message.lanes):
         h = _into(d, h, stage) if layer == 0 else h
         here = z[:, first : first + math.prod(shape)].reshape(-1, *shape)
         codes.append((_code(d, h, features, layer, stage), here))
@@ -44,16 +44,16 @@ def pop_layers(d: Any, features: Features, message: Message) -> np.ndarray:
         message: to read.
     """
     h, parts = _top(d, np.arange(message.lanes)), []
-    for stage, layer, _ in _layers(d):
+    for stage, layer, _ in _layers(d, message.lanes):
         h = _into(d, h, stage) if layer == 0 else h
         parts.append(_code(d, h, features, layer, stage).pop(message))
         h = _down(d, h, parts[-1], layer, stage)
     return np.concatenate([part.reshape(message.lanes, -1) for part in parts], 1)
 
 
-def _layers(d: Any) -> Iterator[tuple[int, int, tuple[int, ...]]]:
+def _layers(d: Any, lanes: int) -> Iterator[tuple[int, int, tuple[int, ...]]]:
     """Yield each layer: its stage, its place there, and the shape of its numbers."""
-    path = jax.eval_shape(lambda: over_lanes(d, lambda d, _: d.path, jnp.arange(1)))
+    path = jax.eval_shape(lambda: over_lanes(d, lambda d, _: d.path, jnp.arange(lanes)))
     for i, stage in enumerate(path.stages):
         for layer in range(jax.tree.leaves(stage.layers)[0].shape[1]):
             yield i, layer, stage.layers.latent_shape
