@@ -46,7 +46,12 @@ def test_the_leaderboard(demo):
             "parameters",
             "train_seconds",
             "ms_per_sample",
+            "bytes_per_image",
         }
+        if row["model"] == "score":
+            assert row["bytes_per_image"] is None  # noise levels without an end have no code
+        else:  # of 100 images, with what is in a file besides
+            assert 0.9 * row["bits_per_dim"] * 8 < row["bytes_per_image"] < 1.2 * row["bits_per_dim"] * 8 + 60
         assert row["kind"] == kinds[row["model"]]
         assert row["bits_per_dim"] == pytest.approx(row["nats"] / 64 / np.log(2))
         assert 1.7 < row["bits_per_dim"] < 4.09 and 0 < row["se"] < 0.05

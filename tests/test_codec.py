@@ -28,6 +28,7 @@ from probgen.score import Ancestral, InSteps, masked_diffusion, vp_score
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)
+ROUND_TRIPS = int(os.environ.get("PROBGEN_ROUND_TRIPS", "0"))
 
 
 def stirred(model, scale=2.0):
@@ -246,6 +247,19 @@ def test_contexts_and_lengths_are_known_to_the_reader():
     np.testing.assert_allclose(Codec(words, lanes=16).report(x, lengths).claimed, expected, rtol=1e-5)
     with pytest.raises(ValueError, match="contexts: this model takes none"):
         Codec(histogram((3,), 4)).encode(np.zeros((2, 3), int), contexts)
+
+
+@pytest.mark.skipif(not ROUND_TRIPS, reason="PROBGEN_ROUND_TRIPS=1000 makes so many round trips of each codec")
+def test_random_batches_come_back():
+    """Of any size, the last group ragged, in few lanes and many."""
+    for name, make in (EXACT | LATENT).items():
+        x = drawn(model := make(), 2000)
+        for lanes in (1, 16, 128):
+            codec, rng = Codec(model, lanes=lanes, chunk=150), np.random.default_rng(lanes)
+            for _ in range(ROUND_TRIPS // 3 + 1):
+                rows = x[rng.integers(0, 2000, rng.integers(0, 1 + min(200, 2 * lanes)))]
+                np.testing.assert_array_equal(codec.decode(codec.encode(rows)), rows, err_msg=f"{name}, {lanes} lanes")
+        print(f"{name}: {3 * (ROUND_TRIPS // 3 + 1)} round trips", flush=True)
 
 
 def test_a_program_of_discrete_sites_is_a_codec():

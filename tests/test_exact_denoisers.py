@@ -103,6 +103,16 @@ def test_an_event_of_any_shape_is_that_of_its_numbers():
             lambda: GaussianMixtureDenoiser(-jnp.ones(2), jnp.zeros((2, 1)), jnp.array(1.0)),
             "weights: expected positive",
         ),
+        (lambda: GaussianDenoiser(jnp.zeros(2), jnp.array([1.0, 0.0])), "scale: expected a positive number, got 0.0"),
+        (lambda: GaussianDenoiser(0.0, -1.0), "scale: expected a positive number, got -1.0"),
+        (
+            lambda: GaussianMixtureDenoiser(jnp.ones(2), jnp.zeros((2, 1)), -jnp.ones((2, 1))),
+            "scale: expected",
+        ),
+        (lambda: GaussianDenoiser(jnp.zeros(2), covariance=-jnp.eye(2)), "covariance: expected a positive definite"),
+        (lambda: GaussianDenoiser(jnp.zeros(2), covariance=jnp.array([[1, 1.0], [0, 1]])), "covariance: expected"),
+        (lambda: GaussianDenoiser(jnp.zeros(2), jnp.ones(3))(jnp.zeros(2), 0.0), "scale: expected the event's shape"),
+        (lambda: GaussianDenoiser(0.0, covariance=jnp.eye(2))(jnp.zeros(3), 0.0), r"covariance: expected \[3, 3\]"),
     ],
 )
 def test_what_does_not_fit_is_refused(make, words):

@@ -9,7 +9,7 @@ import pytest
 
 import probgen
 from probgen.core import bind, given, is_random, vectorize, with_key
-from probgen.distributions import ConditionalModel
+from probgen.distributions import ConditionalModel, integer_head
 from probgen.score import (
     DDIM,
     Ancestral,
@@ -19,12 +19,15 @@ from probgen.score import (
     GaussianDenoiser,
     GaussianMixtureDenoiser,
     LinearLogSNR,
+    MaskedDiffusion,
     NetworkDenoiser,
     ProductOfExperts,
     ScoreModel,
     guided,
+    masked_diffusion,
     vp_score,
 )
+from probgen.score.dropped_context import DroppingContext
 
 KEY = jax.random.key(0)
 SDE = LinearLogSNR(9.0, -9.0)
@@ -250,6 +253,34 @@ def test_a_model_trains_with_them_and_its_guided_form_is_filed(tmp_path):
         probgen.fit(strong, (x, contexts), steps=1, key=KEY, progress=False)
 
 
+class Sloped(eqx.Module):
+    slope: jax.Array
+    __call__ = lambda self, x, c: jnp.tile(c[2] + c[:2].sum() * self.slope, (2, 1))
+
+
+def test_masked_numbers_are_guided_by_their_logits():
+    """p_w ∝ p(x)^{1 − w} p(x | c)^w, where p(x) is uniform and log p(x | c) rises by 2 a level."""
+    network = DroppingContext(Sloped(jnp.arange(3.0)), **DROPPED)
+    model = ConditionalModel(MaskedDiffusion(network, integer_head(3), (2,)), (2,))
+    found = guided(model, weight=3.0)(jnp.ones(2)).conditionals(jnp.zeros(2, int), jnp.zeros(2, bool))
+    expected = jax.nn.log_softmax(3.0 * 2.0 * jnp.arange(3.0))
+    np.testing.assert_allclose(jax.nn.log_softmax(found.logits), jnp.tile(expected, (2, 1)), rtol=1e-5)
+
+
+def test_a_masked_model_trains_with_dropped_contexts_and_is_filed(tmp_path):
+    model = masked_diffusion((2,), levels=3, width=8, depth=1, key=KEY, **DROPPED)
+    x, contexts = jnp.ones((64, 2), int), jnp.eye(2)[jnp.arange(64) % 2]
+    trained = probgen.fit(model, (x, contexts), steps=2, key=KEY, progress=False).model
+    strong = guided(trained, weight=3.0)
+    probgen.save(tmp_path / "guided", strong)
+    draws = [jax.jit(lambda m: m(jnp.eye(2)).sample(KEY, (3,)))(m) for m in (strong, probgen.load(tmp_path / "guided"))]
+    np.testing.assert_array_equal(*draws)
+    with pytest.raises(ValueError, match="a guided model does not learn"):
+        probgen.fit(strong, (x, contexts), steps=1, key=KEY, progress=False)
+
+
+DROPPED = {"context_dim": 2, "drop_context": 0.5}
+MASKED = masked_diffusion((2,), levels=3, width=4, depth=1, context_dim=2, key=KEY)
 REAL = vp_score((2,), width=4, depth=1, key=KEY)
 NEVER = vp_score((2,), width=4, depth=1, context_dim=2, key=KEY)
 
@@ -265,6 +296,19 @@ NEVER = vp_score((2,), width=4, depth=1, context_dim=2, key=KEY)
         (lambda: ClassifierFreeGuidance(SECOND, 2.0, rescale=1.5), "rescale"),
         (lambda: ClassifierFreeGuidance(Counted([]), 2.0, rescale=0.5)(jnp.zeros(1), 0.0), "rescale: expected events"),
         (lambda: ClassifierGuidance(MIXTURE, 3.0), "log_prob: expected a function"),
+        (
+            lambda: ClassifierFreeGuidance(SECOND, jnp.ones(2)),
+            r"weight: expected one number, got an array of shape \(2",
+        ),
+        (lambda: guided(CLASSES, weight=float("nan")), "weight: expected finite numbers, got nan"),
+        (lambda: guided(CLASSES, weight="2"), "weight: expected numbers"),
+        (lambda: ProductOfExperts(MIXTURE, (MIXTURE,), jnp.inf), "weights: expected finite numbers, got inf"),
+        (lambda: guided(MASKED), "network: expected one that also learned from rows without their contexts"),
+        (lambda: masked_diffusion((2,), levels=3, drop_context=0.1, key=KEY), "drop_context: expected a context_dim"),
+        (
+            lambda: guided(masked_diffusion((2,), levels=3, key=KEY, **DROPPED), rescale=0.5),
+            "interval, rescale",
+        ),
         (lambda: ProductOfExperts(MIXTURE, ()), "experts, weights"),
         (lambda: ProductOfExperts(MIXTURE, (MIXTURE,), (1.0, 1.0)), "experts, weights"),
         (lambda: vp_score((2,), drop_context=0.1, key=KEY), "drop_context: expected a context_dim beside it"),

@@ -98,6 +98,8 @@ def test_an_operator_is_a_matrix_a_function_or_a_mask():
     rows = Measurement(jnp.array([3.0, -3.0]), jnp.eye(4)[jnp.array([0, 3])], 0.1)
     expected = MomentMatching(image.denoiser, rows)(jnp.ones((2, 2)), 0.0)
     np.testing.assert_allclose(MomentMatching(image.denoiser, painted)(jnp.ones((2, 2)), 0.0), expected, rtol=1e-5)
+    of_lists = Measurement([0.8, 0.6], A.tolist(), SCALE)
+    np.testing.assert_allclose(of_lists(z), seen()(z), rtol=1e-6)
     noise = dist.Normal(0.0, 0.1).log_prob(jnp.array([0.1, 0.2])).sum()
     np.testing.assert_allclose(painted.log_likelihood(jnp.array([[3.1, 9.0], [9.0, -2.8]])), noise, rtol=1e-4)
 
@@ -203,6 +205,13 @@ ONE = Measurement(jnp.ones(1), jnp.eye(1, 2), 0.1)
             lambda: Measurement(jnp.ones(3), jnp.eye(2), 0.1).log_likelihood(jnp.ones(2)),
             "operator: expected A x of y's",
         ),
+        (lambda: inpainting(jnp.array([jnp.nan, 1.0]), jnp.ones(2, bool), 0.1), "y: expected finite numbers, got nan"),
+        (lambda: Measurement(jnp.array([jnp.inf]), jnp.eye(1, 2), 0.1), "y: expected finite numbers, got inf"),
+        (lambda: Measurement("1", jnp.eye(1, 2), 0.1), "y: expected numbers"),
+        (lambda: Measurement(1.0, [[1.0, 2.0]], 0.1), "operator: expected a matrix, one row for each number of y"),
+        (lambda: Measurement([1.0], 3.0, 0.1), "operator: expected a function that returns A x, got 3.0"),
+        (lambda: Measurement(jnp.ones(1), jnp.eye(1, 3), 0.1)(jnp.ones(2)), "operator: expected a matrix of 2 columns"),
+        (lambda: Measurement(jnp.ones(1), jnp.eye(1, 2), jnp.nan), "scale: expected a positive number, got nan"),
         (lambda: MomentMatching(lambda z, s: z, ONE), "denoiser: expected a score.Denoiser"),
         (lambda: MomentMatching(NORMAL, jnp.ones(1)), "measurement: expected a score.Measurement"),
         (lambda: MomentMatching(NORMAL, ONE, max_steps=0), "max_steps"),

@@ -139,10 +139,20 @@ def test_the_report_says_where_the_loss_lies():
     assert report.bound == pytest.approx(float(dist.Normal(0.3, S).log_prob(X).sum(-1).mean()), abs=0.3)
 
 
+def test_a_linear_schedule_leaves_the_bound_and_lowers_its_noise():
+    straight = model(Straight(12.0, -12.0))
+    of = lambda model: evaluate(model, X, key=KEY, num_particles=128)
+    noisy, quiet = of(straight), of(straight.replace(sde=LinearLogSNR(12.0, -12.0)))
+    assert quiet.variance < 0.2 * noisy.variance
+    assert abs(noisy.bound - quiet.bound) < 4.5 * np.sqrt(noisy.variance / 128 / len(X))
+
+
 def test_the_report_of_a_conditional_model():
     conditional = vp_score((2,), width=8, depth=1, context_dim=3, key=KEY)
     report = evaluate(conditional(jnp.eye(3)), X[:3], key=KEY, num_particles=4, bins=2)
     assert np.isfinite(report.bound) and report.loss.shape == (2,)
+    one = evaluate(conditional(jnp.eye(3)[:1]), X[:1], key=KEY, num_particles=4, bins=2)
+    assert np.isnan(one.standard_error) and "nan" not in str(one) and "±" not in str(one)
 
 
 def _closed_bound(steps):
@@ -402,6 +412,11 @@ def test_a_self_conditioned_denoiser_sees_its_own_guess():
         (lambda: model(sampler=Ancestral(3), stepwise=True).replace(sampler=DDIM(3)), "stepwise: expected the sampler"),
         (lambda: MarkovChain(model()), "model: expected a ScoreModel with stepwise=True"),
         (lambda: evaluate(model(), X, key=KEY, num_particles=1), "num_particles"),
+        (lambda: evaluate(model(), X.at[3].set(jnp.nan), key=KEY), "x: expected finite numbers, got nan in row 3"),
+        (lambda: evaluate(model(), X[0], key=KEY), r"x: expected rows of shape \(2,\), got \(\)"),
+        (lambda: evaluate(model(), X[:0], key=KEY), "x: expected at least one row"),
+        (lambda: evaluate(model().exact_by(), X, key=KEY), "model: expected a ScoreModel, or a conditional one"),
+        (lambda: evaluate(vp_score((2,), context_dim=2, key=KEY), X, key=KEY), "got a ConditionalModel"),
     ],
 )
 def test_what_does_not_fit_is_refused(make, words):

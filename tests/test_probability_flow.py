@@ -9,6 +9,8 @@ import pytest
 from numpyro.infer import MCMC, NUTS
 
 import probgen
+from probgen.evaluation import likelihood
+from probgen.mixtures import histogram
 from probgen.score import (
     Denoiser,
     GaussianDenoiser,
@@ -138,6 +140,20 @@ def test_integers_have_weights_whose_mean_is_no_less_than_the_bound():
     assert (log_p > bounds.mean(0) - 4 * error - 0.02).all()
     with pytest.raises(ValueError, match="expected a model of reals"):
         model.log_prob_ode(every)
+
+
+def test_a_row_that_is_no_number_has_no_density_and_the_others_have_theirs():
+    x = jnp.stack([LOC, LOC.at[1].set(jnp.nan), LOC + 0.1])
+    found = ode(max_steps=200)(GAUSSIAN, x)
+    np.testing.assert_allclose(found[jnp.array([0, 2])], TRUTH.log_prob(x[jnp.array([0, 2])]), atol=3e-4)
+    assert jnp.isnan(found[1])
+
+
+def test_what_is_exact_within_a_tolerance_says_so():
+    found = likelihood(GAUSSIAN.exact_by(ProbabilityFlow(1e-3)), LOC[None] + jnp.zeros((2, 1)))
+    assert (found.kind, found.tolerance, found.sign) == ("exact", 1e-3, "≈")
+    assert str(found).startswith("≈") and "(≈" in str(found) and "=" not in str(found)
+    assert likelihood(histogram((2,), 4), jnp.zeros((4, 2), int)).sign == "="
 
 
 def test_nuts_with_a_score_model_for_a_prior_finds_the_posterior_of_normals():

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import math
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -467,12 +468,48 @@ GAUSSIAN = GaussianDenoiser(LOC, SCALE)
         (lambda: ScoreModel(GAUSSIAN, LinearLogSNR(), 2), "event_shape"),
         (lambda: ScoreModel(Short(), LinearLogSNR(), (2,)).sample(jax.random.key(0)), "denoiser: expected"),
         (lambda: bound_of(ScoreModel(Short(), LinearLogSNR(), (2,)), jax.random.key(0), LOC), "denoiser: expected"),
+        (
+            lambda: ScoreModel(GAUSSIAN, LinearLogSNR(), (3,)).sample(jax.random.key(0)),
+            "loc: expected the event's",
+        ),
+        (lambda: gaussian().replace(sampler="heun"), "sampler: expected a score.Sampler, got str"),
+        (lambda: gaussian().replace(sampler=Heun), r"sampler: expected an instance, such as Heun\(…\)"),
+        (lambda: gaussian().replace(sde="cosine"), "sde: expected a score.SDE, got str"),
+        (lambda: gaussian().replace(sde=Rising()), "sde: expected a log-SNR that falls"),
+        (lambda: gaussian().replace(loss="x"), "loss: expected a score.Loss, got str"),
+        (lambda: gaussian().replace(denoiser=lambda z, s: z), "denoiser: expected a score.Denoiser, got function"),
+        (lambda: gaussian().replace(decoder=3), "decoder: expected a score.Decoder, got int"),
+        (lambda: Ancestral(4, "even"), "grid: expected a function that returns times, got 'even'"),
+        (lambda: vp_score((2,), log_snr=7.0, key=jax.random.key(0)), "log_snr: expected two finite numbers"),
+        (lambda: LinearLogSNR("8", -8), "largest, smallest: expected finite log-SNRs"),
+        (lambda: RealDenoiser("net", NoiseEmbedding()), "network: expected a function that returns numbers, got 'net'"),
+        (lambda: RealDenoiser(lambda z, c: z, 3), "embedding: expected a function that returns features, got 3"),
     ],
     ids=lambda x: x if isinstance(x, str) else "",
 )
 def test_parts_that_do_not_fit_are_refused(make, words):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+def test_numbers_of_jax_are_numbers():
+    data, key = jnp.array([[1.0, 2.0], [4.0, 3.0]]), jax.random.key(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sdes = LinearLogSNR(jnp.array(8.0), np.float32(-8.0)), GeometricSigma(sigma_max=jnp.array(2.0))
+        LearnedLogSNR(jnp.array(8.0))
+        made = vp_score((2,), width=8, depth=1, scale=data.std(), log_snr=(jnp.array(5.0), -5), key=key)
+        RealDenoiser(lambda z, c: z, NoiseEmbedding(), scale=data.std())
+    assert sdes == (LinearLogSNR(8.0, -8.0), GeometricSigma(sigma_max=2.0))
+    assert type(made.denoiser.scale) is float and made.denoiser.scale == float(data.std())
+    assert made.recipe is not None and made.sde == LinearLogSNR(5.0, -5.0)
+
+
+def test_booleans_are_integers_of_two_levels():
+    model, x = vp_score((3,), levels=2, width=8, depth=1, key=jax.random.key(0)), np.array([[True, False, True]])
+    bound = bound_of(model, jax.random.key(1), x, 4)
+    np.testing.assert_allclose(bound, bound_of(model, jax.random.key(1), x.astype(int), 4), rtol=1e-6)
+    assert "≤" in str(probgen.evaluation.likelihood(model, x, key=jax.random.key(1)))
 
 
 def test_networks_see_images_as_they_are():

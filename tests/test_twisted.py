@@ -126,6 +126,24 @@ def test_integers_have_the_posterior_of_enumeration():
     np.testing.assert_allclose(share, each / each.sum(), atol=0.05)
 
 
+def hard(x):
+    """A density on x_0 > 1.5 alone, with a number that makes it as small as measurements' are."""
+    return jnp.where(x[0] > 1.5, -60.0, -jnp.inf)
+
+
+def test_what_is_impossible_has_no_weight():
+    """All x̂ begin at the mean, where the likelihood is 0; no particle is lost by that."""
+    model, (mean, covariance) = NORMAL, law(NORMAL)
+    found = runs(model, hard, jax.random.split(KEY, 40), 256)
+    ratio = jnp.exp(found.log_evidence + 60.0) / dist.Normal(-mean[0], jnp.sqrt(covariance[0, 0])).cdf(-1.5)
+    assert abs(ratio.mean() - 1) < 4.5 * ratio.std() / np.sqrt(len(ratio))
+    np.testing.assert_allclose(jnp.exp(found.log_weights).sum(1), 1.0, rtol=1e-4)
+    assert (jnp.isfinite(found.log_weights) == (found.values[..., 0] > 1.5)).all()
+    never = jax.tree.map(lambda leaf: leaf[0], runs(model, lambda x: -jnp.inf + 0.0 * x[0], KEY[None], 8))
+    assert never.log_evidence == -jnp.inf and (never.log_weights == -jnp.inf).all()
+    assert jnp.isnan(runs(model, lambda x: jnp.nan * x[0], KEY[None], 8).log_evidence).all()
+
+
 def test_each_context_has_particles_of_its_own():
     model = vp_score((2,), width=4, depth=1, steps=3, context_dim=2, key=KEY)
     found = jax.jit(lambda m: twisted(KEY, m(jnp.eye(2)), likelihood, num_particles=5))(model)

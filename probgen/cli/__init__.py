@@ -1,4 +1,4 @@
-"""`python -m probgen`: demo, train, evaluate, sample, compare-estimators."""
+"""`python -m probgen`: demo, train, evaluate, sample, compare-estimators, train-codec, compress, decompress."""
 
 import argparse
 from collections.abc import Sequence
@@ -13,11 +13,15 @@ _EPILOG = """examples:
   probgen sample labelled.safetensors --context 3 --out threes.png
   probgen train char_rnn --data names                                  words of several lengths
   probgen sample char_rnn.safetensors --data names --out names.txt
-  probgen compare-estimators --problem bits --stock    bias, variance and cost of gradient estimators"""
+  probgen compare-estimators --problem bits --stock    bias, variance and cost of gradient estimators
+  probgen compress letter.txt                          letter.txt.pg, by the model of English that comes along
+  probgen decompress letter.txt.pg -o again.txt
+  probgen train-codec corpus.txt more.txt --minutes 10 --out mine.safetensors    a model of the bytes of these files
+  probgen compress letter.txt --model mine.safetensors"""
 
 
 def _parser() -> argparse.ArgumentParser:
-    from probgen.cli import compare
+    from probgen.cli import codecs, compare
     from probgen.cli.models import MODELS
 
     parser = argparse.ArgumentParser(
@@ -28,9 +32,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", metavar="command")
 
-    def command(name: str, text: str) -> argparse.ArgumentParser:
+    def command(name: str, text: str, *, seeded: bool = True) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
-        sub.add_argument("--seed", type=int, default=0, help="seed of all randomness (default 0)")
+        if seeded:
+            sub.add_argument("--seed", type=int, default=0, help="seed of all randomness (default 0)")
         return sub
 
     demo = command("demo", "train all six models on optdigits and compare them (the default command)")
@@ -67,6 +72,13 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     compare.add_options(command("compare-estimators", "bias, variance and cost of gradient estimators"))
+    codecs.add_training_options(command("train-codec", "train a model of the bytes of files, for compress"))
+    codecs.add_file_options(
+        command("compress", "compress a file of any bytes by a model of bytes, losslessly", seeded=False), "FILE.pg"
+    )
+    codecs.add_file_options(
+        command("decompress", "restore the file that compress wrote", seeded=False), "FILE without its .pg"
+    )
     return parser
 
 
@@ -74,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line, and return the exit status. A user's mistake is one sentence on stderr, and status 2."""
     import sys
 
-    from probgen.cli import commands, compare, demo
+    from probgen.cli import codecs, commands, compare, demo
 
     runs = {
         "demo": demo.run,
@@ -82,6 +94,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "evaluate": commands.evaluate,
         "sample": commands.sample,
         "compare-estimators": compare.run,
+        "train-codec": codecs.train_codec,
+        "compress": codecs.compress,
+        "decompress": codecs.decompress,
     }
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if arguments and not arguments[0].startswith("-") and arguments[0] not in runs:

@@ -15,6 +15,7 @@ from probgen.compression.prefix import (
 from probgen.compression.integers import elias_gamma, elias_delta, golomb, golomb_size
 from probgen.compression.arithmetic import integer_cdf, arithmetic_encode, arithmetic_decode
 from probgen.compression.codec import Codec, CodecReport
+from probgen.compression.byte_files import compress, decompress, bundled, Compressed
 from probgen.compression.programs import Sites
 from probgen.compression.message import Message, Stack
 
@@ -49,4 +50,9 @@ __all__ = [
     "Codec",
     "CodecReport",
     "Message",
+    # of files of any bytes
+    "compress",
+    "decompress",
+    "Compressed",
+    "bundled",
 ]

@@ -3,7 +3,7 @@
 import copy
 import hashlib
 import math
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -219,24 +219,24 @@ class Message:
         further by a code of integers. Of a normal much wider than the grid, the last bits are coded as chance.
         """
         k = np.rint(np.asarray(z, np.float64)[self.active].reshape(-1) / self.width).astype(np.int64)
-        for here, bits, window, loc, scale in reversed(self._groups(loc, scale)):
-            middle = np.rint(loc).astype(np.int64)
+        for here, bits, window, mean, spread in reversed(self._groups(loc, scale)):
+            middle = np.rint(mean).astype(np.int64)
             off = (k[here] >> bits) - middle
             beyond = np.abs(off) - window
             self._push_chance(k[here] & ((1 << bits) - 1), bits)
             for number in beyond[beyond >= 0][::-1]:
                 self._push_number(int(number))
-            self.stack.push_normal(np.clip(off, -window, window), loc - middle, scale, window)
+            self.stack.push_normal(np.clip(off, -window, window), mean - middle, spread, window)
 
     def pop_normals(self, loc: ArrayLike, scale: ArrayLike) -> np.ndarray:
         """Read reals of the grid, 0 in lanes that are not in use."""
         z = np.zeros(np.shape(loc))
         k = np.zeros(int(self.active.sum()) * math.prod(z.shape[1:]), np.int64)
-        for here, bits, window, loc, scale in self._groups(loc, scale):
-            off = self.stack.pop_normal(loc - np.rint(loc), scale, window).astype(np.int64)
+        for here, bits, window, mean, spread in self._groups(loc, scale):
+            off = self.stack.pop_normal(mean - np.rint(mean), spread, window).astype(np.int64)
             beyond = np.abs(off) == window
             off[beyond] += np.sign(off[beyond]) * np.array([self._pop_number() for _ in range(beyond.sum())], np.int64)
-            k[here] = ((np.rint(loc).astype(np.int64) + off) << bits) + self._pop_chance(len(off), bits)
+            k[here] = ((np.rint(mean).astype(np.int64) + off) << bits) + self._pop_chance(len(off), bits)
         z[self.active] = (k * self.width).reshape(-1, *z.shape[1:])
         return self.as_floats(z)
 
@@ -291,19 +291,19 @@ class Message:
         return number - 1
 
 
-def _ans(words: np.ndarray) -> object:
+def _ans(words: np.ndarray) -> Any:
     import constriction
 
     return constriction.stream.stack.AnsCoder(np.ascontiguousarray(words, np.uint32))
 
 
-def _categorical() -> object:
+def _categorical() -> Any:
     import constriction
 
     return constriction.stream.model.Categorical(perfect=False)  # each symbol with at least 2^-24, as `integer_cdf`
 
 
-def _normal(window: int) -> object:
+def _normal(window: int) -> Any:
     import constriction
 
     return constriction.stream.model.QuantizedGaussian(-window, window)

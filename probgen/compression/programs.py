@@ -131,8 +131,7 @@ class Sites(Model):
 @partial(jax.jit, static_argnums=2)
 def _code(d: Sites, x: Array, i: int) -> Any:
     def one(d: Sites, x: Array) -> Any:
-        name, shape = d.shapes[i]
-        fn = d._trace(d.unpack(x))[name]["fn"]
+        fn = d._trace(d.unpack(x))[d.shapes[i][0]]["fn"]
         return coded(fn.to_event(len(fn.batch_shape)), ())
 
     return over_lanes(d, one, x)

@@ -21,8 +21,16 @@ from probgen.core.steps import Steps, Prefix, draw, draw_value
 from probgen.core.vectorize import vectorize, map_batch, mapped_rows, row_number, check_key, split_key
 from probgen.core.progress import scan_with_bar
 from probgen.core.numerics import as_float, as_real, log1mexp, logmeanexp
-from probgen.core.sizes import as_integer, as_shape, check_sizes, check_positive, check_not_negative, check_interval
-from probgen.core.numbers import as_numbers
+from probgen.core.sizes import (
+    as_integer,
+    as_number,
+    as_shape,
+    check_sizes,
+    check_positive,
+    check_not_negative,
+    check_interval,
+)
+from probgen.core.numbers import as_numbers, check_numbers
 from probgen.core.instances import check_distributions, check_functions, check_instances, in_words
 
 __all__ = [
@@ -82,12 +90,14 @@ __all__ = [
     "logmeanexp",
     # what an argument is, or a clear error
     "as_integer",
+    "as_number",
     "as_numbers",
     "as_shape",
     "check_sizes",
     "check_positive",
     "check_not_negative",
     "check_interval",
+    "check_numbers",
     "check_instances",
     "check_distributions",
     "check_functions",

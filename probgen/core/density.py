@@ -8,6 +8,19 @@ DensityKind = Literal["exact", "weights", "bound", "estimate"]
 SIGNS: dict[DensityKind, str] = {"exact": "=", "weights": "≤", "bound": "≤", "estimate": "≈"}  # losses
 
 
+def sign_of(kind: DensityKind, tolerance: float = 0.0) -> str:
+    """Return the sign before a loss: that of the kind, or "≈" where there is a tolerance.
+
+    Args:
+        kind: of the density.
+        tolerance: how far it may be off, 0 where it is what it says.
+
+    >>> sign_of("bound"), sign_of("exact", 1e-5)
+    ('≤', '≈')
+    """
+    return SIGNS["estimate" if tolerance > 0 else kind]
+
+
 def weakest(*kinds: DensityKind) -> DensityKind:
     """Return the kind of what is put together from parts of these kinds: what the weakest of them can promise.
 

@@ -8,6 +8,28 @@ import numpy as np
 from probgen.core.numerics import as_real
 
 
+def check_numbers(*, positive: bool = False, **arrays: Any) -> None:
+    """Raise ValueError for the first of the named arrays whose numbers are known, and not all finite, or not all
+    positive where that is asked.
+
+    Args:
+        positive: whether they have to be.
+        arrays: of numbers, by the names of the arguments.
+
+    >>> check_numbers(positive=True, scale=[1.0, -2.0])
+    Traceback (most recent call last):
+    ValueError: scale: expected a positive number, got -2.0
+    """
+    for name, x in arrays.items():
+        if isinstance(x, jax.core.Tracer):
+            continue
+        numbers = np.asarray(as_numbers(name, x))
+        right = np.isfinite(numbers) & ((numbers > 0) | (not positive))
+        if not right.all():
+            expected = "a positive number" if positive else "finite numbers"
+            raise ValueError(f"{name}: expected {expected}, got {numbers[~right][0]}")
+
+
 def as_numbers(name: str, x: Any) -> np.ndarray | jax.Array:
     """Return an array of numbers out of what a user has: an array of any library, a list.
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro.distributions import constraints
 
-from probgen.core.sizes import check_sizes
+from probgen.core.sizes import as_number, check_sizes
 from probgen.core.vectorize import check_key
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -125,9 +125,11 @@ def _tuples(x: Any) -> Any:
 
 
 def _plain(x: Any) -> Any:
-    """Return an argument with NumPy's scalars and ranges as Python's, which JSON and static fields can hold."""
+    """Return an argument with scalars of NumPy and JAX, and ranges, as Python's, which JSON and static fields hold."""
     if isinstance(x, np.generic):
         return x.item()
+    if isinstance(x, jax.Array):
+        return as_number(x)
     if isinstance(x, range):
         return tuple(x)
     if type(x) in (list, tuple):

@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -27,6 +29,21 @@ def as_integer(size: Any) -> Any:
         size: any object.
     """
     return int(size) if isinstance(size, np.integer) else size
+
+
+def as_number(x: Any) -> Any:
+    """Return a number of NumPy's or JAX's whose value is known, such as `x.std()`, as Python's, which a static field
+    holds; anything else as it is, for a check to judge.
+
+    Args:
+        x: any object.
+
+    >>> import jax.numpy as jnp
+    >>> as_number(jnp.array(0.5)), as_number("0.5")
+    (0.5, '0.5')
+    """
+    known = isinstance(x, np.number | np.ndarray | jax.Array) and not isinstance(x, jax.core.Tracer)
+    return x.item() if known and x.ndim == 0 and jnp.issubdtype(x.dtype, np.number) else x
 
 
 def as_shape(event_shape: Sequence[int], *, fewest: int = 1) -> tuple[int, ...]:

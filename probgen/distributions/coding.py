@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 from jax import Array
+from jax.typing import ArrayLike
 from numpyro.distributions import constraints
 
 from probgen.distributions.enumeration import levels
@@ -53,11 +54,11 @@ class Message(Protocol):
         """Make the bits on top chance, before a posterior takes about so many for each lane; once more undoes it."""
         ...
 
-    def push_symbols(self, symbols: np.ndarray, log_p: Array) -> None:
+    def push_symbols(self, symbols: np.ndarray, log_p: ArrayLike) -> None:
         """Write symbols [lanes, ...] of 0..n−1 by log-probabilities [lanes, ..., n]."""
         ...
 
-    def pop_symbols(self, log_p: Array) -> np.ndarray:
+    def pop_symbols(self, log_p: ArrayLike) -> np.ndarray:
         """Read symbols; 0 in lanes that are not in use."""
         ...
 
@@ -69,11 +70,11 @@ class Message(Protocol):
         """Read such integers; 0 elsewhere."""
         ...
 
-    def push_normals(self, z: np.ndarray, loc: Array, scale: Array) -> None:
+    def push_normals(self, z: np.ndarray, loc: ArrayLike, scale: ArrayLike) -> None:
         """Write reals [lanes, ...] of the message's grid by normal distributions."""
         ...
 
-    def pop_normals(self, loc: Array, scale: Array) -> np.ndarray:
+    def pop_normals(self, loc: ArrayLike, scale: ArrayLike) -> np.ndarray:
         """Read reals of the grid; 0 in lanes that are not in use."""
         ...
 
@@ -148,7 +149,7 @@ class Correlated(eqx.Module):
     def push(self, message: Message, x: np.ndarray) -> None:
         """Write vectors of the grid, [lanes, D]."""
         noise, parts = np.zeros(np.shape(x)), []
-        for i in range(noise.shape[1]):
+        for i in range(self.loc.shape[1]):
             parts.append(self._given(noise, i))
             noise[:, i] = _standardized(x[:, i], parts[i])
         for i in reversed(range(len(parts))):
@@ -233,8 +234,8 @@ def coded(d: dist.Distribution, lead: tuple[int, ...]) -> Any:
         return Correlated(jnp.broadcast_to(each.loc, shape), tril)
     if each.event_shape:
         raise ValueError(
-            f"model: no code is known of a {type(_inner_of(each)).__name__}, whose numbers depend on one another: expected a "
-            "product of conditionals, a model with latent variables, or independent numbers"
+            f"model: no code is known of a {type(_inner_of(each)).__name__}, whose numbers depend on one another: "
+            "expected a product of conditionals, a model with latent variables, or independent numbers"
         )
     each = each.expand((*lead, *d.event_shape))
     if isinstance(family(each), dist.Normal):
@@ -265,16 +266,14 @@ def _mixed(d: dist.MixtureSameFamily, lead: tuple[int, ...]) -> Mixed:
     return Mixed(jnp.broadcast_to(log_weights, (*lead, d.mixture_size)), loc, scale)
 
 
+def bits_of(code: Any, numbers: int) -> int:
+    """Return about how many bits so many numbers take that a posterior's code reads."""
+    return numbers * (math.ceil(math.log2(code.log_p.shape[-1])) if isinstance(code, Table) else _BITS_OF_A_REAL)
+
+
 def _inner_of(d: Any) -> Any:
     """Return the model at whose contexts a distribution stands; else the distribution itself."""
     return getattr(d, "model", d)
-
-
-def bits_of(d: Any) -> int:
-    """Return about how many bits an event of a distribution takes, on the grid where it is of reals."""
-    found = levels(d.support)
-    bits = _BITS_OF_A_REAL if not d.support.is_discrete else math.ceil(math.log2(found[1])) if found else 8
-    return math.prod(d.event_shape) * bits
 
 
 def can_be_coded(d: Any) -> bool:

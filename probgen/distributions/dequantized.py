@@ -18,7 +18,6 @@ from probgen.distributions.in_blocks import map_particles
 from probgen.distributions.lifting import verb
 from probgen.distributions.wrapped import kind_of, log_density
 
-
 _WIDTH, _BITS = 2.0**-12, 12  # of the grid of y = x + u, by which a flow is coded
 
 

@@ -12,6 +12,7 @@ from probgen.distributions.conditionals import ConditionalModel, inner_model
 from probgen.distributions.on_support import on_edge
 
 _ROWS = 8192  # looked at together
+_OF_INTEGERS = "; x.astype(float) makes reals of them, and `levels=` in many recipes a model of integers"
 
 Data = tuple[tuple, dict]  # what a program is called with, the rows of every array on axis 0
 
@@ -82,8 +83,8 @@ def check_events(name: str, model: Distribution, x: jax.Array) -> None:
     if support is None:
         return
     if support.is_discrete != (not jnp.issubdtype(x.dtype, jnp.floating)):
-        expected = "integers" if support.is_discrete else "floating-point numbers"
-        raise ValueError(f"{name}: the model is over {expected}, got dtype {x.dtype}")
+        expected, hint = ("integers", "") if support.is_discrete else ("floating-point numbers", _OF_INTEGERS)
+        raise ValueError(f"{name}: the model is over {expected}, got dtype {x.dtype}{hint}")
     for start in range(0, len(x), _ROWS):
         part = widened(np.asarray(x[start : start + _ROWS]))
         inside = np.asarray(support(part))

@@ -71,7 +71,8 @@ class PytreeDistribution(Wrapping):
         return super().tree_unflatten(aux_data, tuple(release(value) for value in params))  # type: ignore[return-value]
 
     def replace(self, **fields: Any) -> Self:
-        """Return the same distribution with other values of some fields."""
+        """Return the same distribution with other values of some fields. Raises ValueError where the class refuses
+        them."""
         known = (*self.gather_pytree_data_fields(), *self.gather_pytree_aux_fields())
         if unknown := [name for name in fields if name not in known]:
             of = ", ".join(name for name in known if not name.startswith("_"))
@@ -81,7 +82,11 @@ class PytreeDistribution(Wrapping):
             setattr(new, name, value)
         if self._leaf_ndim is not None and (ndim := _first_ndim(new)) is not None:
             new._leaf_ndim = ndim - added  # what was replaced may be where the rank is read
+        new._check_fields()
         return new
+
+    def _check_fields(self) -> None:
+        """Raise ValueError where fields do not go together: a constructor's own check, for `replace` too."""
 
     # -- shapes
 

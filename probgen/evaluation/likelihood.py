@@ -8,7 +8,7 @@ import numpy as np
 from jax import Array
 
 from probgen.core import DensityKind, check_sizes
-from probgen.core.density import SIGNS
+from probgen.core.density import sign_of
 from probgen.distributions import ConditionalModel, Distribution
 from probgen.distributions.conditionals import inner_model
 from probgen.distributions.events import as_arrays, check_rows, widened
@@ -24,6 +24,7 @@ class Likelihood(NamedTuple):
         event_size: D, the numbers of an event.
         rows: how many there are.
         num_particles: of the bound.
+        tolerance: of a solver's step, say, in nats; 0 where the density is what its kind says.
     """
 
     nats: float
@@ -32,6 +33,7 @@ class Likelihood(NamedTuple):
     event_size: int
     rows: int
     num_particles: int
+    tolerance: float = 0.0
 
     @property
     def bits_per_dim(self) -> float:
@@ -45,12 +47,12 @@ class Likelihood(NamedTuple):
 
     @property
     def sign(self) -> str:
-        """The sign before the number: "=" exact, "≤" a bound, "≈" an estimate."""
-        return SIGNS[self.kind]
+        """The sign before the number: "=" exact, "≤" a bound, "≈" an estimate, or whatever has a tolerance."""
+        return sign_of(self.kind, self.tolerance)
 
     def __str__(self) -> str:
         sign = self.sign
-        particles = "" if self.sign != "≤" else f", {self.num_particles} particles"
+        particles = f", {self.num_particles} particles" if self.kind in ("weights", "bound") else ""
         return (
             f"{sign} {self.bits_per_dim:.4f} ± {self.se:.4f} bits/dim "
             f"({sign} {self.nats:.3f} ± {self.se_nats:.3f} nats, {self.rows} rows{particles})"
@@ -106,4 +108,4 @@ def likelihood(
     losses = -np.concatenate(parts)[:count]
     spread = float(losses.std(ddof=1) / math.sqrt(len(losses))) if len(losses) > 1 else math.nan
     size = max(1, math.prod(inner.event_shape))
-    return Likelihood(float(losses.mean()), spread, inner.kind, size, len(losses), num_particles)
+    return Likelihood(float(losses.mean()), spread, inner.kind, size, len(losses), num_particles, inner.tolerance)

@@ -1,5 +1,6 @@
 """What every model with latent variables can do, given its prior, its likelihood and its approximate posterior."""
 
+import math
 from functools import partial
 from typing import Any, NamedTuple, NoReturn
 
@@ -245,9 +246,10 @@ class Latent(Model):
 
     @verb
     def push(self, message: Message, x: np.ndarray) -> None:
-        """Write events [lanes, *event_shape]: read z by q(z | x), and write x by p(x | z), then z by p(z) (bits-back)."""
-        message.stir(bits_of(self._first().latent_prior))
-        z = _posterior_code(self, x).pop(message)
+        """Write events [lanes, *event_shape]: read z by q(z | x), then write x by p(x | z) and z by p(z)."""
+        posterior = _posterior_code(self, x)
+        message.stir(bits_of(posterior, math.prod(self.latent_shape)))
+        z = posterior.pop(message)
         likelihood_code(self, z).push(message, x)
         _prior_code(self, message.lanes).push(message, z)
 
@@ -256,8 +258,9 @@ class Latent(Model):
         """Read events [lanes, *event_shape], and give back the bits that their z took."""
         z = _prior_code(self, message.lanes).pop(message)
         x = likelihood_code(self, z).pop(message)
-        _posterior_code(self, x).push(message, z)
-        message.stir(bits_of(self._first().latent_prior))
+        posterior = _posterior_code(self, x)
+        posterior.push(message, z)
+        message.stir(bits_of(posterior, math.prod(self.latent_shape)))
         return x
 
     @verb

@@ -13,8 +13,8 @@ from probgen.core import DensityKind, bind, check_instances, map_batch, vectoriz
 from probgen.distributions import Distribution, Model, lifted
 from probgen.distributions.coding import Message, over_lanes
 from probgen.distributions.wrapped import family, is_masked, kind_of, log_density
-from probgen.latent.model import ElboTerms, Latent, without_gradient
 from probgen.latent.layer_codes import pop_layers, push_layers
+from probgen.latent.model import ElboTerms, Latent, without_gradient
 from probgen.latent.path import Path, Walk
 
 

@@ -33,6 +33,11 @@ class Decoder(eqx.Module):
         """Return the distribution of the data's numbers, of batch shape that of z."""
         raise NotImplementedError(f"{type(self).__name__} has no __call__")
 
+    def log_prob(self, value: Array, z: Array, x: Array, log_snr: Array) -> Array:
+        """Return log p(value | z₀) of one event, in nats."""
+        value = value.astype(int) if value.dtype == bool else value  # numpyro's categoricals take no booleans
+        return jnp.sum(self(z, x, log_snr).log_prob(value))
+
 
 class NormalDecoder(Decoder):
     """Reals: Normal(x̂, e^{−λ}), of as much noise as there is in z / α.

@@ -2,24 +2,16 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from probgen.core import (
-    as_integer,
-    check_positive,
-    check_sizes,
-    given,
-    is_random,
-    row_number,
-    static_functions,
-    with_key,
-)
+from probgen.core import as_integer, as_number, check_functions, check_positive, check_sizes, static_functions
 from probgen.networks import place
+from probgen.score.dropped_context import Conditioned
 from probgen.score.sde import SDE, coefficients
 from probgen.score.targets import Data, Preconditioned, Target
 
@@ -90,7 +82,7 @@ def _of_event(said: Array, shape: tuple[int, ...]) -> Array:
     return said.reshape(shape)
 
 
-class NetworkDenoiser(Denoiser):
+class NetworkDenoiser(Conditioned, Denoiser):
     """The base of denoisers that call a network of (event, context) with the noise level's features as context.
 
     A condition, bound by `core.bind`, is appended to those features. With `drop_context` a number follows it, 1 where
@@ -113,50 +105,11 @@ class NetworkDenoiser(Denoiser):
     References: Classifier-Free Diffusion Guidance (Ho, Salimans 2022), arXiv:2207.12598, algorithm 1.
     """
 
-    network: Any = eqx.field(converter=static_functions)
+    name: ClassVar[str] = "denoiser"
     embedding: Callable[[Array], Array] = eqx.field(converter=static_functions)
-    context_dim: int | None = eqx.field(static=True, default=None, kw_only=True)
-    drop_context: float = eqx.field(static=True, default=0.0, kw_only=True)
-    context: Array | None = given(default=None, kw_only=True)
-    key: Array | None = given(default=None, kw_only=True)
 
     def __check_init__(self) -> None:
-        if not 0.0 <= self.drop_context < 1.0:
-            raise ValueError(f"drop_context: expected a rate in [0, 1), got {self.drop_context}")
-        if self.drop_context and self.context_dim is None:
-            raise ValueError(f"drop_context: expected a context_dim beside it, got {self.drop_context} and None")
-
-    def bind_context(self, context: Array) -> "NetworkDenoiser":
-        """Return the same denoiser with its condition filled in."""
-        if self.context_dim is None:
-            return self
-        return self._with_context(jnp.append(context, 1.0) if self.drop_context else context)
-
-    def without_context(self) -> "NetworkDenoiser":
-        """Return the denoiser of all data, whatever their condition. Raises ValueError where the network did not learn
-        it."""
-        if self.context_dim is None:
-            raise ValueError("denoiser: expected a conditional one, got one that takes no context")
-        if not self.drop_context:
-            raise ValueError(
-                "denoiser: expected one that also learned from rows without their contexts, got one that never saw "
-                "any; make and train the model with drop_context=0.1, say"
-            )
-        return self._with_context(jnp.zeros(self.context_dim + 1))
-
-    def _with_context(self, context: Array) -> "NetworkDenoiser":
-        return eqx.tree_at(lambda d: d.context, self, context, is_leaf=lambda x: x is None)
-
-    @property
-    def is_random(self) -> bool:
-        """Whether training draws which contexts are dropped, or units of the network."""
-        return self.drop_context > 0.0 or is_random(self.network)
-
-    def bind_key(self, key: Array) -> "NetworkDenoiser":
-        """Return the same denoiser with the randomness of one training step, of the network too."""
-        own, inner = jax.random.split(key)
-        parts = lambda d: (d.network, d.key)
-        return eqx.tree_at(parts, self, (with_key(self.network, inner), own), is_leaf=lambda x: x is None)
+        check_functions("features", embedding=self.embedding)
 
     def features(self, z: Array, log_snr: Array) -> Array:
         """Return the network's output."""
@@ -164,15 +117,6 @@ class NetworkDenoiser(Denoiser):
         if self.context_dim is not None:
             features = jnp.concatenate([features, self._context_of_row()])
         return self.network(z, features)
-
-    def _context_of_row(self) -> Array:
-        """Return the context of one row, or zeros where this training step drops it."""
-        if self.context is None:
-            raise ValueError("this model is conditional: call the ConditionalModel with a context first")
-        if self.key is None or not self.drop_context:
-            return self.context
-        row = jax.random.fold_in(self.key, row_number())
-        return jnp.where(jax.random.bernoulli(row, self.drop_context), 0.0, self.context)
 
 
 class RealDenoiser(NetworkDenoiser):
@@ -198,7 +142,7 @@ class RealDenoiser(NetworkDenoiser):
     arXiv:2206.00364, table 1.
     """
 
-    scale: float = eqx.field(static=True, default=1.0)
+    scale: float = eqx.field(static=True, default=1.0, converter=as_number)
     target: Target | None = eqx.field(static=True, default=None)
 
     def __check_init__(self) -> None:

@@ -202,6 +202,9 @@ def flow_matching(
 
         x_u = (1 − u) x + u ε,   loss = E ‖(ε − x) − v(x_u, u)‖²
 
+    Its bound is a noisy estimate along these lines (see `Straight`): evaluate
+    `model.replace(sde=LinearLogSNR(15.0, -15.0))`, whose bound has the same mean.
+
     Args:
         event_shape: shape of one event; images have two or three axes.
         levels: L of integers 0..L−1; None for reals.

@@ -40,10 +40,13 @@ class DiscreteDiffusion(Model):
         *,
         validate_args: bool | None = None,
     ):
-        check_instances(network=network, head=head)
         self.network, self.head = network, head
-        self.levels  # noqa: B018 (or the head is refused)
+        self._check_fields()
         super().__init__(as_shape(event_shape), validate_args=validate_args)
+
+    def _check_fields(self) -> None:
+        check_instances(network=self.network, head=self.head)
+        self.levels  # noqa: B018 (or the head is refused)
 
     @property
     def levels(self) -> int:

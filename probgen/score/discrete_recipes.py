@@ -9,7 +9,8 @@ from jax import Array
 from probgen.core import Contextual, as_shape, check_sizes, recipe
 from probgen.distributions import ConditionalModel, integer_head
 from probgen.networks import MaskedLevels, NoiseEmbedding, Pixels
-from probgen.score.assembly import Architecture, check_data, of_levels
+from probgen.score.assembly import Architecture, Condition, check_data, of_levels
+from probgen.score.dropped_context import DroppingContext
 from probgen.score.masked_diffusion import MaskedDiffusion
 from probgen.score.uniform_diffusion import AtShare, UniformDiffusion
 from probgen.score.unmasking import InSteps, OneByOne
@@ -30,6 +31,7 @@ def masked_diffusion(
     dropout: float = 0.0,
     steps: int | None = None,
     context_dim: int | None = None,
+    drop_context: float = 0.0,
     key: Array,
 ) -> MaskedDiffusion | ConditionalModel:
     """A masked diffusion of integers 0..levels−1: an any-order autoregressive model.
@@ -47,6 +49,7 @@ def masked_diffusion(
         dropout: its rate of dropout.
         steps: those of a draw, and of the bound with it (`InSteps`); by default one for each number (`OneByOne`).
         context_dim: makes it a `ConditionalModel` of contexts [context_dim].
+        drop_context: the rate at which training drops contexts, so that the model can be `guided`.
         key: draws the weights.
 
     Raises ValueError where one is out of its range, or a `rank` would not act.
@@ -60,10 +63,14 @@ def masked_diffusion(
     (3,)
     """
     event_shape, architecture = as_shape(event_shape), Architecture(width, depth, channels, patch, dropout)
-    logits = _logits(event_shape, levels, architecture, rank, context_dim, key, inputs=2)
+    condition = Condition(context_dim, drop_context)
+    logits = _logits(event_shape, levels, architecture, rank, condition, key, inputs=2)
     network: Any = MaskedLevels(logits, levels, architecture.shape(event_shape), _SHARE)
     unmasking = OneByOne() if steps is None else InSteps(steps)
-    network = Contextual(network) if context_dim else network
+    if drop_context:
+        network = DroppingContext(network, **condition._asdict())
+    elif context_dim:
+        network = Contextual(network)
     model = MaskedDiffusion(network, integer_head(levels), event_shape, unmasking=unmasking)
     return ConditionalModel(model, (context_dim,)) if context_dim else model
 
@@ -110,7 +117,7 @@ def uniform_diffusion(
     (3,)
     """
     event_shape, architecture = as_shape(event_shape), Architecture(width, depth, channels, patch, dropout)
-    logits = _logits(event_shape, levels, architecture, rank, context_dim, key, inputs=1)
+    logits = _logits(event_shape, levels, architecture, rank, Condition(context_dim, 0.0), key, inputs=1)
     network = AtShare(Pixels(logits, levels, architecture.shape(event_shape)), _SHARE, context_dim)
     model = UniformDiffusion(network, integer_head(levels), event_shape, steps=steps)
     return ConditionalModel(model, (context_dim,)) if context_dim else model
@@ -121,18 +128,18 @@ def _logits(
     levels: int,
     architecture: Architecture,
     rank: int | None,
-    context_dim: int | None,
+    conditional_on: Condition,
     key: Array,
     *,
     inputs: int,
 ) -> Any:
     """Return the network of `inputs` reals for each number, and of features of the noise and a context, to logits."""
-    check_sizes(0, context_dim=context_dim or 0)
+    check_sizes(0, context_dim=conditional_on.context_dim or 0)
     num_params = integer_head(levels).num_params
     check_data(levels, rank if num_params > 1 else None, None)
     if rank is not None and num_params == 1:
         raise ValueError(f"rank: expected less than levels={levels}, or it would do nothing, got {rank}")
     of = lambda numbers: architecture.build(
-        event_shape, numbers, _SHARE.dim + (context_dim or 0), key, inputs=inputs
+        event_shape, numbers, _SHARE.dim + conditional_on.numbers, key, inputs=inputs
     )  # fmt: skip
     return of_levels(of, math.prod(event_shape), num_params, rank)

@@ -6,9 +6,11 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.scipy.linalg import cho_solve, solve_triangular
 
+from probgen.core import check_numbers, in_words
 from probgen.score.denoiser import Denoiser
 from probgen.score.sde import coefficients
 
@@ -23,7 +25,8 @@ class GaussianDenoiser(Denoiser):
         scale: s > 0 where S = diag(s²), of the event's shape, or one number.
         covariance: S otherwise, positive definite, [D, D], D the size of an event.
 
-    Raises ValueError where S is given in both forms, or in neither.
+    Raises ValueError where S is given in both forms, or in neither, or is not positive; where it is called, where the
+    shapes are not the event's.
 
     >>> import jax.numpy as jnp
     >>> GaussianDenoiser(jnp.array(1.0), jnp.array(2.0))(jnp.array(0.0), jnp.array(-80.0)).item()
@@ -35,7 +38,7 @@ class GaussianDenoiser(Denoiser):
     covariance: Array | None = eqx.field(default=None, kw_only=True)
 
     def __check_init__(self) -> None:
-        _check_one_form(self.scale, self.covariance)
+        _check_spread(self.scale, self.covariance)
 
     def __call__(self, z: Array, log_snr: Array) -> Array:
         """Return E[x | z]."""
@@ -54,18 +57,27 @@ class GaussianDenoiser(Denoiser):
 
     def log_prob(self, z: Array, log_snr: Array) -> Array:
         """Return log p(z), in nats."""
-        alpha, _ = coefficients(log_snr)
-        off, root = z - alpha * self.loc, self._root(log_snr)
+        off, root = self._off(z, log_snr), self._root(log_snr)
         if self.scale is not None:
             return jnp.sum(jax.scipy.stats.norm.logpdf(off / root) - jnp.log(root))
         white = solve_triangular(root, off.reshape(-1), lower=True)
         return jnp.sum(jax.scipy.stats.norm.logpdf(white) - jnp.log(jnp.diagonal(root)))
 
     def _whitened(self, z: Array, log_snr: Array) -> Array:
-        off, root = z - coefficients(log_snr)[0] * self.loc, self._root(log_snr)
+        off, root = self._off(z, log_snr), self._root(log_snr)
         if self.scale is not None:
             return off / root**2
         return cho_solve((root, True), off.reshape(-1)).reshape(z.shape)
+
+    def _off(self, z: Array, log_snr: Array) -> Array:
+        """Return z − α m."""
+        for name, x in {"loc": self.loc, "scale": 1.0 if self.scale is None else self.scale}.items():
+            axes = zip(jnp.shape(x)[::-1], z.shape[::-1], strict=False)
+            if jnp.ndim(x) > z.ndim or any(a not in (1, b) for a, b in axes):
+                raise ValueError(f"{name}: expected the event's shape {z.shape}, or one number, got {in_words(x)}")
+        if self.covariance is not None and len(self.covariance) != z.size:
+            raise ValueError(f"covariance: expected [{z.size}, {z.size}], got {in_words(self.covariance)}")
+        return z - coefficients(log_snr)[0] * self.loc
 
     def _root(self, log_snr: Array) -> Array:
         """Return the deviations of z, or the Cholesky factor of its covariance."""
@@ -104,7 +116,7 @@ class GaussianMixtureDenoiser(Denoiser):
     covariance: Array | None = eqx.field(default=None, kw_only=True)
 
     def __check_init__(self) -> None:
-        _check_one_form(self.scale, self.covariance)
+        _check_spread(self.scale, self.covariance)
         shape = jnp.shape(self.weights)
         if len(shape) != 1 or jnp.shape(self.loc)[:1] != shape:
             raise ValueError(f"weights, loc: expected [K] and [K, *event], got {shape} and {jnp.shape(self.loc)}")
@@ -147,7 +159,20 @@ class GaussianMixtureDenoiser(Denoiser):
         return GaussianDenoiser(self.loc, scale, covariance=self.covariance)
 
 
-def _check_one_form(scale: Array | None, covariance: Array | None) -> None:
+def _check_spread(scale: Array | None, covariance: Array | None) -> None:
     if (scale is None) == (covariance is None):
         got = "neither" if scale is None else "both"
         raise ValueError(f"scale, covariance: expected one of them, got {got}")
+    if scale is not None:
+        check_numbers(positive=True, scale=scale)
+    elif not isinstance(covariance, jax.core.Tracer) and not _is_definite(np.asarray(covariance)):
+        raise ValueError(f"covariance: expected a positive definite matrix, got {covariance}")
+
+
+def _is_definite(matrix: np.ndarray) -> bool:
+    if matrix.shape[-1:] != matrix.shape[-2:-1] or not np.allclose(matrix, matrix.swapaxes(-1, -2)):
+        return False
+    try:
+        return bool(np.isfinite(np.linalg.cholesky(matrix)).all())
+    except np.linalg.LinAlgError:
+        return False

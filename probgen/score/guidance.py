@@ -14,15 +14,32 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from probgen.core import check_functions, check_interval, given, in_words, recipe, static_functions
+from probgen.core import (
+    as_numbers,
+    check_functions,
+    check_interval,
+    check_numbers,
+    given,
+    in_words,
+    recipe,
+    static_functions,
+)
 from probgen.distributions import ConditionalModel
 from probgen.score.denoiser import Denoiser
+from probgen.score.dropped_context import DroppingContext
+from probgen.score.masked_diffusion import MaskedDiffusion
 from probgen.score.score_model import ScoreModel
 from probgen.score.sde import coefficients
 
 
 def _number(x: Any) -> Array:
-    return jnp.asarray(x, float)
+    return jnp.asarray(as_numbers("weight", x), float)
+
+
+def _check_weight(weight: Array) -> None:
+    if weight.shape:
+        raise ValueError(f"weight: expected one number, got {in_words(weight)}")
+    check_numbers(weight=weight)
 
 
 class ClassifierGuidance(Denoiser):
@@ -36,7 +53,9 @@ class ClassifierGuidance(Denoiser):
         denoiser: z, λ ↦ x̂.
         log_prob: log p(y | z) of the y that is wanted, in nats: any callable pytree of (z, λ), trained on data with
             noise, z = α x + σ ε.
-        weight: w.
+        weight: w, one number.
+
+    Raises ValueError where the weight is none.
 
     References: Diffusion Models Beat GANs on Image Synthesis (Dhariwal, Nichol 2021), arXiv:2105.05233.
 
@@ -55,6 +74,7 @@ class ClassifierGuidance(Denoiser):
 
     def __check_init__(self) -> None:
         check_functions("log p(y | z)", log_prob=self.log_prob)
+        _check_weight(self.weight)
 
     def __call__(self, z: Array, log_snr: Array) -> Array:
         """Return E[x | z], guided."""
@@ -82,7 +102,7 @@ class ClassifierFreeGuidance(Denoiser):
     Args:
         denoiser: a conditional one that has learned with and without its context, such as a `NetworkDenoiser` with
             `drop_context`: it has `without_context`.
-        weight: w.
+        weight: w, one number.
         interval: the least and the largest λ at which guidance acts; everywhere by default.
         rescale: φ in [0, 1].
 
@@ -109,6 +129,7 @@ class ClassifierFreeGuidance(Denoiser):
 
     def __check_init__(self) -> None:
         self.denoiser.without_context()
+        _check_weight(self.weight)
         if self.interval is not None:
             check_interval(interval=self.interval)
         if not 0.0 <= self.rescale <= 1.0:
@@ -154,6 +175,43 @@ def _side_by_side(one: Denoiser, other: Denoiser, z: Array, log_snr: Array) -> A
     return jax.vmap(lambda own: eqx.combine(own, shared).checked(z, log_snr), axis_size=2)(own)
 
 
+class GuidedLogits(eqx.Module):
+    """A conditional network of logits, moved on from what it says without its context: raw + w (raw_c − raw).
+
+    Args:
+        network: a conditional one that has learned with and without its context, a `DroppingContext`.
+        weight: w, one number.
+
+    Raises ValueError where the network is another, the weight no number, or a key is bound for training.
+    """
+
+    network: Any
+    weight: Array = given(converter=_number)
+
+    def __check_init__(self) -> None:
+        if not isinstance(self.network, DroppingContext):
+            raise ValueError(
+                "network: expected one that also learned from rows without their contexts, got one that never saw any; "
+                "make and train the model with drop_context=0.1, say"
+            )
+        self.network.without_context()
+        _check_weight(self.weight)
+
+    @property
+    def is_random(self) -> bool:
+        """True, so that training calls `bind_key`."""
+        return True
+
+    def bind_key(self, key: Array) -> Denoiser:
+        """Raise ValueError: what learns is the conditional model."""
+        raise ValueError("a guided model does not learn: train the conditional model, and guide what comes of it")
+
+    def __call__(self, x: Array) -> Array:
+        """Return the raw numbers, guided."""
+        inside, outside = self.network(x), self.network.without_context()(x)
+        return outside + self.weight * (inside - outside)
+
+
 class ProductOfExperts(Denoiser):
     """Denoisers put together by the sum of their scores: conjunctions, and negations by a negative weight.
 
@@ -193,6 +251,7 @@ class ProductOfExperts(Denoiser):
                 f"experts, weights: expected at least one, and as many, "
                 f"got {len(self.experts)} and {in_words(self.weights)}"
             )
+        check_numbers(weights=self.weights)
 
     def __call__(self, z: Array, log_snr: Array) -> Array:
         """Return E[x | z], as the sum of scores has it."""
@@ -216,20 +275,24 @@ def guided(
     interval: tuple[float, float] | None = None,
     rescale: float = 0.0,
 ) -> ConditionalModel:
-    """A conditional score model with classifier-free guidance: `guided(conditional)(context)` draws guided events.
+    """A conditional model with classifier-free guidance: `guided(conditional)(context)` draws guided events.
 
-    They follow the guided law by every sampler. So do `encode`, `decode` and `log_prob_ode`, the density of what the
-    ODE draws. `log_prob_bound` bounds the law of the guided draws, which is neither the conditional model's p(x | c)
-    nor p(x) p(c | x)^w: compare models by the bounds of the unguided ones. `exact_by` raises, since the guided score is
-    not that of a density.
+    Those of a `ScoreModel` follow the guided law by every sampler. So do `encode`, `decode` and `log_prob_ode`, the
+    density of what the ODE draws. `log_prob_bound` bounds the law of the guided draws, which is neither the conditional
+    model's p(x | c) nor p(x) p(c | x)^w: compare models by the bounds of the unguided ones. `exact_by` raises, since
+    the guided score is not that of a density. Of a `MaskedDiffusion` it is the logits that are moved on, and all that
+    it has goes by them:
+
+        log p_w(x_i | known) = log p(x_i | known) + w (log p(x_i | known, c) − log p(x_i | known)) + const
 
     Args:
-        conditional: of a `ScoreModel` trained with `drop_context`.
+        conditional: of a `ScoreModel` or a `MaskedDiffusion` trained with `drop_context`.
         weight: w, of `ClassifierFreeGuidance`.
-        interval: the least and the largest λ at which guidance acts; everywhere by default.
-        rescale: φ in [0, 1].
+        interval: the least and the largest λ at which guidance acts; everywhere by default, and always of masks.
+        rescale: φ in [0, 1]; 0 of masks.
 
-    Raises ValueError where the model is no conditional score model, or was made without `drop_context`.
+    Raises ValueError where the model is no such conditional one, or was made without `drop_context`, or an argument is
+    out of its range.
 
     >>> import jax, jax.numpy as jnp
     >>> from probgen.score import vp_score
@@ -239,8 +302,14 @@ def guided(
     """
     if not isinstance(conditional, ConditionalModel):
         raise ValueError(f"conditional: expected a ConditionalModel of a ScoreModel, got {in_words(conditional)}")
-    model = conditional.model
-    if not isinstance(model, ScoreModel):
+    model: Any = conditional.model
+    part: dict[str, Any]
+    if isinstance(model, MaskedDiffusion):
+        if interval is not None or rescale != 0.0:
+            raise ValueError(f"interval, rescale: expected none with masks, got {interval} and {rescale}")
+        part = {"network": GuidedLogits(model.network, _number(weight))}
+    elif isinstance(model, ScoreModel):
+        part = {"denoiser": ClassifierFreeGuidance(model.denoiser, _number(weight), interval=interval, rescale=rescale)}
+    else:
         raise ValueError(f"conditional: expected one of a ScoreModel, got one of {in_words(model)}")
-    denoiser = ClassifierFreeGuidance(model.denoiser, jnp.asarray(weight), interval=interval, rescale=rescale)
-    return dataclasses.replace(conditional, model=model.replace(denoiser=denoiser, recipe=None), recipe=None)
+    return dataclasses.replace(conditional, model=model.replace(**part, recipe=None), recipe=None)

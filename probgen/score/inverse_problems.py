@@ -11,11 +11,35 @@ from jax import Array
 from jax.scipy.sparse.linalg import cg
 from jax.scipy.stats import norm
 
-from probgen.core import as_numbers, check_positive, check_sizes, given, in_words, static_functions
+from probgen.core import (
+    as_number,
+    as_numbers,
+    check_functions,
+    check_numbers,
+    check_positive,
+    check_sizes,
+    given,
+    in_words,
+    static_functions,
+)
 from probgen.score.denoiser import Denoiser
 from probgen.score.sde import coefficients
 
 _CG_STEPS = 32
+
+
+def _array(name: str) -> Callable[[Any], Array]:
+    def convert(x: Any) -> Array:
+        as_numbers(name, x)
+        return jnp.asarray(x)
+
+    return convert
+
+
+def _operator(operator: Any) -> Any:
+    """Return a matrix that is written as lists as an array."""
+    matrix = isinstance(operator, list | tuple)
+    return jnp.asarray(as_numbers("operator", operator), float) if matrix else static_functions(operator)
 
 
 class Measurement(eqx.Module):
@@ -29,7 +53,8 @@ class Measurement(eqx.Module):
             a row and y's M.
         scale: s > 0, one number, or of the shape of y.
 
-    Raises ValueError, once it is called, where A x has another shape than y.
+    Raises ValueError where y is not finite, the scale is not positive, or, once it is called, where A x has another
+    shape than y.
 
     >>> import jax.numpy as jnp
     >>> seen = Measurement(jnp.array([1.0]), jnp.array([[1.0, 1.0]]), 0.5)
@@ -37,17 +62,25 @@ class Measurement(eqx.Module):
     -0.226
     """
 
-    y: Array = given(converter=jnp.asarray)
-    operator: Any = given(converter=static_functions)
-    scale: Array = given(converter=jnp.asarray)
+    y: Array = given(converter=_array("y"))
+    operator: Any = given(converter=_operator)
+    scale: Array = given(converter=_array("scale"))
 
     def __check_init__(self) -> None:
-        if not isinstance(self.scale, jax.core.Tracer) and not (self.scale > 0).all():
-            raise ValueError(f"scale: expected a positive number, got {self.scale}")
+        matrix = isinstance(self.operator, jax.Array | np.ndarray)
+        if not matrix:
+            check_functions("A x", operator=self.operator)
+        elif self.operator.ndim != self.y.ndim + 1:
+            found = in_words(self.operator)
+            raise ValueError(f"operator: expected a matrix, one row for each number of y, got {found}")
+        check_numbers(y=self.y)
+        check_numbers(positive=True, scale=self.scale)
 
     def __call__(self, x: Array) -> Array:
         """Return A x."""
         matrix = isinstance(self.operator, jax.Array | np.ndarray)
+        if matrix and self.operator.shape[-1] != x.size:
+            raise ValueError(f"operator: expected a matrix of {x.size} columns, got {in_words(self.operator)}")
         seen: Array = self.operator @ x.reshape(-1) if matrix else self.operator(x)
         if seen.shape != self.y.shape:
             raise ValueError(f"operator: expected A x of y's shape {self.y.shape}, got {seen.shape}")
@@ -86,7 +119,8 @@ def inpainting(y: Array, mask: Array, scale: float) -> Measurement:
         mask: of booleans, of the event's shape; True where y was seen.
         scale: s > 0, the standard deviation of the noise; where there is none, a small number.
 
-    Raises ValueError where the mask is not boolean, has another shape than y, or is nowhere true.
+    Raises ValueError where the mask is not boolean, has another shape than y, or is nowhere true; where y is not finite
+    there, or the scale is not positive.
 
     >>> import jax.numpy as jnp
     >>> inpainting(jnp.array([1.0, jnp.nan]), jnp.array([True, False]), 0.1).y.tolist()
@@ -157,7 +191,7 @@ class _ByConjugateGradients(PosteriorDenoiser):
     """The base of those that solve for the last factor; a subclass writes `covariance(v, look, log_snr)`, C v."""
 
     max_steps: int = eqx.field(static=True, default=_CG_STEPS, kw_only=True)
-    tolerance: float = eqx.field(static=True, default=1e-5, kw_only=True)
+    tolerance: float = eqx.field(static=True, default=1e-5, converter=as_number, kw_only=True)
 
     def __check_init__(self) -> None:
         check_sizes(max_steps=self.max_steps)
@@ -227,7 +261,7 @@ class PseudoinverseGuidance(_ByConjugateGradients):
     References: Pseudoinverse-Guided Diffusion Models for Inverse Problems (Song, Vahdat, Mardani, Kautz 2023), ICLR.
     """
 
-    prior_scale: float = eqx.field(static=True, default=1.0, kw_only=True)
+    prior_scale: float = eqx.field(static=True, default=1.0, converter=as_number, kw_only=True)
 
     def __check_init__(self) -> None:
         check_positive(prior_scale=self.prior_scale)
@@ -256,7 +290,7 @@ class PosteriorSampling(PosteriorDenoiser):
     arXiv:2209.14687, theorem 1 and section 3.2.
     """
 
-    zeta: float | None = eqx.field(static=True, default=None, kw_only=True)
+    zeta: float | None = eqx.field(static=True, default=None, converter=as_number, kw_only=True)
 
     def __check_init__(self) -> None:
         if self.zeta is not None:

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from probgen.core import check_sizes
+from probgen.core import as_number, check_sizes
 from probgen.score.sde import SDE, as_times, falls
 
 
@@ -38,6 +38,7 @@ class LearnedLogSNR(SDE):
     centres: Array
 
     def __init__(self, largest: float = 8.0, smallest: float = -8.0, *, units: int = 16):
+        largest, smallest = as_number(largest), as_number(smallest)
         if not falls((largest, smallest)):
             raise ValueError(
                 f"largest, smallest: expected finite log-SNRs, the first above the second, got {largest}, {smallest}"

@@ -1,14 +1,17 @@
 """Masked diffusion: integers that noise hides one after another, and a network that says what is hidden."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
 from jax import Array, lax
 
 from probgen.distributions import lifted, verb
+from probgen.distributions.coding import Message, Table, over_lanes
 from probgen.distributions.heads import Head
 from probgen.score.completion import Completion
 from probgen.score.discrete_diffusion import DiscreteDiffusion
@@ -65,10 +68,13 @@ class MaskedDiffusion(DiscreteDiffusion):
         unmasking: Unmasking | None = None,
         validate_args: bool | None = None,
     ):
-        if not isinstance(unmasking, Unmasking | None):
-            raise ValueError(f"unmasking: expected a score.Unmasking, such as OneByOne(), got {unmasking!r}")
         self.unmasking = OneByOne() if unmasking is None else unmasking
         super().__init__(network, head, event_shape, validate_args=validate_args)
+
+    def _check_fields(self) -> None:
+        super()._check_fields()
+        if not isinstance(self.unmasking, Unmasking):
+            raise ValueError(f"unmasking: expected a score.Unmasking, such as OneByOne(), got {self.unmasking!r}")
 
     @verb
     def conditionals(self, x: Array, mask: Any) -> dist.Distribution:
@@ -77,7 +83,7 @@ class MaskedDiffusion(DiscreteDiffusion):
         Its batch shape is that of x; of a known position it says nothing of use.
 
         Args:
-            x: events, [..., *event_shape]; what is unknown may be anything.
+            x: events of integers, [..., *event_shape]; what is unknown may be any, such as −1.
             mask: booleans, [..., *event_shape], True where a number is known.
 
         Raises ValueError where `mask` is of another dtype or shape, or a known number is none of 0..levels−1.
@@ -93,7 +99,7 @@ class MaskedDiffusion(DiscreteDiffusion):
         The others become known by `unmasking`, after those.
 
         Args:
-            x: events, [..., *event_shape]; what is unknown may be anything.
+            x: events of integers, [..., *event_shape]; what is unknown may be any, such as −1.
             mask: booleans, [..., *event_shape].
 
         Raises ValueError where `mask` is of another dtype or shape, or a known number is none of 0..levels−1.
@@ -102,7 +108,7 @@ class MaskedDiffusion(DiscreteDiffusion):
         return Completion(self, *jnp.broadcast_arrays(self.fill(x, mask), mask))
 
     def fill(self, x: Array, mask: Array) -> Array:
-        """Return x with zeros for its unknown numbers, which may be NaN or −1, and count for nothing."""
+        """Return x with zeros for its unknown numbers, which may be any integers, such as −1, and count for nothing."""
         return self._as_events(jnp.where(mask, jnp.asarray(x), 0))
 
     def as_mask(self, mask: Any) -> Array:
@@ -112,6 +118,29 @@ class MaskedDiffusion(DiscreteDiffusion):
         if known.dtype != bool or shape != self.event_shape:
             raise ValueError(f"mask: expected booleans of shape {self.event_shape}, got {known.dtype}{known.shape}")
         return known
+
+    # -- codes
+
+    @verb
+    def push(self, message: Message, x: np.ndarray) -> None:
+        """Write events [lanes, *event_shape], step by step of `unmasking`, at the same steps in all lanes."""
+        x, codes = np.asarray(x).astype(np.int32), []
+        flat = x.reshape(message.lanes, -1)
+        for before, here in _steps(self):
+            log_p = np.asarray(_log_p(self, x, before))
+            codes.append((here, Table(log_p.reshape(*flat.shape, -1)[:, here], 0)))  # type: ignore[arg-type]
+        for here, code in reversed(codes):
+            code.push(message, flat[:, here])
+
+    @verb
+    def pop(self, message: Message) -> np.ndarray:
+        """Read events [lanes, *event_shape]."""
+        x = np.zeros((message.lanes, *self.event_shape), np.int32)
+        flat = x.reshape(message.lanes, -1)
+        for before, here in _steps(self):
+            log_p = np.asarray(_log_p(self, x, before))
+            flat[:, here] = Table(log_p.reshape(*flat.shape, -1)[:, here], 0).pop(message)  # type: ignore[arg-type]
+        return x
 
     # -- one event
 
@@ -166,3 +195,24 @@ class MaskedDiffusion(DiscreteDiffusion):
     def draw_after(self, key: Array, known: Array, mask: Array) -> Array:
         """Draw events which have the numbers of `known` where `mask` is True; there is a key for each."""
         return self._draw_from(key, known, mask)
+
+
+def _steps(d: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield which numbers are known before a step, booleans [*event_shape], and which become known, flat places."""
+    unknown = jnp.ones(math.prod(d.event_shape), bool)
+    times = np.asarray(d.unmasking.times(jax.random.key(0), unknown))
+    for step in np.unique(times):
+        yield (times < step).reshape(d.event_shape), np.flatnonzero(times == step)
+
+
+@jax.jit
+def _log_p(d: Any, x: Array, known: Array) -> Array:
+    """Return what each number costs at each level where those are known, [lanes, *event_shape, levels]."""
+
+    def one(d: Any, x: Array) -> Array:
+        here = d.head(d._raw_where(x, known))
+        levels = jnp.arange(d.levels).reshape(-1, *(1,) * x.ndim)
+        return jnp.moveaxis(here.log_prob(jnp.broadcast_to(levels, (d.levels, *x.shape))), 0, -1)
+
+    log_p: Array = over_lanes(d, one, x)
+    return log_p

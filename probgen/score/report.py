@@ -8,8 +8,11 @@ import jax
 import numpy as np
 from jax import Array
 
-from probgen.core import check_sizes
+from probgen.core import as_numbers, check_sizes, in_words
+from probgen.distributions.conditionals import AtContext
+from probgen.distributions.events import as_arrays, check_events, widened
 from probgen.distributions.in_blocks import block_size
+from probgen.score.score_model import ScoreModel
 
 _NUMBERS = 64  # in a hidden layer, for each of the event's
 
@@ -22,7 +25,7 @@ class BoundReport:
 
     Attributes:
         bound: the mean over rows.
-        standard_error: of that, from row to row.
+        standard_error: of that, from row to row; NaN of one row.
         reconstruction: log p(x | z_0), the mean.
         mismatch: KL(q(z_1 | v) ‖ prior), the mean.
         diffusion: what all noise levels between them cost, the mean.
@@ -46,8 +49,9 @@ class BoundReport:
     def __str__(self) -> str:
         bits = -self.bound / (self.event_size * math.log(2.0))
         where = self.log_snr[int(np.nanargmax(self.loss))], self.log_snr[int(np.nanargmax(self.loss)) + 1]
+        error = "" if math.isnan(self.standard_error) else f" ± {self.standard_error:.3f}"
         return (
-            f"log p ≥ {self.bound:.3f} ± {self.standard_error:.3f} nats (≤ {bits:.4f} bits/dim)\n"
+            f"log p ≥ {self.bound:.3f}{error} nats (≤ {bits:.4f} bits/dim)\n"
             f"  reconstruction {self.reconstruction:.3f}, mismatch of the prior {self.mismatch:.3f}, "
             f"diffusion {self.diffusion:.3f}\n"
             f"  standard deviation of a row's bound at one time {math.sqrt(self.variance):.3f}; "
@@ -65,7 +69,7 @@ def evaluate(model: Any, x: Any, *, key: Array, num_particles: int = 64, bins: i
         num_particles: the times of each row, spread evenly.
         bins: of λ, evenly between those that were drawn.
 
-    Raises ValueError where there are not two particles, or no bins.
+    Raises ValueError where the model is another, x are no rows of it, or there are not two particles, or no bins.
 
     >>> import jax, jax.numpy as jnp
     >>> from probgen.score import GaussianDenoiser, LinearLogSNR, ScoreModel
@@ -75,7 +79,7 @@ def evaluate(model: Any, x: Any, *, key: Array, num_particles: int = 64, bins: i
     """
     check_sizes(2, num_particles=num_particles)
     check_sizes(bins=bins)
-    x = np.asarray(x)
+    x = _rows(model, x)
     terms_of = jax.jit(lambda model, key, x: model.sampled_terms(key, x, num_particles=num_particles))
     size = block_size(_NUMBERS * num_particles * x[0].size) if not model.batch_shape else len(x)
     keys = jax.random.split(key, -(-len(x) // size))
@@ -95,6 +99,15 @@ def evaluate(model: Any, x: Any, *, key: Array, num_particles: int = 64, bins: i
         loss=loss,
         event_size=x[0].size,
     )
+
+
+def _rows(model: Any, x: Any) -> np.ndarray:
+    inner = model.model if isinstance(model, AtContext) else model
+    if not isinstance(inner, ScoreModel):
+        raise ValueError(f"model: expected a ScoreModel, or a conditional one at its contexts, got {in_words(model)}")
+    (rows,), _, _ = as_arrays("x", as_numbers("x", x))
+    check_events("x", inner, rows)
+    return np.asarray(widened(rows))
 
 
 def _by_log_snr(log_snr: np.ndarray, diffusion: np.ndarray, bins: int) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from probgen.core import check_sizes, scan_with_bar
+from probgen.core import check_functions, check_sizes, scan_with_bar
 from probgen.score.denoiser import Denoise
 from probgen.score.grids import TimeGrid, UniformTime
 from probgen.score.sde import SDE
@@ -45,7 +45,7 @@ class StepSampler(Sampler):
         grid: of the times; equal steps of t by default.
         progress: whether a bar counts the steps, or its name.
 
-    Raises ValueError where `steps` < 1.
+    Raises ValueError where `steps` < 1, or the grid is no function.
     """
 
     steps: int = 100
@@ -54,6 +54,7 @@ class StepSampler(Sampler):
 
     def __post_init__(self) -> None:
         check_sizes(steps=self.steps)
+        check_functions("times", grid=self.grid)
 
     def init(self, z: Array) -> State:
         """Return what is remembered before the first step: nothing, by default."""

@@ -1,16 +1,19 @@
 """The distribution that a denoiser and an SDE make, with the variational bound of continuous-time diffusion."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
 from jax import Array
 from numpyro.distributions import constraints
 
 from probgen.core import as_shape, check_instances, vectorize
 from probgen.distributions import Model, lifted, verb
+from probgen.distributions.coding import Message
+from probgen.score.chain_codes import pop_chain, push_chain
 from probgen.score.decoder import Decoder, NormalDecoder
 from probgen.score.denoiser import Denoiser
 from probgen.score.even_times import even
@@ -21,6 +24,7 @@ from probgen.score.sde import SDE, check_falls, coefficients
 from probgen.score.stochastic_samplers import Ancestral
 
 _EXACT_TRACE = ProbabilityFlow()
+_PARTS: dict[str, type] = {"denoiser": Denoiser, "sde": SDE, "decoder": Decoder, "sampler": Sampler, "loss": Loss}
 
 
 @dataclass(frozen=True)
@@ -107,28 +111,22 @@ class ScoreModel(Model):
         stepwise: bool = False,
         validate_args: bool | None = None,
     ):
-        check_instances(denoiser=denoiser, sde=sde, decoder=decoder, sampler=sampler, loss=loss)
-        kinds = {"denoiser": Denoiser, "sde": SDE, "decoder": Decoder, "sampler": Sampler, "loss": Loss}
-        for (name, kind), part in zip(kinds.items(), (denoiser, sde, decoder, sampler, loss), strict=True):
-            if part is not None and not isinstance(part, kind):
-                raise ValueError(f"{name}: expected a score.{kind.__name__}, got {type(part).__name__}")
-        check_falls(sde)
         self.denoiser, self.sde = denoiser, sde
         self.decoder = NormalDecoder() if decoder is None else decoder
         self.sampler = Ancestral() if sampler is None else sampler
         self.loss, self.stepwise = Bound() if loss is None else loss, stepwise
-        self._check_steps()
+        self._check_fields()
         super().__init__(as_shape(event_shape, fewest=0), validate_args=validate_args)
 
-    def _check_steps(self) -> None:
+    def _check_fields(self) -> None:
+        parts = {name: getattr(self, name) for name in _PARTS}
+        check_instances(**parts)
+        for name, part in parts.items():
+            if not isinstance(part, _PARTS[name]):
+                raise ValueError(f"{name}: expected a score.{_PARTS[name].__name__}, got {type(part).__name__}")
+        check_falls(self._first().sde)
         if self.stepwise and not isinstance(self.sampler, Ancestral):
             raise ValueError(f"stepwise: expected the sampler to be Ancestral, got {type(self.sampler).__name__}")
-
-    def replace(self, **fields: Any) -> Self:
-        """Return the same model with other values of some fields. Raises ValueError where they do not go together."""
-        new = super().replace(**fields)
-        new._check_steps()
-        return new
 
     @property
     def loss_is_bound(self) -> bool:  # type: ignore[override]
@@ -182,7 +180,7 @@ class ScoreModel(Model):
         noises = jnp.stack([jax.random.normal(key, noise.shape, noise.dtype), noise])
         # at the data's end and at t: side by side, so that the network is compiled, and its weights are read, once
         z, expected = jax.vmap(self._noised, (0, None, 0))(noises, placed, log_snrs)
-        reconstruction = jnp.sum(self.decoder(z[0], expected[0], log_snrs[0]).log_prob(x))
+        reconstruction = self.decoder.log_prob(x, z[0], expected[0], log_snrs[0])
         diffusion = weight * jnp.sum((placed - expected[1]) ** 2)
         return BoundTerms(reconstruction, self.sde.prior_mismatch(placed), diffusion, log_snr)
 
@@ -222,7 +220,9 @@ class ScoreModel(Model):
     def log_prob_ode(self, x: Array, *, flow: ProbabilityFlow = _EXACT_TRACE) -> Array:
         """Return log p(x) of reals [..., *event_shape] by the probability-flow ODE, in nats, [...].
 
-        It is no bound: its error has either sign, and is that of the solver (and of the noise that data have at λ(0)).
+        It is no bound: its error has either sign. It is that of the solver, whose tolerance is of a step
+        (`ProbabilityFlow` has figures of the whole); of the noise that data have at λ(0); and of the signal that is
+        left at λ(1), where N(0, I) stands for N(α m, …).
 
         Args:
             x: reals.
@@ -256,6 +256,16 @@ class ScoreModel(Model):
         """Return p(x | z), z where the ODE from noise [..., *event_shape] ends, of batch shape [...]."""
         found: dist.Distribution = self._at_rows(lambda d, noise: d._data_of(noise, flow), self._as_events(noise))
         return found
+
+    @verb
+    def push(self, message: Message, x: np.ndarray) -> None:
+        """Write events [lanes, *event_shape], layer by layer (bits-back); of a `stepwise` model."""
+        push_chain(self, message, x)
+
+    @verb
+    def pop(self, message: Message) -> np.ndarray:
+        """Read events [lanes, *event_shape]."""
+        return pop_chain(self, message)
 
     def _data_of(self, noise: Array, flow: ProbabilityFlow) -> dist.Distribution:
         """Return p(x | z) at the ends of the ODE from rows of noise."""

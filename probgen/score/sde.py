@@ -1,11 +1,12 @@
 """Linear SDEs from data (t = 0) to noise (t = 1): the base, of which the schedules are members."""
 
 import math
-from collections.abc import Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
 from jax import Array
 from jax.typing import ArrayLike
@@ -30,7 +31,8 @@ class SDE(eqx.Module):
     """
 
     def log_snr(self, t: ArrayLike) -> Array:
-        """Return λ(t) = log α²/σ²."""
+        """Return λ(t) = log α²/σ². Raises ValueError where t is not in [0, 1] and its numbers are known: not under
+        `jit`."""
         raise NotImplementedError(f"{type(self).__name__} has no log_snr")
 
     def scale(self, t: ArrayLike) -> Array:
@@ -43,7 +45,8 @@ class SDE(eqx.Module):
         return jax.jvp(self.log_snr, (t,), (jnp.ones_like(t),))[1]
 
     def marginal(self, t: ArrayLike) -> tuple[Array, Array]:
-        """Return (α, σ) of x_t | x ~ Normal(α x, σ² I)."""
+        """Return (α, σ) of x_t | x ~ Normal(α x, σ² I). Raises ValueError where t is not in [0, 1] and its numbers are
+        known: not under `jit`."""
         t = as_times(t)
         alpha, sigma = coefficients(self.log_snr(t))
         return self.scale(t) * alpha, self.scale(t) * sigma
@@ -121,13 +124,16 @@ def posterior(x: Array, z: Array, alpha: Array, less_noise: tuple[Array, Array],
     return alpha_s * (z * (1.0 - c) / alpha + c * x), jnp.sqrt(c) * sigma_s
 
 
-def falls(log_snr: Sequence[float]) -> bool:
-    """Return whether a pair (λ_max, λ_min) is finite and falls.
+def falls(log_snr: Any) -> bool:
+    """Return whether something is a pair of numbers (λ_max, λ_min) that is finite and falls.
 
-    >>> falls((7.0, -7.0)), falls((1.0, 1.0)), falls((math.inf, 0.0))
-    (True, False, False)
+    >>> falls((7.0, -7.0)), falls((1.0, 1.0)), falls((math.inf, 0.0)), falls(7.0)
+    (True, False, False, False)
     """
-    return len(log_snr) == 2 and all(map(math.isfinite, log_snr)) and log_snr[0] > log_snr[1]
+    if not isinstance(log_snr, tuple | list) or len(log_snr) != 2:
+        return False
+    largest, smallest = log_snr
+    return all(isinstance(x, int | float) and math.isfinite(x) for x in log_snr) and largest > smallest
 
 
 def check_falls(sde: SDE) -> None:
@@ -140,7 +146,8 @@ def check_falls(sde: SDE) -> None:
         values = jax.vmap(sde.log_snr)(jnp.linspace(0.0, 1.0, 9))
     if isinstance(values, jax.core.Tracer):
         return
-    if not jnp.isfinite(values).all():
+    values = np.asarray(values)  # under jit what jnp says of known numbers is not known
+    if not np.isfinite(values).all():
         raise ValueError(f"sde: expected a finite log-SNR on [0, 1], got {values.tolist()}; cut it off near its ends")
-    if not (jnp.diff(values) < 0).all():
+    if not (np.diff(values) < 0).all():
         raise ValueError(f"sde: expected a log-SNR that falls from t = 0 to 1, got {values.tolist()}")

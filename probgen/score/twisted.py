@@ -1,5 +1,6 @@
 """The twisted diffusion sampler: particles that follow guidance, weighed so that their posterior is right."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -18,8 +19,10 @@ class WeightedParticles(NamedTuple):
 
     Attributes:
         values: events, [num_particles, *event_shape].
-        log_weights: logs of their weights, which sum to 1, [num_particles].
-        log_evidence: the log of an unbiased estimate of ∫ p(x) likelihood(x) dx, in nats.
+        log_weights: logs of their weights, which sum to 1, [num_particles]; −∞ all of them where no particle has a
+            likelihood above 0.
+        log_evidence: the log of an unbiased estimate of ∫ p(x) likelihood(x) dx, in nats; NaN where a log-likelihood
+            was NaN.
     """
 
     values: Array
@@ -43,14 +46,15 @@ def twisted(
     along the model's ancestral steps p(z_s | z_t) = Normal(μ, v), with twists g_t(z) = likelihood(x̂(z, t)) that foresee
     the likelihood; at the end x ~ p(x | z_0) and w = w_0 likelihood(x) / g_0(z_0). The weights are proper: whatever the
     denoiser and the twists, the posterior becomes that of the model's own draws as the particles grow, and the evidence
-    is unbiased. Particles are resampled, systematically, where their effective number falls.
+    is unbiased. Particles are resampled, systematically, where their effective number falls. Where log g is −∞, because
+    the likelihood is 0 at x̂, a particle goes unguided and keeps the twist that it had: x may have a likelihood.
 
     Args:
         key: a `jax.random.key`.
         model: a `ScoreModel` whose sampler is `Ancestral`, or a conditional one at its contexts, of which each gets
             particles of its own.
         log_likelihood: log p(y | x) of one event, in nats, of which JAX has the derivative; of data that are no reals
-            it takes where the decoder places them.
+            it takes where the decoder places them. −∞ where x is impossible.
         num_particles: how many.
         threshold: the share of the particles below which their effective number makes them be resampled, in [0, 1].
         twist: log g of (x̂, λ); by default the log-likelihood of x̂. A sharp likelihood needs one that is wider where
@@ -83,12 +87,14 @@ def twisted(
 
 
 class _Seen(NamedTuple):
-    """A particle at one time, with what its next step needs: x̂, log g, and ∇ log g."""
+    """A particle at one time, with what its next step needs: x̂, ∇ log g, log g along its path, and the last log g that
+    was not −∞."""
 
     z: Array
     x: Array
-    log_twist: Array
     slope: Array
+    log_twist: Array
+    last: Array
 
 
 class _Run(NamedTuple):
@@ -116,7 +122,9 @@ class _Run(NamedTuple):
         (last, log_w, log_z), _ = lax.scan(self._step, start, (keys, times[:-1], times[1:]))
         values, moved = jax.vmap(self._data)(jax.random.split(data_key, self.num_particles), last)
         log_w = log_w + moved
-        return WeightedParticles(values, jax.nn.log_softmax(log_w), log_z + logmeanexp(log_w))
+        total = jax.nn.logsumexp(log_w)
+        share = log_w - jnp.where(total == -jnp.inf, 0.0, total)
+        return WeightedParticles(values, share, log_z + total - math.log(self.num_particles))
 
     def _look(self, z: Array, t: Array) -> _Seen:
         """Return what there is to see at z."""
@@ -130,7 +138,8 @@ class _Run(NamedTuple):
             return log_twist, x
 
         (log_twist, x), slope = jax.value_and_grad(ahead, has_aux=True)(z)
-        return _Seen(z, x, log_twist, slope)
+        out = log_twist == -jnp.inf
+        return _Seen(z, x, jnp.where(out, 0.0, slope), jnp.where(out, 0.0, log_twist), log_twist)
 
     def _step(self, carry: tuple[_Seen, Array, Array], now: tuple[Array, Array, Array]) -> tuple[Any, None]:
         """Resample where few particles carry the weight; then step from t to s, and weigh the step."""
@@ -152,7 +161,11 @@ class _Run(NamedTuple):
         from_prior = deviation * seen.slope + eps  # the same step in units of the untwisted one
         moved = self._look(mean + deviation * from_prior, s)
         log_ratio = 0.5 * (jnp.sum(eps**2) - jnp.sum(from_prior**2))
-        return moved, log_ratio + moved.log_twist - seen.log_twist
+        out = moved.last == -jnp.inf
+        # log g rises from where it was seen last, so that a particle pays nothing for being seen for the first time
+        rise = jnp.where(out | (seen.last == -jnp.inf), 0.0, moved.last - seen.last)
+        last = jnp.where(out, seen.last, moved.last)
+        return moved._replace(log_twist=seen.log_twist + rise, last=last), log_ratio + rise
 
     def _data(self, key: Array, seen: _Seen) -> tuple[Array, Array]:
         """Return an event of a particle at t = 0, and the log of what its weight is multiplied by."""

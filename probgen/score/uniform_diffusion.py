@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from probgen.core import check_sizes, given, static_functions
+from probgen.core import as_integer, check_sizes, given, static_functions
 from probgen.distributions.heads import Head
 from probgen.score.discrete_diffusion import DiscreteDiffusion
 from probgen.score.unmasking import Share, check_share, linear_share
@@ -64,10 +64,13 @@ class UniformDiffusion(DiscreteDiffusion):
         share: Share = linear_share,
         validate_args: bool | None = None,
     ):
-        check_sizes(steps=steps)
-        check_share(share)
-        self.steps, self.share = int(steps), share
+        self.steps, self.share = as_integer(steps), share
         super().__init__(network, head, event_shape, validate_args=validate_args)
+
+    def _check_fields(self) -> None:
+        super()._check_fields()
+        check_sizes(steps=self.steps)
+        check_share(self.share)
 
     # -- one event
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from probgen.core import check_sizes
+from probgen.core import check_functions, check_sizes
 
 Share = Callable[[Array], Array]  # t ↦ α(t), the share of numbers that noise has left as they are
 
@@ -160,6 +160,7 @@ def check_share(share: Share, *, last: float = 1.0) -> None:
         share: t ↦ α(t).
         last: the largest that α(1) may be.
     """
+    check_functions("α(t)", share=share)
     with jax.ensure_compile_time_eval():
         values = share(jnp.linspace(0.0, 1.0, 9))
     if isinstance(values, jax.core.Tracer):

@@ -17,7 +17,7 @@ from jax import Array
 from numpyro.infer import ELBO as Objective
 
 from probgen.core import Rest, combine, evaluating, from_params, has_update, module, partition
-from probgen.core.density import SIGNS
+from probgen.core.density import sign_of
 from probgen.distributions import Bounded, ConditionalModel, Distribution
 from probgen.distributions.conditionals import inner_model
 from probgen.distributions.events import Data, check_like, check_rows, count, widened
@@ -106,7 +106,7 @@ class ModelTask:
         self.objective = PerRow(objective, batch_size)
         self.guide = _counting(self._guide, self.objective.objective)
         self.event_size: int | None = max(1, jnp.zeros(inner.event_shape).size)
-        self.kind = SIGNS[inner.kind] if inner.loss_is_bound else "a loss"
+        self.kind = sign_of(inner.kind, inner.tolerance) if inner.loss_is_bound else "a loss"
         self.reports_density = inner.exact and type(inner)._training_loss is Distribution._training_loss
 
     def _model(self, rest: Rest, context: tuple[Array, ...]) -> Any:
