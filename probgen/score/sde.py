@@ -146,8 +146,7 @@ def check_falls(sde: SDE) -> None:
         values = jax.vmap(sde.log_snr)(jnp.linspace(0.0, 1.0, 9))
     if isinstance(values, jax.core.Tracer):
         return
-    values = np.asarray(values)  # under jit what jnp says of known numbers is not known
-    if not np.isfinite(values).all():
+    if not np.isfinite(values).all():  # (under jit what jnp says of known numbers is not known)
         raise ValueError(f"sde: expected a finite log-SNR on [0, 1], got {values.tolist()}; cut it off near its ends")
     if not (np.diff(values) < 0).all():
         raise ValueError(f"sde: expected a log-SNR that falls from t = 0 to 1, got {values.tolist()}")
