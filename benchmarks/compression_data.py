@@ -141,7 +141,7 @@ def main() -> None:
     parser.add_argument("--models", default="demo", help="recipes' names; `demo`: all of the demo's")
     parser.add_argument("--minutes", type=float, default=50.0, help="of training, of autoregressive models")
     parser.add_argument("--steps", type=int, help="of training, in place of the recipe's")
-    parser.add_argument("--lanes", type=int, help="128 of exact models, else 16")
+    parser.add_argument("--lanes", type=int, help="128 of exact models, else 4: each borrows")
     parser.add_argument("--width", type=float, default=2.0**-6, help="of the grid of latents")
     parser.add_argument("--layers", type=int, default=100, help="of a score model's chain")
     parser.add_argument("--rows", type=int, help="the first of the test rows; all by default")
@@ -162,7 +162,7 @@ def main() -> None:
                 probgen.save(file, model)
         if isinstance(model, probgen.score.ScoreModel):
             model = model.replace(sampler=Ancestral(options.layers), stepwise=True)
-        lanes = options.lanes or (128 if model.kind == "exact" else 16)
+        lanes = options.lanes or (128 if model.kind == "exact" else 4)
         found.append(coded(name, model, np.asarray(images.test)[: options.rows], lanes, options.width))
         if options.data == "binarized_mnist" and name in PUBLISHED:
             print(f"    published: {PUBLISHED[name]}")

@@ -18,7 +18,10 @@ from probgen.distributions.in_blocks import map_particles
 from probgen.distributions.lifting import verb
 from probgen.distributions.wrapped import kind_of, log_density
 
-_WIDTH, _BITS = 2.0**-12, 12  # of the grid of y = x + u, by which a flow is coded
+# a flow is coded at y = x + u on a fine grid, and not close to an integer, where one on an interval is not straight
+_WIDTH, _BITS = 2.0**-22, 22
+_LEVELS = (1022, 64, 64)  # u is read in these parts, and has as many values, out of 2^22
+_EDGE = 2**12
 
 
 class Dequantized(Distribution):
@@ -96,27 +99,28 @@ class Dequantized(Distribution):
         """Write integers [lanes, *event_shape]: read u, uniform on a fine grid, and write x + u by the density."""
         if getattr(self, "noise", None) is not None:
             raise ValueError("model: no code is known of a Dequantized with a noise of its own")
-        fine, log_p = _fine(message)
         message.stir(_BITS * math.prod(self.event_shape))
-        u = (1 + message.pop_symbols(np.broadcast_to(log_p, (*np.shape(x), len(log_p))))) * fine.width
-        _density_code(self, message.lanes).push(fine, np.asarray(x) + u)
+        u = np.zeros(np.shape(x), np.int64)
+        for levels in _LEVELS:
+            u = u * levels + message.pop_symbols(_even(np.shape(x), levels))
+        y = np.asarray(x) + (_EDGE + u) * _WIDTH
+        _density_code(self, message.lanes).push(message.on_grid(_WIDTH), y)
 
     @verb
     def pop(self, message: Message) -> np.ndarray:
         """Read integers [lanes, *event_shape]."""
-        fine, log_p = _fine(message)
-        y = _density_code(self, message.lanes).pop(fine)
+        y = _density_code(self, message.lanes).pop(message.on_grid(_WIDTH))
         x = np.floor(y)
-        u = np.rint((y - x) / fine.width).astype(np.int64) - 1
-        message.push_symbols(np.maximum(u, 0), np.broadcast_to(log_p, (*x.shape, len(log_p))))
+        u = np.maximum(np.rint((y - x) / _WIDTH).astype(np.int64) - _EDGE, 0)
+        for levels in reversed(_LEVELS):
+            message.push_symbols(u % levels, _even(x.shape, levels))
+            u = u // levels
         message.stir(_BITS * math.prod(self.event_shape))
         return x.astype(np.int32)
 
 
-def _fine(message: Message) -> tuple[Message, np.ndarray]:
-    """Return the message on the grid of y, and what it costs where between two integers a y lies: not on them."""
-    points = round(1 / _WIDTH) - 1
-    return message.on_grid(_WIDTH), np.full(points, -math.log(points))
+def _even(shape: tuple[int, ...], levels: int) -> np.ndarray:
+    return np.full((*shape, levels), -math.log(levels))
 
 
 def _density_code(model: Any, lanes: int) -> Any:

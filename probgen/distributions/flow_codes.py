@@ -21,8 +21,8 @@ from jax import Array
 from probgen.distributions.coding import Correlated, Message, Normals, coded, over_lanes
 
 _NOISE = 4.0  # σ, in steps of the grid of y
-_FINER = 2.0**-8  # of the grid of z̄
-_BITS = 16  # about, of one number that is read
+_FINER = 2.0**-12  # of the grid of z̄
+_BITS = 18  # about, of one number that is read
 
 
 def push_flow(d: Any, message: Message, y: np.ndarray) -> None:
