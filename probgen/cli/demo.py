@@ -86,7 +86,7 @@ def _train_and_measure(entry: Entry, images: Split, key: Any, quick: bool, out: 
 
 def _bytes_per_image(model: Any, x: np.ndarray) -> float | None:
     """Return the size of a file of all images, which is read again; None where no code is known of the model."""
-    codec = Codec(model, lanes=128 if model.exact else 4)  # each lane borrows some bytes
+    codec = Codec(model, lanes=128 if model.exact else 8)  # each lane borrows some bytes
     try:
         file = codec.encode(x)
     except ValueError:
