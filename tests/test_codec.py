@@ -19,8 +19,8 @@ import probgen
 from probgen import latent
 from probgen.autoregressive import Ragged, char_rnn, gated_pixel_cnn, made, transformer
 from probgen.compression import Codec, CodecReport, Message, Sites, Stack, divergence, integer_cdf
-from probgen.compression.container import read_chunks, read_header
-from probgen.distributions import ConditionalModel
+from probgen.compression.container import ChunkWriter, read_chunks, read_header
+from probgen.distributions import ConditionalModel, Dequantized
 from probgen.distributions.coding import coded
 from probgen.flows import on_levels, real_nvp
 from probgen.mixtures import categorical_mixture, gaussian_mixture, histogram
@@ -294,6 +294,79 @@ def test_a_program_of_discrete_sites_is_a_codec():
         Sites(lambda: 0)
 
 
+def test_numbers_of_the_grid_keep_all_their_digits():
+    """Far from 0 on a fine grid single precision has not enough of them; too far, double precision has not."""
+    message = Message(Stack(), 4, 4, 2.0**-6)
+    loc, scale = np.full((4, 2), 1e6), np.ones((4, 2))
+    z = message.pop_normals(loc, scale)
+    message.push_normals(z, loc, scale)
+    assert message.stack.is_empty
+    with pytest.raises(ValueError, match="too far away for a grid of width"):
+        message.pop_normals(1e20 * loc, scale)
+    mixture = gaussian_mixture(3, components=2, key=KEY)
+    mixture = mixture.replace(loc=mixture.loc + 8.0)
+    model, x = Dequantized(mixture, 17), RNG.integers(4, 12, (8, 3))
+    codec = Codec(model, lanes=4)
+    np.testing.assert_array_equal(codec.decode(codec.encode(x)), x)
+
+
+def test_lanes_that_are_not_in_use_do_not_matter():
+    def program():
+        n = numpyro.sample("n", dist.DiscreteUniform(5, 9))
+        numpyro.sample("m", dist.Poisson(30.0 / (n - 4)))
+
+    model, x = Sites(program), np.array([[5, 33], [9, 7], [6, 300]])
+    codec = Codec(model, lanes=8)
+    np.testing.assert_array_equal(codec.decode(codec.encode(x)), x)
+
+
+def test_priors_at_contexts_are_those_of_the_contexts():
+    def moved(model, x):
+        many = ConditionalModel(
+            model,
+            (2,),
+            probgen.networks.MLP(2, probgen.core.count_parameters(model), hidden=(2,), out_scale=1.0, key=KEY),
+        )
+        contexts = RNG.normal(size=(12, 2))
+        codec = Codec(many, lanes=4)
+        np.testing.assert_array_equal(codec.decode(codec.encode(x, contexts), contexts.astype("f4")), x)
+        report = codec.report(x, contexts)
+        at = many(jnp.asarray(contexts, jnp.float32))
+        bound = jax.jit(jax.vmap(lambda key: at.log_prob_bound(key, x).sum()))(jax.random.split(KEY, 50)) / np.log(2)
+        assert abs(report.claimed + bound.mean()) < 5 * bound.std() + 0.02
+
+    x = RNG.integers(0, 3, (12, 4))
+    moved(latent.hierarchical_vae((4,), 3, latent_dims=(2, 2), hidden=(4,), key=KEY), x)
+    moved(latent.vq_vae((4,), 3, codes=4, code_shape=(2,), dim=2, hidden=(4,), prior=histogram((2,), 4), key=KEY), x)
+
+
+def test_a_reader_that_goes_beyond_the_end_says_so():
+    reader = Stack(Stack().finish())
+    with pytest.raises(ValueError, match="more was read than was written"):
+        reader.pop([[0.5, 0.5]] * 200)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("lanes", None), ("lanes", 10**9), ("width", "fine"), ("dtype", "float32"), ("contexts", "0"), ("chunk", 1)],
+)
+def test_a_forged_header_is_refused(name, value):
+    codec = Codec(histogram((3,), 4), lanes=4)
+    data = codec.encode(np.ones((6, 3), int))
+    out, facts = io.BytesIO(), read_header(io.BytesIO(data))
+    writer = ChunkWriter(out, facts | {name: value})
+    for chunk in chunks_of(data):
+        writer.write(chunk)
+    writer.close()
+    with pytest.raises(ValueError, match=r"header is damaged|chunk 0|lanes, chunk: expected|width"):
+        codec.decode(out.getvalue())
+    for forged in ([1, 2], None):
+        out = io.BytesIO()
+        ChunkWriter(out, forged).close()
+        with pytest.raises(ValueError, match="it holds no facts"):
+            codec.decode(out.getvalue())
+
+
 @pytest.mark.parametrize("lanes", [1, 16, 128])
 def test_any_number_of_lanes_is_read_by_a_codec_of_another(lanes):
     model = EXACT["made"]()
@@ -398,6 +471,20 @@ def test_other_probabilities_are_seen_by_the_symbols_checksum(monkeypatch):
         (lambda: Codec(histogram((3,), 4)).encode(np.zeros((2, 4), int)), r"x: expected integers \[N, 3\]"),
         (lambda: Codec(histogram((3,), 4)).encode(np.zeros((2, 3))), "x: expected integers .* got float64"),
         (lambda: Codec(histogram((3,), 4)).encode(np.full((2, 3), 4)), "x: row 0 lies outside"),
+        (lambda: Codec(dist.Poisson(3.0)).encode(np.int64(5)), r"x: expected integers \[N\]"),
+        (lambda: Codec(dist.Poisson(3.0)).encode(np.array([2**33])), "x: expected integers of 32 bits"),
+        (
+            lambda: Codec(ConditionalModel(Ragged(char_rnn(4, 3, width=4, key=KEY)), ())).encode(
+                np.ones((2, 4), int), np.array([2, 4])
+            ),
+            "x: expected zeros beyond the lengths",
+        ),
+        (
+            lambda: Codec(ConditionalModel(Ragged(char_rnn(4, 3, width=4, key=KEY)), ())).encode(
+                np.ones((2, 4), int), np.array([5, 4])
+            ),
+            r"lengths: expected 0\.\.4",
+        ),
         (lambda: Codec(histogram((3,), 4)).decode(b""), "this is no file of a probgen codec"),
     ],
 )

@@ -1,5 +1,6 @@
 """Of an autoregressive model: an event whose beginning is known, events of several lengths."""
 
+import math
 from typing import Any
 
 import jax
@@ -91,6 +92,12 @@ class Ragged(Delegate):
     def push(self, message: Message, x: np.ndarray) -> None:
         """Write as many numbers of events [lanes, *event_shape] as there are; the lengths are known to the reader."""
         model, lengths = _by_lane(self, message.lanes)
+        size = math.prod(self.event_shape)
+        if np.any((lengths < 0) | (lengths > size)):
+            raise ValueError(f"lengths: expected 0..{size}, got {lengths}")
+        values = np.asarray(jax.vmap(self.in_order)(jnp.asarray(x)))
+        if np.any((values != 0) & (np.arange(size) >= lengths[:, None]) & message.active[:, None]):
+            raise ValueError("x: expected zeros beyond the lengths of the rows, got others")
         push_steps(model, message, x, lengths)
 
     @verb

@@ -129,6 +129,8 @@ def decompress(source: BinaryIO, target: BinaryIO, model: Any, *, progress: bool
     lanes, size, done = facts.get("lanes"), facts.get("size"), 0
     if not isinstance(lanes, int) or not 0 < lanes <= _MOST_LANES:
         raise ValueError(f"the file's header is damaged: its lanes are {lanes!r}")
+    if not isinstance(size, int | None):
+        raise ValueError(f"the file's header is damaged: its size is {size!r}")
     with _bar(size, progress) as bar:
         for number, chunk in enumerate(read_chunks(source)):
             if chunk.items > _longest(lanes, length):

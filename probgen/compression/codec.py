@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 import jax
@@ -25,7 +26,11 @@ from probgen.distributions.conditionals import inner_model
 from probgen.distributions.events import as_arrays, check_events
 from probgen.distributions.wrapped import kind_of
 
-_FORMAT = 2
+_FORMAT = 3
+_MOST_LANES, _MOST_EVENTS = 1 << 16, 1 << 24  # side by side, and in a chunk
+
+
+_DTYPES = frozenset(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,8 @@ class Codec:
     An event costs −log₂ p(x) bits; with latent variables −log₂ of the weight p(x, z) / q(z | x), z being read from bits
     that were written before (bits-back coding), so that the mean is the bound. Encoding runs the decoder's own
     programs, so many events side by side, since no other give the same probabilities to the last bit. A file is read by
-    the same model, on the same kind of machine and versions; another one is refused.
+    the same model, on the same kind of machine and versions; another one is refused. Where two processors of one kind
+    compute the last digits in another way, the checksum of what was read says so.
 
     - Independent numbers (any of numpyro's and our distributions of integers, those without an end by an escape),
       mixtures of them, autoregressive models in every order, `Ragged` ones by their lengths as contexts.
@@ -101,6 +107,8 @@ class Codec:
         self, model: Distribution | ConditionalModel, *, lanes: int = 64, chunk: int = 4096, width: float = 2.0**-6
     ):
         check_sizes(lanes=lanes, chunk=chunk)
+        if lanes > _MOST_LANES or chunk > _MOST_EVENTS:
+            raise ValueError(f"lanes, chunk: expected at most {_MOST_LANES} and {_MOST_EVENTS}, got {lanes}, {chunk}")
         check_positive(width=width)
         if math.frexp(width)[0] != 0.5:
             raise ValueError(f"width: expected a power of two, got {width}")
@@ -134,7 +142,17 @@ class Codec:
         file = io.BytesIO(data)
         facts = read_header(file)
         check_identity(facts, identity(self.model))
-        return facts, list(read_chunks(file))
+        kinds = {"lanes": int, "chunk": int, "width": float, "contexts": int, "dtype": str}
+        for name, kind in kinds.items():
+            if not isinstance(facts.get(name), kind):
+                raise ValueError(f"the file's header is damaged: its {name} is {facts.get(name)!r}")
+        if facts["dtype"] not in _DTYPES:
+            raise ValueError(f"the file's header is damaged: its dtype is {facts['dtype']!r}")
+        chunks = list(read_chunks(file))
+        for number, chunk in enumerate(chunks):
+            if chunk.items > facts["chunk"]:
+                raise ValueError(f"chunk {number} of the file is damaged: it is longer than any of this file")
+        return facts, chunks
 
     def decode(self, data: bytes, contexts: Any = None) -> np.ndarray:
         """Return the events [N, *event_shape] of a file, in the dtype that they had.
@@ -148,7 +166,7 @@ class Codec:
         """
         facts, chunks = self._facts(data)
         if (facts["lanes"], facts["width"]) != (self.lanes, self.width):  # another program
-            other = Codec(self.model, lanes=facts["lanes"], chunk=self.chunk, width=facts["width"])
+            other = Codec(self.model, lanes=facts["lanes"], chunk=facts["chunk"], width=facts["width"])
             return other.decode(data, contexts)
         at = self._contexts(contexts, sum(chunk.items for chunk in chunks))
         if _crc_of_contexts(at) != facts["contexts"]:
@@ -157,15 +175,21 @@ class Codec:
         parts = [np.zeros((0, *event), np.int64)]
         for number, chunk in enumerate(chunks):
             stack, rows = Stack(chunk.data), []
-            for start, count in self._groups(chunk.items):
-                message = Message(stack, self.lanes, count, self.width)
-                rows.append(self._at(at, first + start, count).pop(message)[:count])
+            try:
+                for start, count in self._groups(chunk.items):
+                    message = Message(stack, self.lanes, count, self.width)
+                    rows.append(self._at(at, first + start, count).pop(message)[:count])
+            except ValueError as error:
+                raise ValueError(f"chunk {number} was decoded to something else: {error}") from None
             x = np.concatenate(rows)
             if crc_of(x) != chunk.crc_of_events or not stack.is_empty:
                 raise ValueError(f"chunk {number} was decoded to something else: the probabilities here are others")
             parts.append(x)
             first += chunk.items
-        return np.concatenate(parts).astype(facts["dtype"])
+        found = np.concatenate(parts)
+        if not np.array_equal(found, found.astype(facts["dtype"])):
+            raise ValueError(f"the file's header is damaged: its events are no {facts['dtype']}")
+        return found.astype(facts["dtype"])
 
     def report(self, x: Any, contexts: Any = None) -> CodecReport:
         """Encode events, and return what that cost beside what the model claimed.
@@ -193,13 +217,16 @@ class Codec:
     def _encode(self, x: Any, contexts: Any) -> tuple[bytes, list[Stack]]:
         """Return the file, and the stack of each chunk."""
         x, event = np.asarray(x), inner_model(self.model).event_shape
-        if x.shape[1:] != event or not np.issubdtype(x.dtype, np.integer):
+        if x.ndim != 1 + len(event) or x.shape[1:] != event or x.dtype.name not in _DTYPES:
             expected = ", ".join(("N", *map(str, event)))
             raise ValueError(f"x: expected integers [{expected}], got {x.dtype} of shape {x.shape}")
+        if x.size and not -(2**31) <= int(x.min()) <= int(x.max()) < 2**31:
+            raise ValueError(f"x: expected integers of 32 bits, got {int(x.min())} to {int(x.max())}")
         if len(x):
             check_events("x", inner_model(self.model), as_arrays("x", x)[0][0])
         at, file, stacks = self._contexts(contexts, len(x)), io.BytesIO(), []
-        facts = {"dtype": x.dtype.name, "lanes": self.lanes, "width": self.width, "contexts": _crc_of_contexts(at)}
+        facts = {"dtype": x.dtype.name, "contexts": _crc_of_contexts(at)}
+        facts |= {"lanes": self.lanes, "chunk": self.chunk, "width": self.width}
         writer = ChunkWriter(file, {**identity(self.model), **facts})
         for first in range(0, len(x), self.chunk):
             part, stack = x[first : first + self.chunk], Stack()
@@ -230,7 +257,9 @@ class Codec:
         if contexts is None or np.shape(contexts) != (rows, *shape):
             got = "none" if contexts is None else np.shape(contexts)
             raise ValueError(f"contexts: expected [{', '.join(map(str, (rows, *shape)))}], got {got}")
-        return np.asarray(contexts)
+        given = np.asarray(contexts)
+        floats = np.issubdtype(given.dtype, np.floating)
+        return given.astype(jnp.zeros(()).dtype if floats else np.int32)  # one program, whatever the reader has them in
 
     def _lanes_of(self, contexts: np.ndarray | None, start: int, count: int) -> np.ndarray | None:
         if contexts is None:
@@ -302,6 +331,8 @@ def machine() -> dict[str, str]:
     """Return what the numbers of a program depend on: versions, device, width of floats."""
     device = jax.devices()[0]
     return {
+        "constriction": version("constriction"),
+        "numpy": np.__version__,
         "jax": jax.__version__,
         "jaxlib": jax.lib.__version__,
         "device": f"{device.platform} {device.device_kind}",

@@ -70,7 +70,12 @@ def read_header(file: BinaryIO) -> dict[str, Any]:
     header = _exactly(file, length, "its header")
     if zlib.crc32(header) != _NUMBER.unpack(_exactly(file, _NUMBER.size, "its header"))[0]:
         raise ValueError("the file's header is damaged: its checksum is another one")
-    facts: dict[str, Any] = json.loads(header)
+    try:
+        facts = json.loads(header)
+    except (ValueError, RecursionError):
+        facts = None
+    if not isinstance(facts, dict):
+        raise ValueError("the file's header is damaged: it holds no facts")
     return facts
 
 
@@ -90,6 +95,8 @@ def read_chunks(file: BinaryIO) -> Iterator[Chunk]:
         if _crc_of_chunk(number, (facts[0], facts[1], facts[2]), data) != crc:
             raise ValueError(f"{where} of the file is damaged: its checksum is another one")
         if not facts[0]:
+            if data:
+                raise ValueError("the file's end is damaged: it holds something")
             break
         yield Chunk(facts[0], data, facts[2])
         number += 1

@@ -14,7 +14,7 @@ _START = (0x9E3779B9, 1)  # the state of an empty stack in two words, the low on
 _SPARE = 64  # words that are taken from the seed at a time
 _STEPS = 2.0**7  # of the grid in a standard deviation, at most; what is finer is chance
 _AT_ONCE = 8  # bits of chance that are coded together
-_FINEST = 2.0**-12  # of the grids whose numbers single precision holds
+_FARTHEST = 2.0**53  # steps of the grid that double precision counts
 
 
 class Stack:
@@ -142,13 +142,20 @@ class Stack:
         return self._below - self._least
 
     def _reserve(self, needed: int) -> None:
-        """Put so much of the seed below that there are so many words under the state."""
+        """Put so much of the seed below that there are so many words under the state; of a reader, see that all is
+        there."""
+        self._check()
         if not self._reads and self._coder.num_words() - 2 < needed:
             words, more = np.asarray(self._coder.get_compressed()), max(needed, _SPARE)
             self._coder = _ans(np.concatenate([_seed(self._below, more)[::-1], words]))
             self._below, self._least = self._below + more, self._least + more
 
+    def _check(self) -> None:
+        if self._reads and self._coder.num_words() < 2:  # what was written has a state of two words, to its end
+            raise ValueError("more was read than was written: the file is damaged, or of another model")
+
     def _after(self) -> None:
+        self._check()
         self._least = min(self._least, self._coder.num_words() - 2)
 
 
@@ -238,11 +245,7 @@ class Message:
             off[beyond] += np.sign(off[beyond]) * np.array([self._pop_number() for _ in range(beyond.sum())], np.int64)
             k[here] = ((np.rint(mean).astype(np.int64) + off) << bits) + self._pop_chance(len(off), bits)
         z[self.active] = (k * self.width).reshape(-1, *z.shape[1:])
-        return self.as_floats(z)
-
-    def as_floats(self, x: np.ndarray) -> np.ndarray:
-        """Return numbers of the grid in the dtype in which they are read: single precision where that holds them."""
-        return x.astype(np.float32 if self.width >= _FINEST else np.float64)
+        return z
 
     def _groups(self, loc: ArrayLike, scale: ArrayLike) -> list[tuple[np.ndarray, int, int, np.ndarray, np.ndarray]]:
         """Return those numbers of the lanes in use that are coded alike: which, how many of their last bits are chance,
@@ -250,6 +253,8 @@ class Message:
         loc, scale = (np.asarray(a, np.float64)[self.active].reshape(-1) / self.width for a in (loc, scale))
         if not np.all(np.isfinite(loc)) or not np.all(scale > 0) or not np.all(np.isfinite(scale)):
             raise ValueError("a latent number has a normal distribution without finite mean or positive scale")
+        if np.any(np.abs(loc) + 64 * scale > _FARTHEST):
+            raise ValueError(f"a latent number is too far away for a grid of width {self.width}: choose a wider one")
         bits = np.maximum(np.floor(np.log2(scale / _STEPS)), 0).astype(np.int64)
         wide = np.exp2(np.maximum(np.ceil(np.log2(8.0 * scale / np.exp2(bits) + 2.0)), 2)).astype(np.int64)
         groups = []

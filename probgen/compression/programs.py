@@ -28,7 +28,8 @@ class Sites(Model):
     Args:
         program: a numpyro program, without observations. What it learns comes in by
             `numpyro.handlers.substitute(program, data=params)`.
-        args: what it is called with, the same for all events.
+        args: arrays that it is called with, the same for all events; what is no array (a size, a name) is bound by
+            `functools.partial`.
         kwargs: as `args`, by name.
 
     Raises ValueError where a site is continuous or observed, or the program has none.

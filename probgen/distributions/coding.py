@@ -28,7 +28,8 @@ from probgen.distributions.wrapped import elementwise, family, is_masked, kind_o
 
 _BITS_OF_A_REAL = 10
 _LARGEST_TABLE = 1 << 16
-_FIRST, _NUMBERS = 1 << 14, 1 << 22  # of a distribution without end: the largest table, and numbers in all of them
+_FIRST, _NUMBERS = 1 << 14, 1 << 16  # of a distribution without end: the largest table, and numbers in those of a lane
+_ROUNDING = 1e-5  # of a table's sum, in single precision
 _TAIL = 2.0**-20  # of a distribution without end, what its table leaves to the escape
 
 
@@ -36,6 +37,7 @@ class Message(Protocol):
     """A stack of what was written, by `lanes` events side by side (`probgen.compression.Message`)."""
 
     lanes: int
+    active: np.ndarray  # which lanes are in use, [lanes]
     width: float  # of the grid
 
     def only(self, mask: np.ndarray) -> Self:
@@ -44,10 +46,6 @@ class Message(Protocol):
 
     def on_grid(self, width: float) -> Self:
         """Return the same message, its latents on another grid, of steps of this width, a power of two."""
-        ...
-
-    def as_floats(self, x: np.ndarray) -> np.ndarray:
-        """Return numbers of the grid in the dtype in which they are read."""
         ...
 
     def stir(self, bits: int) -> None:
@@ -100,29 +98,30 @@ class Open(eqx.Module):
     log_p: Array
     low: int = eqx.field(static=True)
 
-    @property
-    def _size(self) -> int:
-        """How many integers the table has: as few as leave next to nothing to the escape."""
-        missing = 1.0 - np.exp(np.asarray(self.log_p, np.float64)).cumsum(-1).reshape(-1, self.log_p.shape[-1]).min(0)
-        enough = np.flatnonzero(missing < _TAIL)
+    def push(self, message: Message, x: np.ndarray) -> None:
+        """Write integers [lanes, ...]."""
+        size, index = self._size(message), np.asarray(x).astype(np.int64) - self.low
+        message.push_numbers(np.maximum(index - size, 0), index >= size)
+        message.push_symbols(np.minimum(index, size), self._table(size))
+
+    def pop(self, message: Message) -> np.ndarray:
+        """Read integers [lanes, ...]."""
+        size = self._size(message)
+        index = message.pop_symbols(self._table(size)).astype(np.int64)
+        return (np.where(index < size, index, size + message.pop_numbers(index == size)) + self.low).astype(np.int32)
+
+    def _size(self, message: Message) -> int:
+        """Return how many integers the table has: as few as leave next to nothing to the escape."""
+        p = np.exp(np.asarray(self.log_p, np.float64)[message.active].reshape(-1, self.log_p.shape[-1]))
+        below, all_of_them = p.cumsum(-1), p.sum(-1, keepdims=True)
+        missing = all_of_them - below + np.maximum(1.0 - all_of_them - _ROUNDING, 0.0)
+        enough = np.flatnonzero(missing.max(0, initial=0.0) < _TAIL)
         return int(enough[0]) + 1 if len(enough) else self.log_p.shape[-1]
 
     def _table(self, size: int) -> np.ndarray:
         log_p = np.asarray(self.log_p[..., :size], np.float64)
         rest = np.maximum(1.0 - np.exp(log_p).sum(-1, keepdims=True), 2.0**-24)
         return np.concatenate([log_p, np.log(rest)], -1)
-
-    def push(self, message: Message, x: np.ndarray) -> None:
-        """Write integers [lanes, ...]."""
-        size, index = self._size, np.asarray(x).astype(np.int64) - self.low
-        message.push_numbers(np.maximum(index - size, 0), index >= size)
-        message.push_symbols(np.minimum(index, size), self._table(size))
-
-    def pop(self, message: Message) -> np.ndarray:
-        """Read integers [lanes, ...]."""
-        size = self._size
-        index = message.pop_symbols(self._table(size)).astype(np.int64)
-        return np.where(index < size, index, size + message.pop_numbers(index == size)) + self.low
 
 
 class Normals(eqx.Module):
@@ -163,7 +162,7 @@ class Correlated(eqx.Module):
             here = self._given(noise, i)
             x[:, i] = here.pop(message)
             noise[:, i] = _standardized(x[:, i], here)
-        return message.as_floats(x)
+        return x
 
     def _given(self, noise: np.ndarray, i: int) -> Normals:
         loc, tril = (np.asarray(a, np.float64) for a in (self.loc[:, i], self.scale_tril[:, i]))
@@ -222,13 +221,19 @@ def coded(d: dist.Distribution, lead: tuple[int, ...]) -> Any:
     if is_masked(d):
         raise ValueError("model: a masked distribution has no code; code what is under the mask")
     if can_be_coded(d):
+        if getattr(d.push, "__self__", d) is not d:
+            raise ValueError(
+                f"model: the code of a {type(_inner_of(d)).__name__} does not know of contexts: mark its push and pop "
+                "with distributions.verb, and let them go by self"
+            )
         return d
     if kind_of(d) != "exact":
         raise ValueError(f"model: no code is known of a {type(d).__name__}, whose density is of kind {kind_of(d)!r}")
     each = elementwise(unmasked(d))
-    if isinstance(each, dist.MixtureSameFamily) and not each.support.is_discrete:
+    whole = each.event_shape == d.event_shape
+    if whole and isinstance(each, dist.MixtureSameFamily) and not each.support.is_discrete:
         return _mixed(each, lead)
-    if isinstance(each, dist.MultivariateNormal):
+    if whole and isinstance(each, dist.MultivariateNormal):
         shape = (*lead, *d.event_shape)
         tril = jnp.broadcast_to(each.scale_tril, (*shape, *d.event_shape))
         return Correlated(jnp.broadcast_to(each.loc, shape), tril)
@@ -251,7 +256,7 @@ def coded(d: dist.Distribution, lead: tuple[int, ...]) -> Any:
         return Table(_log_p(each, *found), found[0])
     if low is None:
         raise ValueError(f"model: expected integers with a least one, got {each.support}")
-    size = max(256, min(_FIRST, _NUMBERS // max(1, math.prod(each.batch_shape))))
+    size = max(256, min(_FIRST, _NUMBERS // max(1, math.prod(d.event_shape))))
     return Open(_log_p(each, low, size), low)
 
 
@@ -273,7 +278,7 @@ def bits_of(code: Any, numbers: int) -> int:
 
 def _inner_of(d: Any) -> Any:
     """Return the model at whose contexts a distribution stands; else the distribution itself."""
-    return getattr(d, "model", d)
+    return d.model if hasattr(d, "context") else d
 
 
 def can_be_coded(d: Any) -> bool:
@@ -312,6 +317,15 @@ def over_lanes(d: Any, part: Callable[..., Any], *args: Any) -> Any:
     return jax.vmap(lambda element, *args: part(_only(at(element)), *args))(owner, *args)
 
 
+def check_lanes(d: Any) -> None:
+    """Raise ValueError where a distribution's own parameters have lanes: only contexts, and `vmap`, do."""
+    if d._family() is None and d.batch_shape:
+        raise ValueError(
+            f"model: no code is known of a {type(d).__name__} of batch shape {d.batch_shape}: make it of one row under "
+            "jax.vmap, or by a ConditionalModel"
+        )
+
+
 def _only(d: Any) -> Any:
     found = d._family()
     return d if found is None else _only(found[2](found[0]))
@@ -327,6 +341,7 @@ def push_steps(d: Any, message: Message, x: np.ndarray, lengths: np.ndarray | No
         x: the events.
         lengths: how many numbers of each lane count, [lanes]; all by default.
     """
+    check_lanes(d)
     places = _places(d)
     values = _narrow(np.asarray(x)).reshape(message.lanes, -1)[:, places]
     before, codes, cache = np.zeros_like(values[:, 0]), [], _start(d, np.arange(message.lanes))
@@ -347,7 +362,7 @@ def pop_steps(d: Any, message: Message, lengths: np.ndarray | None = None) -> np
         lengths: as they were there.
     """
     places = _places(d)
-    values = np.zeros((message.lanes, len(places)), np.int32 if d.support.is_discrete else np.float32)
+    values = np.zeros((message.lanes, len(places)), np.int32 if d.support.is_discrete else np.float64)
     before, cache = np.zeros_like(values[:, 0]), _start(d, np.arange(message.lanes))
     for i in range(_longest(places, lengths)):
         cache, here = _step(d, cache, before, i)
@@ -382,7 +397,7 @@ def _places(d: Any) -> np.ndarray:
 
 def _narrow(x: np.ndarray) -> np.ndarray:
     """Return numbers in the dtype in which they are read: programs of other dtypes are other programs."""
-    return x.astype(np.float32 if np.issubdtype(x.dtype, np.floating) else np.int32)
+    return x.astype(np.float64 if np.issubdtype(x.dtype, np.floating) else np.int32)
 
 
 def _longest(places: np.ndarray, lengths: np.ndarray | None) -> int:

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from probgen.distributions.coding import Correlated, Message, Normals, coded, over_lanes
+from probgen.distributions.coding import Correlated, Message, Normals, check_lanes, coded, over_lanes
 
 _NOISE = 4.0  # σ, in steps of the grid of y
 _FINER = 2.0**-12  # of the grid of z̄
@@ -33,6 +33,7 @@ def push_flow(d: Any, message: Message, y: np.ndarray) -> None:
         message: to write to.
         y: the events.
     """
+    check_lanes(d)
     sigma, noise_grid = _NOISE * message.width, message.on_grid(message.width * _FINER)
     message.stir(_BITS * math.prod(d.event_shape))
     with jax.enable_x64(True):

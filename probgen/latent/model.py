@@ -13,7 +13,7 @@ from numpyro.distributions import constraints
 
 from probgen.core import bind, check_sizes, logmeanexp, module, split_key
 from probgen.distributions import Model, lifted, observe, verb
-from probgen.distributions.coding import Message, bits_of, coded
+from probgen.distributions.coding import Message, bits_of, coded, over_lanes
 from probgen.distributions.enumeration import levels
 from probgen.distributions.in_blocks import map_particles
 from probgen.distributions.supports import check_within, draws_outside
@@ -306,19 +306,30 @@ class Latent(Model):
 
 @jax.jit
 def _posterior_code(model: Any, x: Array) -> Any:
+    if _is_stacked(model):
+        return over_lanes(model, lambda d, x: coded(d._posteriors(x), ()), x)
     return coded(model.encode(x), x.shape[:1])
 
 
 @jax.jit
 def likelihood_code(model: Any, z: Array) -> Any:
     """Return what codes events [lanes, *event_shape] of p(x | z)."""
+    if _is_stacked(model):
+        return over_lanes(model, lambda d, z: coded(d.likelihood(z), ()), z)
     return coded(model.decode(z), z.shape[:1])
 
 
 @partial(jax.jit, static_argnums=1)
 def _prior_code(model: Any, lanes: int) -> Any:
+    if _is_stacked(model):
+        return over_lanes(model, lambda d, _: coded(d.latent_prior, ()), jnp.arange(lanes))
     varies = model._varies(model.prior_parts)
     return coded(model._at_rows(lambda d: d.latent_prior) if varies else model.latent_prior, (lanes,))
+
+
+def _is_stacked(model: Any) -> bool:
+    """Return whether these are models of the lanes, as the prior of one at contexts may be."""
+    return isinstance(model, Latent) and bool(model._added_shape)
 
 
 def mean_of(q: dist.Distribution, key: Array) -> Array:

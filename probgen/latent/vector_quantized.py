@@ -271,12 +271,12 @@ class VectorQuantized(Model):
         no bits come back."""
         z = np.asarray(_codes(self, x))
         likelihood_code(self, z).push(message, x)
-        coded(self._first().prior, (message.lanes,)).push(message, z)
+        _prior_code(self, message.lanes).push(message, z)
 
     @verb
     def pop(self, message: Message) -> np.ndarray:
         """Read events [lanes, *event_shape]."""
-        z = coded(self._first().prior, (message.lanes,)).pop(message)
+        z = _prior_code(self, message.lanes).pop(message)
         x: np.ndarray = likelihood_code(self, z).pop(message)
         return x
 
@@ -299,9 +299,14 @@ class VectorQuantized(Model):
         return self.replace(codebook=codebook, counts=jnp.where(unused, jnp.mean(counts), counts))
 
 
+def _prior_code(model: Any, lanes: int) -> Any:
+    prior = model._at_rows(lambda d: d.prior) if model._varies(model._first().prior) else model._first().prior
+    return coded(prior, (lanes,))
+
+
 @jax.jit
 def _codes(model: Any, x: Array) -> Array:
-    codes: Array = model.encode(x)
+    codes: Array = model.encode(x).astype(jnp.int32)
     return codes
 
 

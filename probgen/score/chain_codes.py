@@ -75,7 +75,10 @@ def log_snrs(model: Any) -> np.ndarray:
             "model: a diffusion in continuous time has no layers to code; model.replace(sampler=Ancestral(steps), "
             "stepwise=True) has"
         )
-    return np.asarray(inner.sde.log_snr(inner.step_times()[::-1]), np.float64)
+    found = np.asarray(inner.sde.log_snr(inner.step_times()[::-1]), np.float64)
+    if not np.all(np.diff(found) < 0):
+        raise ValueError(f"model: expected steps with ever more noise, got λ {found}")
+    return found
 
 
 def _width(found: np.ndarray) -> float:
