@@ -14,7 +14,7 @@ import pytest
 import probgen
 from probgen.autoregressive import Ragged, char_rnn
 from probgen.cli import main
-from probgen.compression import Codec, byte_files
+from probgen.compression import Codec, Compressed, byte_files
 from probgen.compression.container import Chunk, ChunkWriter, read_chunks, read_header
 
 KEY = jax.random.key(0)
@@ -35,6 +35,7 @@ MODEL = tiny()
 def written(data, model=MODEL, **options):
     out = io.BytesIO()
     done = byte_files.compress(io.BytesIO(data), out, model, **options)
+    assert isinstance(done, Compressed)
     assert done.size == len(data) and done.file == len(out.getvalue())
     return out.getvalue()
 

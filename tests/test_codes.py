@@ -285,6 +285,7 @@ def test_bad_arguments(call, message):
 
 
 def test_every_public_name_is_tested():
-    source = Path(__file__).read_text()
-    source += (Path(__file__).parent / "test_codec.py").read_text()
+    source = "".join(
+        (Path(__file__).parent / f"test_{name}.py").read_text() for name in ("codes", "codec", "byte_files")
+    )
     assert all(name in source for name in compression.__all__ if name != "Trie")
