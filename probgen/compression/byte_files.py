@@ -11,13 +11,13 @@ from typing import Any, BinaryIO
 import jax
 import jax.numpy as jnp
 import numpy as np
-from safetensors import SafetensorError, safe_open
 from tqdm import tqdm
 
 from probgen.compression.codec import check_identity, identity
 from probgen.compression.container import Chunk, ChunkWriter, crc_of, read_chunks, read_header
 from probgen.compression.message import Message, Stack
 from probgen.core import check_sizes, combine, partition
+from probgen.core.files import read_arrays
 from probgen.core.recipes import Recipe
 from probgen.distributions.coding import pop_steps, push_steps
 from probgen.distributions.conditionals import ConditionalModel
@@ -165,12 +165,7 @@ def stored(path: str | os.PathLike) -> Any:
 
     Raises ValueError where it is none.
     """
-    try:
-        with safe_open(path, framework="np") as file:
-            metadata = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}
-    except SafetensorError as error:
-        raise ValueError(f"{path} is no whole safetensors file: {error}") from None
+    arrays, metadata = read_arrays(path)
     if _STORED not in metadata:
         raise ValueError(f"{path} holds no model of bytes: its metadata lacks {_STORED!r}")
     model = Recipe(*json.loads(metadata[_STORED])["recipe"]).build(key=jax.random.key(0))

@@ -93,12 +93,7 @@ def load(path: str | os.PathLike, *, like: Any = None) -> Any:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no model file at {path}")
-    try:
-        with safe_open(path, framework="np") as file:
-            metadata = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}
-    except SafetensorError as error:
-        raise ValueError(f"{path} is no whole safetensors file: {error}") from None
+    arrays, metadata = read_arrays(path)
     if _FORMAT not in metadata:
         raise ValueError(f"{path} is not a probgen model file: its metadata lacks {_FORMAT!r}")
     facts = json.loads(metadata[_FORMAT])
@@ -112,6 +107,15 @@ def load(path: str | os.PathLike, *, like: Any = None) -> Any:
         if mine.get(name) != theirs.get(name):
             raise ValueError(f"{path}: {name} is {theirs.get(name)} in the file, {mine.get(name)} in the model")
     return model
+
+
+def read_arrays(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Return the arrays of a safetensors file by name, and its metadata. Raises ValueError where it is not whole."""
+    try:
+        with safe_open(path, framework="np") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+    except SafetensorError as error:
+        raise ValueError(f"{path} is no whole safetensors file: {error}") from None
 
 
 def _fill(path: str, structure: Any, arrays: dict[str, np.ndarray]) -> Any:
