@@ -82,7 +82,7 @@ def timed_coder() -> Iterator[dict[str, float]]:
             setattr(Stack, name, original)
 
 
-def coded(name: str, model: Distribution, x: np.ndarray, lanes: int, width: float) -> dict[str, Any]:
+def coded(name: str, model: Distribution, x: np.ndarray, lanes: int, width: float | None) -> dict[str, Any]:
     """Code all rows, read them back, and print a line."""
     codec = Codec(model, lanes=lanes, chunk=len(x), width=width)
     codec.encode(x[: lanes + 1])  # compiles
@@ -142,7 +142,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=50.0, help="of training, of autoregressive models")
     parser.add_argument("--steps", type=int, help="of training, in place of the recipe's")
     parser.add_argument("--lanes", type=int, help="128 of exact models, else 4: each borrows")
-    parser.add_argument("--width", type=float, default=2.0**-6, help="of the grid of latents")
+    parser.add_argument("--width", type=float, help="of the grid of latents")
     parser.add_argument("--layers", type=int, default=100, help="of a score model's chain")
     parser.add_argument("--rows", type=int, help="the first of the test rows; all by default")
     parser.add_argument("--out", type=Path, help="a folder of trained models")

@@ -27,9 +27,8 @@ from probgen.distributions.events import as_arrays, check_events
 from probgen.distributions.wrapped import kind_of
 
 _FORMAT = 3
+_WIDTH = 2.0**-6
 _MOST_LANES, _MOST_EVENTS = 1 << 16, 1 << 24  # side by side, and in a chunk
-
-
 _DTYPES = frozenset(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
 
 
@@ -78,18 +77,20 @@ class Codec:
 
     - Independent numbers (any of numpyro's and our distributions of integers, those without an end by an escape),
       mixtures of them, autoregressive models in every order, `Ragged` ones by their lengths as contexts.
-    - Models with latent variables whose posterior is a product of normals, or of integers; hierarchies, bottom-up and
-      top-down; priors that are normal, mixtures of such, `VampPrior`s, autoregressive; `VectorQuantized`.
+    - Models with latent variables whose posterior is normal, of integers, or a flow; hierarchies, bottom-up and
+      top-down; priors that are normal, mixtures of such, `VampPrior`s, autoregressive, flows; `VectorQuantized`.
+    - Flows on levels, masked diffusion, `stepwise` score models; `Sites` of a program.
     - What else has `push(message, x)` and `pop(message)` (`docs/extending.md`).
 
     Args:
         model: of batch shape (), over integers; a `ConditionalModel` codes events at contexts that the reader has too.
         lanes: how many events are coded side by side.
         chunk: how many events a chunk has, at most; it is checked, and takes memory, by itself.
-        width: of the grid that normal latents are put on, a power of two; best between 1/13 and 1/2 of the posterior's
-            standard deviations.
+        width: of the grid that normal latents are put on, a power of two, 1/64 by default; best between 1/13 and 1/2 of
+            the posterior's standard deviations, and 1/1,000 of them where a flow is among prior and posterior.
 
-    Raises ValueError where no code is known of the model, or its numbers are no integers: it says what is missing.
+    Raises ValueError where no code is known of the model, or its numbers are no integers: it says what is missing; and,
+    once something is encoded, where a width was given and nothing lies on that grid.
 
     References: Practical Lossless Compression with Latent Variables using Bits Back Coding (Townsend, Bird, Barber
     2019), arXiv:1901.04866; HiLLoC (Townsend, Bird, Kunze, Barber 2020), arXiv:1912.09953; Language Modeling Is
@@ -104,11 +105,12 @@ class Codec:
     """
 
     def __init__(
-        self, model: Distribution | ConditionalModel, *, lanes: int = 64, chunk: int = 4096, width: float = 2.0**-6
+        self, model: Distribution | ConditionalModel, *, lanes: int = 64, chunk: int = 4096, width: float | None = None
     ):
         check_sizes(lanes=lanes, chunk=chunk)
         if lanes > _MOST_LANES or chunk > _MOST_EVENTS:
             raise ValueError(f"lanes, chunk: expected at most {_MOST_LANES} and {_MOST_EVENTS}, got {lanes}, {chunk}")
+        self._asked, width = width is not None, _WIDTH if width is None else width
         check_positive(width=width)
         if math.frexp(width)[0] != 0.5:
             raise ValueError(f"width: expected a power of two, got {width}")
@@ -201,7 +203,7 @@ class Codec:
         began = time.perf_counter()
         data, stacks = self._encode(x, contexts)
         seconds = time.perf_counter() - began
-        bits = 8 * sum(len(chunk.data) for chunk in self._facts(data)[1])
+        bits = 8 * sum(len(stack.finish()) for stack in stacks)
         exact = kind_of(inner_model(self.model)) == "exact"
         claimed = self._claimed(np.asarray(x), contexts) if exact else sum(stack.information for stack in stacks)
         return CodecReport(len(x), claimed, bits, sum(stack.borrowed for stack in stacks), len(data), seconds)
@@ -236,6 +238,8 @@ class Codec:
             writer.write(Chunk(len(part), stack.finish(), crc_of(part)))
             stacks.append(stack)
         writer.close()
+        if stacks and self._asked and not any(self.width in stack.widths for stack in stacks):
+            raise ValueError(f"width: nothing of this model lies on a grid of {self.width}: leave it out")
         return file.getvalue(), stacks
 
     def _groups(self, rows: int) -> Iterator[tuple[int, int]]:

@@ -47,6 +47,7 @@ class Stack:
         self._coder = _ans(words)
         self._below, self._least = 0, 0  # words of the seed that lie in it; the fewest words that there were
         self._reads = data is not None
+        self.widths: set[float] = set()  # of the grids on which something was written
         self.information = 0.0  # −log₂ p of what was pushed, less that of what was popped
 
     def push(self, symbols: ArrayLike, p: ArrayLike) -> None:
@@ -124,22 +125,18 @@ class Stack:
     def finish(self) -> bytes:
         """Return all that was written, and of the seed what of it was popped."""
         words = np.asarray(self._coder.get_compressed())
-        return words[self._below - self._used :].astype(_WORD).tobytes()
+        return words[self._least :].astype(_WORD).tobytes()
 
     @property
     def borrowed(self) -> int:
         """The bits of the seed that were popped: what bits-back coding has to begin with."""
-        return 32 * self._used
+        return 32 * (self._below - self._least)
 
     @property
     def is_empty(self) -> bool:
         """Whether all that was written was read: what lies there is the beginning of the seed, and nothing else."""
         words = np.asarray(self._coder.get_compressed())
         return len(words) >= 2 and np.array_equal(words, np.concatenate([_seed(0, len(words) - 2)[::-1], _START]))
-
-    @property
-    def _used(self) -> int:
-        return self._below - self._least
 
     def _reserve(self, needed: int) -> None:
         """Put so much of the seed below that there are so many words under the state; of a reader, see that all is
@@ -225,6 +222,7 @@ class Message:
         Of each the window around the mean is coded, by which a posterior's draws lie near it; beyond it, what is
         further by a code of integers. Of a normal much wider than the grid, the last bits are coded as chance.
         """
+        self.stack.widths.add(self.width)
         k = np.rint(np.asarray(z, np.float64)[self.active].reshape(-1) / self.width).astype(np.int64)
         for here, bits, window, mean, spread in reversed(self._groups(loc, scale)):
             middle = np.rint(mean).astype(np.int64)
