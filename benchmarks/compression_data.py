@@ -32,7 +32,7 @@ from PIL import Image
 import probgen
 from probgen.cli.models import MODELS, Split
 from probgen.compression import Codec
-from probgen.compression.message import Stack
+from probgen.compression.stack import Stack
 from probgen.distributions import Distribution
 from probgen.score import Ancestral
 

@@ -17,7 +17,8 @@ from probgen.compression.arithmetic import integer_cdf, arithmetic_encode, arith
 from probgen.compression.codec import Codec, CodecReport
 from probgen.compression.byte_files import compress, decompress, bundled, Compressed
 from probgen.compression.programs import Sites
-from probgen.compression.message import Message, Stack
+from probgen.compression.message import Message
+from probgen.compression.stack import Stack
 
 __all__ = [
     # what no code goes below

@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from probgen.compression.codec import check_identity, identity
 from probgen.compression.container import Chunk, ChunkWriter, crc_of, read_chunks, read_header
-from probgen.compression.message import Message, Stack
+from probgen.compression.message import Message
+from probgen.compression.stack import Stack
 from probgen.core import check_sizes, combine, partition
 from probgen.core.files import read_arrays
 from probgen.core.recipes import Recipe

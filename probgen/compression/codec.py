@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from probgen.compression.container import Chunk, ChunkWriter, crc_of, read_chunks, read_header
-from probgen.compression.message import Message, Stack
+from probgen.compression.message import Message
+from probgen.compression.stack import Stack
 from probgen.core import check_positive, check_sizes
 from probgen.core.files import to_numpy
 from probgen.core.leaves import leaves_by_path
