@@ -1,6 +1,7 @@
 """What every model with latent variables can do, given its prior, its likelihood and its approximate posterior."""
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, NoReturn
 
@@ -10,6 +11,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jax import Array, lax
 from numpyro.distributions import constraints
+from numpyro.distributions.batch_util import promote_batch_shape
 
 from probgen.core import bind, check_sizes, logmeanexp, module, split_key
 from probgen.distributions import Model, lifted, observe, verb
@@ -172,23 +174,28 @@ class Latent(Model):
 
     @verb
     def encode(self, x: Array) -> dist.Distribution:
-        """Return the posterior q(z | x) of rows [..., *event_shape], of batch shape [...]; at contexts, of a row for
-        each."""
+        """Return the posterior q(z | x) of rows [..., *event_shape], of batch shape [...]; at N contexts, of rows
+        [..., N, *event_shape]."""
         x = self._as_events(x)
         check_within("value", x, self._first())
-        posterior: dist.Distribution = self._at_rows(lambda d, x: d._posteriors(x), x)
-        return posterior
+        return self._of_rows(lambda d, x: d._posteriors(x), x, len(self.event_shape))
 
     @verb
     def decode(self, z: Array) -> dist.Distribution:
-        """Return the likelihood p(x | z) of rows [..., *latent_shape], of batch shape [...]; at contexts, of a row for
-        each."""
+        """Return the likelihood p(x | z) of rows [..., *latent_shape], of batch shape [...]; at N contexts, of rows
+        [..., N, *latent_shape]."""
         z, shape = jnp.asarray(z), self.latent_shape
         if z.shape[z.ndim - len(shape) :] != shape:
             raise ValueError(f"z: expected [..., {', '.join(map(str, shape))}], got {z.shape}")
         check_within("z", z, self._first().latent_prior)
-        likelihood: dist.Distribution = self._at_rows(lambda d, z: d.likelihood(z), z)
-        return likelihood
+        return self._of_rows(lambda d, z: d.likelihood(z), z, len(shape))
+
+    def _of_rows(self, part: Callable[..., Any], rows: Array, rank: int) -> dist.Distribution:
+        """Return `part(model, rows)`; where there are contexts, over all axes before theirs."""
+        if self.batch_shape and rows.ndim > rank + len(self.batch_shape):
+            return promote_batch_shape(jax.vmap(lambda rows: self._of_rows(part, rows, rank))(rows))
+        found: dist.Distribution = self._at_rows(part, rows)
+        return found
 
     @lifted("key", "event", within=True)
     def reconstruct(self, key: Array, x: Array) -> Array:
