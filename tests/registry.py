@@ -298,6 +298,7 @@ _ONE_COMPONENT = {"learnable": "the weight of the only component is 1 whatever i
 _MASKED = {"learnable": "the weights between nothing and one number are masked"}
 _ESTIMATE = {"exact": "its density is an estimate", "score": "as above"}
 _BOUND = {"score": "there is no exact density to differentiate"}
+_ROUNDED = {"gradient": "rounded numbers have none; see tests/test_integer_flow.py", "score": "as above"}
 _CODES = {"learnable": "the nearest code stays the same: the encoder learns by training_loss alone"}
 
 
@@ -402,6 +403,13 @@ DISTRIBUTIONS = [
     ),
     DistributionRow(
         "from_distrax", lambda: distributions.from_distrax(distrax.Gamma(2.0, 1.5)), *_line(1e-6, 40), _NO_PARAMS
+    ),
+    DistributionRow(
+        "integer_flow",
+        lambda: flows.integer_flow((3,), 3, layers=3, hidden=(8,), key=KEY),
+        _integers((3,), 3),
+        1.0,
+        _ROUNDED,
     ),
     DistributionRow("made", lambda: autoregressive.made((3,), 3, hidden=(16,), key=KEY), _integers((3,), 3)),
     DistributionRow(
@@ -569,6 +577,7 @@ CONDITIONALS = {
     "real histogram": lambda: flows.histogram_flow(
         2, low=-1.0, high=(1.0, 3.0), bins=4, hidden=(8,), context_dim=3, key=KEY
     ),
+    "integer_flow": lambda: flows.integer_flow((2,), 3, layers=2, hidden=(8,), context_dim=3, key=KEY),
     "made": lambda: autoregressive.made((2,), 3, hidden=(16,), direct=True, context_dim=3, key=KEY),
     "gated_pixel_cnn": lambda: autoregressive.gated_pixel_cnn((2, 2), 3, channels=8, depth=1, context_dim=3, key=KEY),
     "char_rnn": lambda: autoregressive.char_rnn(3, 3, width=4, context_dim=3, key=KEY),

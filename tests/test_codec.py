@@ -22,7 +22,7 @@ from probgen.compression import Codec, CodecReport, Message, Sites, Stack, diver
 from probgen.compression.container import ChunkWriter, read_chunks, read_header
 from probgen.distributions import ConditionalModel, Dequantized
 from probgen.distributions.coding import coded
-from probgen.flows import on_levels, real_nvp
+from probgen.flows import integer_flow, on_levels, real_nvp
 from probgen.mixtures import categorical_mixture, gaussian_mixture, histogram
 from probgen.score import Ancestral, InSteps, masked_diffusion, vp_score
 
@@ -49,6 +49,7 @@ EXACT = {
     "transformer": lambda: stirred(transformer(8, 4, width=8, layers=1, heads=2, key=KEY)),
     "mixture": lambda: categorical_mixture((4, 2), 3, components=4, key=KEY),
     "histogram": lambda: histogram((3,), 4),
+    "integer_flow": lambda: stirred(integer_flow((3, 2), 5, layers=3, hidden=(8,), key=KEY)),
 }
 FULL = latent.FullCovariance(probgen.networks.MLP(6, 9, hidden=(4,), key=KEY), 3)
 LATENT = {

@@ -7,6 +7,7 @@ from probgen.flows.continuous import cnf, ffjord
 from probgen.flows.affine import affine_flow
 from probgen.flows.histogram import histogram_flow
 from probgen.flows.on_levels import on_levels
+from probgen.flows.integer_flow import integer_flow, IntegerFlow, IntegerCoupling, IntegerLayers
 
 __all__ = [
     # couplings
@@ -27,4 +28,9 @@ __all__ = [
     "cdf_flow",
     # any flow, over integers
     "on_levels",
+    # of integers themselves
+    "integer_flow",
+    "IntegerFlow",
+    "IntegerLayers",
+    "IntegerCoupling",
 ]
