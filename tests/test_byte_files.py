@@ -281,8 +281,8 @@ def test_a_model_is_trained_and_says_what_it_takes(monkeypatch, capsys):
         assert rows.shape == (3 * 32, 16) and rows.dtype == np.uint8 and options["steps"] == 3
         return type("Result", (), {"model": model})
 
-    monkeypatch.setattr("probgen.cli.codecs.fit", quick)
-    monkeypatch.setattr("probgen.cli.codecs._step_seconds", lambda model, rows: 1.0)
+    monkeypatch.setattr("probgen.cli.codec_training.fit", quick)
+    monkeypatch.setattr("probgen.cli.codec_training._step_seconds", lambda model, rows: 1.0)
     sizes = ["--length", "16", "--width", "8", "--minutes", "0.05"]
     assert main(["train-codec", "corpus.txt", "more.bin", "--model", "transformer", *sizes]) == 0
     out = capsys.readouterr().out
@@ -333,7 +333,7 @@ def test_a_damaged_file_leaves_nothing(trained, capsys):
     (["compress", "."], "there is no file at ."),
     (["compress", "text", "--model", "nowhere"], "there is no model file at nowhere"),
     (["compress", "text", "--model", "text"], "text is no whole safetensors file"),
-    (["compress", "text", "--model", "digits.safetensors"], "model: expected one of sequences of 256 levels"),
+    (["compress", "text", "--model", "digits.safetensors"], "the file is no array: it does not begin"),
     (["compress", "text", "-o", "no/such/folder/x"], "there is no folder no/such/folder"),
     (["compress", "text", "-o", "text", "--force"], "--out: text is the file to read itself"),
     (["compress", "text", "-o", "/dev/null", "--force"], "--out: /dev/null is no ordinary file"),

@@ -21,7 +21,7 @@ _EPILOG = """examples:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from probgen.cli import codecs, compare
+    from probgen.cli import codec_training, codecs, compare
     from probgen.cli.models import MODELS
 
     parser = argparse.ArgumentParser(
@@ -72,7 +72,9 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     compare.add_options(command("compare-estimators", "bias, variance and cost of gradient estimators"))
-    codecs.add_training_options(command("train-codec", "train a model of the bytes of files, for compress"))
+    codec_training.add_training_options(
+        command("train-codec", "train a model of the bytes of files, or of images in arrays, for compress")
+    )
     codecs.add_file_options(
         command("compress", "compress a file of any bytes by a model of bytes, losslessly", seeded=False), "FILE.pg"
     )
@@ -86,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line, and return the exit status. A user's mistake is one sentence on stderr, and status 2."""
     import sys
 
-    from probgen.cli import codecs, commands, compare, demo
+    from probgen.cli import codec_training, codecs, commands, compare, demo
 
     runs = {
         "demo": demo.run,
@@ -94,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "evaluate": commands.evaluate,
         "sample": commands.sample,
         "compare-estimators": compare.run,
-        "train-codec": codecs.train_codec,
+        "train-codec": codec_training.train_codec,
         "compress": codecs.compress,
         "decompress": codecs.decompress,
     }

@@ -21,7 +21,7 @@ from probgen.core import check_sizes, combine, partition
 from probgen.core.files import read_arrays
 from probgen.core.recipes import Recipe
 from probgen.distributions.coding import pop_steps, push_steps
-from probgen.distributions.conditionals import ConditionalModel
+from probgen.distributions.conditionals import ConditionalModel, inner_model
 from probgen.distributions.enumeration import levels
 
 _LANES, _MOST_LANES = 64, 1 << 12  # by default, and at all
@@ -194,12 +194,22 @@ def _identity(model: Any) -> dict[str, Any]:
     return {**ours, "format": f"bytes {ours['format']}", "kind": "bytes"}
 
 
+def is_of_bytes(model: Any) -> bool:
+    """Return whether a model is one of sequences of 256 levels.
+
+    Args:
+        model: any.
+    """
+    inner = inner_model(model)
+    return len(inner.event_shape) == 1 and levels(inner.support) == (0, 256)
+
+
 def _length(model: Any) -> int:
     """Return how many bytes an event of the model has. Raises ValueError where it is no model of bytes."""
     if isinstance(model, ConditionalModel):
         raise ValueError("model: expected one of bytes, got one that takes contexts: call it with one first")
     shape, found = model.event_shape, levels(model.support)
-    if model.batch_shape or len(shape) != 1 or found != (0, 256):
+    if model.batch_shape or not is_of_bytes(model):
         many = "other values" if found is None else f"{found[1]} levels from {found[0]}"
         raise ValueError(
             f"model: expected one of sequences of 256 levels, got batch shape {model.batch_shape}, event shape {shape} "
