@@ -94,7 +94,8 @@ def load_images(name: str) -> Images:
 
 def train(model: Any, images: Images, recipe: Recipe, minutes: float, key: Array) -> tuple[Any, int, float]:
     """(the model that is best on validation rows, steps, seconds), trained from the frequencies of the pixels on."""
-    model = probgen.distributions.initialize(model, images.train)
+    if hasattr(model, "initialized"):
+        model = probgen.distributions.initialize(model, images.train)
     rows = images.train.shape[0] // recipe.batch
     steps = recipe.steps or max(100, int(60 * minutes / (1.08 * step_seconds(model, images, recipe, averaged=True))))
     rate = optax.warmup_cosine_decay_schedule(0.0, recipe.rate, min(1000, steps // 10), steps)

@@ -1,6 +1,6 @@
 """Files of real images by their models: what a model claims, what a file takes, and what common programs take.
 
-    python benchmarks/compression_data.py --data optdigits --models demo --out models
+    python benchmarks/compression_data.py --data optdigits --models demo,integer_flow --out models
     python benchmarks/compression_data.py --data binarized_mnist --models vae --out models
     python benchmarks/compression_data.py --data binarized_mnist --models gated --minutes 50 --out models
 
@@ -13,6 +13,8 @@ network. `score` is coded at `--layers` steps of its chain.
 import argparse
 import bz2
 import gzip
+import importlib
+import importlib.util
 import io
 import lzma
 import time
@@ -25,7 +27,7 @@ import autoregressive_data
 import jax
 import latent_data
 import numpy as np
-from autoregressive_data import Images, load_images
+from autoregressive_data import Images, Recipe, load_images
 from pairing import environment, write_json
 from PIL import Image
 
@@ -34,9 +36,14 @@ from probgen.cli.models import MODELS, Split
 from probgen.compression import Codec
 from probgen.compression.stack import Stack
 from probgen.distributions import Distribution
+from probgen.flows import integer_flow
 from probgen.score import Ancestral
 
 DEMO = {entry.name: entry for entry in MODELS if entry.event_dim == 2}
+INTEGER_FLOW = Recipe(
+    lambda images, key: integer_flow(images.train.shape[1:], images.levels, layers=8, hidden=(256,), key=key),
+    64, 5e-3, 1e-3, 3000,
+)  # fmt: skip
 PUBLISHED = {
     "vae": "BB-ANS 0.19 bits/pixel (Townsend, Bird, Barber 2019; stochastic binarization)",
     "gated": "a gated PixelCNN of 83.4 nats claims 0.1535",
@@ -54,7 +61,8 @@ def trained(name: str, images: Images, minutes: float, steps: int | None) -> Any
         recipe = recipe._replace(steps=steps or recipe.steps)
         return latent_data.train(recipe.make(images, init_key), images, recipe, fit_key)[0]
     data = "optdigits" if images.levels > 2 else "binarized_mnist"
-    chosen = autoregressive_data.RECIPES[data, "cpu"][name]._replace(steps=steps)
+    chosen = INTEGER_FLOW if name == "integer_flow" else autoregressive_data.RECIPES[data, "cpu"][name]
+    chosen = chosen._replace(steps=steps or chosen.steps)
     return autoregressive_data.train(chosen.make(images, init_key), images, chosen, minutes, fit_key)[0]
 
 
@@ -120,8 +128,19 @@ def others(images: Images) -> dict[str, float]:
         "PNG of each": sum(_png(row, images.levels) for row in x),
         "PNG of all": _png(mosaic, images.levels),
         "WebP of all": _png(mosaic, images.levels, "WEBP"),
+        "JPEG XL of all": _jpeg_xl(mosaic),
     }
     return {name: 8 * size / x.size for name, size in sizes.items() if size}
+
+
+def _jpeg_xl(x: np.ndarray) -> int:
+    """The bytes of a picture of the integers as they are, where Pillow has its plug-in; else 0."""
+    if importlib.util.find_spec("pillow_jxl") is None:
+        return 0
+    importlib.import_module("pillow_jxl")
+    file = io.BytesIO()
+    Image.fromarray(x.astype(np.uint8)).save(file, "JXL", lossless=True, effort=9)
+    return len(file.getvalue())
 
 
 def _png(x: np.ndarray, levels: int, kind: str = "PNG") -> int:
@@ -138,7 +157,7 @@ def main() -> None:
     """Train, code and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", choices=["binarized_mnist", "optdigits"], required=True)
-    parser.add_argument("--models", default="demo", help="recipes' names; `demo`: all of the demo's")
+    parser.add_argument("--models", default="demo", help="recipes' names, or integer_flow; `demo`: all of the demo's")
     parser.add_argument("--minutes", type=float, default=50.0, help="of training, of autoregressive models")
     parser.add_argument("--steps", type=int, help="of training, in place of the recipe's")
     parser.add_argument("--lanes", type=int, help="128 of exact models, else 4: each borrows")
@@ -150,7 +169,7 @@ def main() -> None:
     options = parser.parse_args()
     print(environment("constriction"))
     images, found = load_images(options.data), []
-    names = list(DEMO) if options.models == "demo" else options.models.split(",")
+    names = [name for part in options.models.split(",") for name in (DEMO if part == "demo" else [part])]
     for name in names:
         file = None if options.out is None else options.out / f"{options.data}-{name}.safetensors"
         if file is not None and file.exists():
