@@ -125,9 +125,9 @@ def test_a_conditional_vae_encodes_and_decodes_at_its_contexts():
     np.testing.assert_allclose(*encoded, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(*decoded, rtol=1e-5)
     z, many = jax.random.normal(KEY, (2, 6, 5, 3)), integers(6, 5, 4, 4)  # several draws, and rows, for each context
-    several = jax.jit(lambda model: (model(contexts).decode(z).mean, model(contexts).encode(many).mean))(model)
-    one = jax.jit(lambda model: (model(contexts[2]).decode(z[1, 4, 2]).mean, model(contexts[2]).encode(many[4, 2]).mean))
-    for found, expected in zip((several[0][1, 4, 2], several[1][4, 2]), one(model), strict=True):
+    means = jax.jit(lambda at, z, x: (at.decode(z).mean, at.encode(x).mean))
+    (decoded, encoded), one = means(at, z, many), means(model(contexts[2]), z[1, 4, 2], many[4, 2])
+    for found, expected in zip((decoded[1, 4, 2], encoded[4, 2]), one, strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
     assert at.decode(z).batch_shape == (2, 6, 5) and at.encode(many).batch_shape == (6, 5)
     assert [part.shape for part in rest] == [(5, 4, 4), (5, 2, 4, 4), (5, 3)]

@@ -178,7 +178,7 @@ class Latent(Model):
         [..., N, *event_shape]."""
         x = self._as_events(x)
         check_within("value", x, self._first())
-        return self._of_rows(lambda d, x: d._posteriors(x), x, len(self.event_shape))
+        return self._over_draws(lambda d, x: d._posteriors(x), x, len(self.event_shape))
 
     @verb
     def decode(self, z: Array) -> dist.Distribution:
@@ -188,12 +188,12 @@ class Latent(Model):
         if z.shape[z.ndim - len(shape) :] != shape:
             raise ValueError(f"z: expected [..., {', '.join(map(str, shape))}], got {z.shape}")
         check_within("z", z, self._first().latent_prior)
-        return self._of_rows(lambda d, z: d.likelihood(z), z, len(shape))
+        return self._over_draws(lambda d, z: d.likelihood(z), z, len(shape))
 
-    def _of_rows(self, part: Callable[..., Any], rows: Array, rank: int) -> dist.Distribution:
+    def _over_draws(self, part: Callable[..., Any], rows: Array, rank: int) -> dist.Distribution:
         """Return `part(model, rows)`; where there are contexts, over all axes before theirs."""
         if self.batch_shape and rows.ndim > rank + len(self.batch_shape):
-            return promote_batch_shape(jax.vmap(lambda rows: self._of_rows(part, rows, rank))(rows))
+            return promote_batch_shape(jax.vmap(lambda rows: self._over_draws(part, rows, rank))(rows))
         found: dist.Distribution = self._at_rows(part, rows)
         return found
 
