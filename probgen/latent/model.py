@@ -178,7 +178,7 @@ class Latent(Model):
         [..., N, *event_shape]."""
         x = self._as_events(x)
         check_within("value", x, self._first())
-        return self._over_draws(lambda d, x: d._posteriors(x), x, len(self.event_shape))
+        return _over_draws(self, lambda d, x: d._posteriors(x), x, len(self.event_shape))
 
     @verb
     def decode(self, z: Array) -> dist.Distribution:
@@ -188,14 +188,7 @@ class Latent(Model):
         if z.shape[z.ndim - len(shape) :] != shape:
             raise ValueError(f"z: expected [..., {', '.join(map(str, shape))}], got {z.shape}")
         check_within("z", z, self._first().latent_prior)
-        return self._over_draws(lambda d, z: d.likelihood(z), z, len(shape))
-
-    def _over_draws(self, part: Callable[..., Any], rows: Array, rank: int) -> dist.Distribution:
-        """Return `part(model, rows)`; where there are contexts, over all axes before theirs."""
-        if self.batch_shape and rows.ndim > rank + len(self.batch_shape):
-            return promote_batch_shape(jax.vmap(lambda rows: self._over_draws(part, rows, rank))(rows))
-        found: dist.Distribution = self._at_rows(part, rows)
-        return found
+        return _over_draws(self, lambda d, z: d.likelihood(z), z, len(shape))
 
     @lifted("key", "event", within=True)
     def reconstruct(self, key: Array, x: Array) -> Array:
@@ -309,6 +302,14 @@ class Latent(Model):
         x = as_rows(self, x)
         with rows_plate(x, size):
             return infer_latents(model, x)
+
+
+def _over_draws(d: Any, part: Callable[..., Any], rows: Array, rank: int) -> dist.Distribution:
+    """Return `part(model, rows)`; where there are contexts, over all axes of the rows before theirs."""
+    if d.batch_shape and rows.ndim > rank + len(d.batch_shape):
+        return promote_batch_shape(jax.vmap(lambda rows: _over_draws(d, part, rows, rank))(rows))
+    found: dist.Distribution = d._at_rows(part, rows)
+    return found
 
 
 @jax.jit
