@@ -205,7 +205,7 @@ def peak_of_evaluation(particles: int, rows: int, small: bool) -> None:
     if small:
         x = x[:, 6:22:2, 6:22:2]
         model = probgen.latent.vae((8, 8), 2, latent_dim=8, hidden=(32,), components=0, key=key)
-    found = probgen.evaluation.likelihood(model, x, key=key, num_particles=particles, batch_size=100)
+    found = probgen.evaluation.evaluate(model, x, key=key, num_particles=particles, batch_size=100)
     held = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     print(int(held.split()[1]) / 1024, found.nats)
 
@@ -213,7 +213,7 @@ def peak_of_evaluation(particles: int, rows: int, small: bool) -> None:
 def memory(rows: int, small: bool) -> dict[int, float]:
     """Peak resident MB of a fresh process for each number of particles."""
     peaks = {}
-    print(f"\nPeak resident memory of likelihood(model, {rows:,} rows, num_particles=K)")
+    print(f"\nPeak resident memory of evaluate(model, {rows:,} rows, num_particles=K)")
     for particles in PARTICLES:
         command = [sys.executable, __file__, "--peak", str(particles), "--rows", str(rows), *["--small"] * small]
         out = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()

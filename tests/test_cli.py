@@ -69,7 +69,7 @@ def test_the_histogram_is_a_count():
     want = -table[np.arange(64), images.test.reshape(-1, 64)].mean()
     entry = MODELS[0]
     trained = entry.train(images, key=jax.random.key(0), quick=True)
-    got = probgen.evaluation.likelihood(trained.model, images.test)
+    got = probgen.evaluation.evaluate(trained.model, images.test)
     assert got.bits_per_dim == pytest.approx(want, abs=2e-3)
 
 
@@ -252,7 +252,7 @@ def test_likelihood_refuses_what_is_no_event():
         (np.zeros((0, 2), int), "data: expected at least one row"),
     ]:
         with pytest.raises(ValueError, match=message):
-            probgen.evaluation.likelihood(model, x)
+            probgen.evaluation.evaluate(model, x)
 
 
 def test_help_says_it_all(capsys):

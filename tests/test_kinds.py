@@ -13,7 +13,7 @@ import probgen
 from probgen.bijectors import Affine, Bijector, Chain, Inverse
 from probgen.core import weakest
 from probgen.distributions import ConditionalModel, Dequantized, Model, Transformed
-from probgen.evaluation import likelihood
+from probgen.evaluation import evaluate
 from probgen.latent import LatentVariableModel
 from probgen.networks import MLP
 from probgen.score import GaussianDenoiser, LinearLogSNR, ScoreModel
@@ -126,10 +126,10 @@ def test_an_estimate_says_so_everywhere(around, capsys):
         with pytest.raises(NotImplementedError, match="log_prob_estimate"):
             call()
     assert model.sample(KEY, (5,)).shape == (5, 2)
-    found = likelihood(model, x, key=KEY)
+    found = evaluate(model, x, key=KEY)
     assert found.kind == "estimate" and str(found).startswith("≈")
     with pytest.raises(ValueError, match="num_particles"):
-        likelihood(model, x, key=KEY, num_particles=2)
+        evaluate(model, x, key=KEY, num_particles=2)
     with numpyro.handlers.seed(rng_seed=0), numpyro.handlers.trace() as trace:
         probgen.observe("x", model, x)
     np.testing.assert_allclose(trace["x"]["fn"].log_prob(x), exact, atol=0.01)
@@ -160,7 +160,7 @@ def test_a_family_says_what_it_is_trained_on():
     x = jnp.array([1.0, 3.0])
     result = probgen.fit(Scored(jnp.array(0.0)), x, steps=1, batch_size=2, key=KEY, progress=False)
     np.testing.assert_allclose(result.losses[0], 2.5, rtol=1e-5)  # ½ mean x², and no constant
-    assert likelihood(result.model, x).kind == "exact"
+    assert evaluate(result.model, x).kind == "exact"
 
 
 def test_a_conditional_model_is_trained_on_what_its_family_says():

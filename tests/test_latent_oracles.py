@@ -15,7 +15,7 @@ from jax import Array
 import probgen
 from probgen.core import Contextual
 from probgen.distributions import BernoulliHead, BoundedNormalHead, Conditional
-from probgen.evaluation import ais, likelihood
+from probgen.evaluation import ais, evaluate
 from probgen.inference.objectives import ELBO, ImportanceWeighted, ReweightedWakeSleep, WakeSleep
 from probgen.latent import FullCovariance, LatentVariableModel, VampPrior, vae
 from probgen.networks import MLP
@@ -172,11 +172,11 @@ MISTAKES = {
         r"posterior: expected batch shape .* got \(2,\) and \(\)",
     ),
     "no number in a row": (
-        lambda: likelihood(MODEL, jnp.full((2, 3), jnp.nan), key=KEY),
+        lambda: evaluate(MODEL, jnp.full((2, 3), jnp.nan), key=KEY),
         "data: expected finite numbers, got nan in row 0",
     ),
     "no number in a context": (
-        lambda: likelihood(
+        lambda: evaluate(
             vae((3,), 2, latent_dim=2, hidden=(4,), context_dim=1, key=KEY), (X, jnp.full((2, 1), jnp.nan)), key=KEY
         ),
         "data: expected finite numbers, got nan in row 0",

@@ -155,7 +155,7 @@ def test_numbers_of_particles_are_whole(number):
     for call in (
         lambda: objectives.ELBO(number),
         lambda: objectives.ImportanceWeighted(number),
-        lambda: evaluation.likelihood(vae(), BITS, num_particles=number),
+        lambda: evaluation.evaluate(vae(), BITS, num_particles=number),
         *(lambda m=m, x=x: m.log_prob_bound(KEY, x, number) for m, x in ((score, X), (vae(), BITS), (FLOW, X))),
         *(lambda m=m, x=x: m.training_loss(KEY, x, number) for m, x in ((score, X), (vae(), BITS), (FLOW, X))),
         *(lambda m=m, x=x: m.log_weights(KEY, x, number) for m, x in ((vae(), BITS), (FLOW, X))),
@@ -321,7 +321,7 @@ def test_masked_arrays_are_refused_wherever_data_come_in():
     for call in (
         lambda: quiet(FLOW, MASKED),
         lambda: quiet(FLOW, X, validation=MASKED),
-        lambda: evaluation.likelihood(FLOW, MASKED),
+        lambda: evaluation.evaluate(FLOW, MASKED),
         lambda: FLOW.log_prob(MASKED),
         lambda: probgen.distributions.initialize(FLOW, MASKED),
         lambda: probgen.mixtures.kmeans(MASKED, 2, key=KEY),
@@ -348,7 +348,7 @@ def test_complex_numbers_are_refused_wherever_numbers_come_in():
         lambda: probgen.mixtures.gaussian_mixture(2, components=2, key=KEY).log_prob(x),
         lambda: FLOW.bijector.forward(x),
         lambda: bijectors.Reverse().inverse(x),
-        lambda: evaluation.likelihood(FLOW, x),
+        lambda: evaluation.evaluate(FLOW, x),
     ):
         with pytest.raises(ValueError, match=r"expected real numbers, got dtype complex64"):
             call()

@@ -15,7 +15,7 @@ from probgen import data, flows
 from probgen.bijectors import ODE, Affine, Chain, Inverse, ODESolver, Velocity
 from probgen.core import bind, with_key
 from probgen.distributions import ConditionalModel, Transformed, initialize
-from probgen.evaluation import likelihood
+from probgen.evaluation import evaluate
 from probgen.inference import fit
 from probgen.networks import MLP, Dropout
 from probgen.score import GaussianDenoiser, LinearLogSNR, ProbabilityFlow, ScoreModel, coefficients
@@ -110,7 +110,7 @@ def test_a_gaussian_is_carried_to_a_gaussian():
     x = truth.sample(KEY, (3, 4))
     found = jax.jit(lambda x: model.log_prob_estimate(KEY, x))(x)
     np.testing.assert_allclose(found, truth.log_prob(x), atol=1e-4)
-    assert "≈" in str(likelihood(model, x[0], key=KEY))
+    assert "≈" in str(evaluate(model, x[0], key=KEY))
     with pytest.raises(NotImplementedError, match="log_prob_estimate"):
         model.log_prob(x)
 

@@ -9,7 +9,7 @@ import pytest
 from numpyro.infer import MCMC, NUTS
 
 import probgen
-from probgen.evaluation import likelihood
+from probgen.evaluation import evaluate
 from probgen.mixtures import histogram
 from probgen.score import (
     Denoiser,
@@ -150,10 +150,10 @@ def test_a_row_that_is_no_number_has_no_density_and_the_others_have_theirs():
 
 
 def test_what_is_exact_within_a_tolerance_says_so():
-    found = likelihood(GAUSSIAN.exact_by(ProbabilityFlow(1e-3)), LOC[None] + jnp.zeros((2, 1)))
+    found = evaluate(GAUSSIAN.exact_by(ProbabilityFlow(1e-3)), LOC[None] + jnp.zeros((2, 1)))
     assert (found.kind, found.tolerance, found.sign) == ("exact", 1e-3, "≈")
     assert str(found).startswith("≈") and "(≈" in str(found) and "=" not in str(found)
-    assert likelihood(histogram((2,), 4), jnp.zeros((4, 2), int)).sign == "="
+    assert evaluate(histogram((2,), 4), jnp.zeros((4, 2), int)).sign == "="
 
 
 def test_nuts_with_a_score_model_for_a_prior_finds_the_posterior_of_normals():

@@ -509,7 +509,7 @@ def test_booleans_are_integers_of_two_levels():
     model, x = vp_score((3,), levels=2, width=8, depth=1, key=jax.random.key(0)), np.array([[True, False, True]])
     bound = bound_of(model, jax.random.key(1), x, 4)
     np.testing.assert_allclose(bound, bound_of(model, jax.random.key(1), x.astype(int), 4), rtol=1e-6)
-    assert "≤" in str(probgen.evaluation.likelihood(model, x, key=jax.random.key(1)))
+    assert "≤" in str(probgen.evaluation.evaluate(model, x, key=jax.random.key(1)))
 
 
 def test_networks_see_images_as_they_are():

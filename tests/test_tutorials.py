@@ -1,4 +1,4 @@
-"""The programs of the tutorials name what is there, which is known long before `make docs` has run them."""
+"""The programs of the tutorials and of the gallery name what is there, which is known long before `make docs` has run them."""
 
 import ast
 import builtins
@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-TUTORIALS = sorted((Path(__file__).parent.parent / "tutorials").glob("*.md"))
+ROOT = Path(__file__).parent.parent
+TUTORIALS = [*sorted((ROOT / "tutorials").glob("*.md")), ROOT / "docs" / "gallery.md"]
 
 
 def bound(tree):

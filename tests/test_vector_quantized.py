@@ -12,7 +12,7 @@ import probgen
 from probgen.autoregressive import made
 from probgen.core import has_update
 from probgen.distributions import ConditionalModel
-from probgen.evaluation import likelihood
+from probgen.evaluation import evaluate
 from probgen.inference.objectives import ImportanceWeighted
 from probgen.latent import VectorQuantized, vq_vae
 from probgen.mixtures import EM, categorical_mixture
@@ -57,7 +57,7 @@ def test_the_bound_is_one_term_of_the_sum_over_all_codes(prior):
     np.testing.assert_allclose(bound, joint[codes @ jnp.array([4, 1]), jnp.arange(27)], rtol=1e-5, atol=1e-5)
     assert (bound <= evidence + 1e-6).all() and (bound < evidence - 0.01).any()
     np.testing.assert_allclose(jax.nn.logsumexp(evidence), 0.0, atol=1e-5)
-    assert model.kind == "bound" and likelihood(model, X, key=KEY).sign == "≤"
+    assert model.kind == "bound" and evaluate(model, X, key=KEY).sign == "≤"
     with pytest.raises(NotImplementedError, match="log_prob_bound"):
         model.log_prob(X)
     with pytest.raises(NotImplementedError, match="log_weights"):
@@ -168,15 +168,15 @@ def test_fit_lowers_the_loss_and_the_bound_rises_with_a_fitted_prior():
     result = probgen.fit(model, x, steps=150, optimizer=optax.adam(1e-2), key=KEY, progress=False)
     fitted, codes = result.model, result.model.encode(x)
     assert result.losses[-20:].mean() < result.losses[:20].mean() - 0.5
-    uniform = likelihood(fitted, x, key=KEY)
+    uniform = evaluate(fitted, x, key=KEY)
     assert uniform.nats < 2 * np.log(4) + 0.2  # three different rows are told apart by the codes
     prior = probgen.fit(bit_prior(), codes, steps=150, optimizer=optax.adam(3e-2), key=KEY, progress=False).model
     better = fitted.replace(prior=prior)
     expected = -np.mean(fitted.decode(codes).log_prob(x) + prior.log_prob(codes))
-    np.testing.assert_allclose(likelihood(better, x, key=KEY).nats, expected, rtol=1e-5)
-    assert likelihood(better, x, key=KEY).nats < uniform.nats - 1.0
+    np.testing.assert_allclose(evaluate(better, x, key=KEY).nats, expected, rtol=1e-5)
+    assert evaluate(better, x, key=KEY).nats < uniform.nats - 1.0
     # Gibbs: no model is better than the entropy of the data
-    assert likelihood(better, x, key=KEY).nats > 1.5 * np.log(2) - 1e-3
+    assert evaluate(better, x, key=KEY).nats > 1.5 * np.log(2) - 1e-3
 
 
 @pytest.mark.parametrize("prior", [None, bit_prior])
@@ -255,5 +255,5 @@ def test_particles_that_would_change_nothing_are_refused():
         with pytest.raises(ValueError, match=f"{name}: VectorQuantized has a bound without draws"):
             probgen.fit(model, X, steps=1, key=KEY, progress=False, **how)
     with pytest.raises(ValueError, match="num_particles: VectorQuantized has no bound of draws"):
-        likelihood(model, X, key=KEY, num_particles=4)
-    assert likelihood(model, X).nats == likelihood(model, X, key=KEY).nats
+        evaluate(model, X, key=KEY, num_particles=4)
+    assert evaluate(model, X).nats == evaluate(model, X, key=KEY).nats

@@ -51,7 +51,7 @@ class Ragged(Delegate):
 
     An event with something else in its padding has a density of 0. A length that is random as well is another site of
     the program. Without lengths it waits for them as a context: `ConditionalModel(Ragged(model), ())` is what `fit` and
-    `likelihood` take with (x, lengths).
+    `evaluate` take with (x, lengths).
 
     Args:
         model: an `Autoregressive`, or a conditional one that was called.

@@ -8,6 +8,7 @@ _EPILOG = """examples:
   probgen demo --quick --out /tmp/x    the same in under a minute, with less training
   probgen train vae --out vae.safetensors
   probgen evaluate vae.safetensors --particles 64
+  probgen evaluate vae.safetensors --report vae.html   likelihood, draws, calibration, latent variables, on one page
   probgen sample vae.safetensors --num 100 --out digits.png
   probgen train vae --context labels --out labelled.safetensors        a model of the images of each class
   probgen sample labelled.safetensors --context 3 --out threes.png
@@ -57,6 +58,8 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--data", default="optdigits", help="name of a data set (default optdigits)")
     evaluate.add_argument("--context", metavar="labels", help="of a conditional model: the class of each row")
     evaluate.add_argument("--particles", type=int, help="particles of a bound (default 256 weights, or 64 draws)")
+    evaluate.add_argument("--report", metavar="FILE.html", help="page to write, with all numbers and pictures in it")
+    evaluate.add_argument("--json", metavar="FILE", help="file to write all numbers to")
 
     sample = command("sample", "draw from a model file")
     sample.add_argument("file", help="model file that demo or train wrote")

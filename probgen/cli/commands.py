@@ -10,14 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from probgen import data as datasets
+from probgen import evaluation
 from probgen.autoregressive import Autoregressive
+from probgen.cli import report
 from probgen.cli.models import MODELS, Split, up_to_lengths
 from probgen.core import load, save
 from probgen.core.files import MissingRecipe
 from probgen.distributions import ConditionalModel
 from probgen.distributions.conditionals import inner_model
 from probgen.distributions.events import as_arrays, check_rows
-from probgen.evaluation import likelihood
 
 
 def load_rows(name: str, context: str | None = None) -> Split:
@@ -60,7 +61,7 @@ def train(options: argparse.Namespace) -> None:
     trained = entry.train(data, key=jax.random.key(options.seed), quick=options.quick)
     save(out, trained.model)
     model, rows = _with_rows(trained.model, data)
-    result = likelihood(model, rows, key=jax.random.key(options.seed), num_particles=entry.particles)
+    result = evaluation.evaluate(model, rows, key=jax.random.key(options.seed), num_particles=entry.particles)
     print(f"{entry.name} on the test rows of {data.name}: {result}")
     print(f"written: {out}")
 
@@ -95,7 +96,8 @@ def _numbers(model: ConditionalModel) -> str:
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    """Print the test likelihood of a model file."""
+    """Print the test likelihood of a model file; write it with all else that can be said of the model."""
+    json_file, page_file = _report_files(options)
     if options.particles is not None:
         at_least_one("--particles", options.particles)
     model, data = _load(options.file, options.context), load_rows(options.data, options.context)
@@ -105,7 +107,27 @@ def evaluate(options: argparse.Namespace) -> None:
     check_rows(f"{data.name} is no data for {options.file}", model, as_arrays(data.name, rows)[:2])
     default = {"weights": 256, "bound": 64}.get(inner_model(model).kind, 1)
     particles = default if options.particles is None else options.particles
-    print(likelihood(model, rows, key=jax.random.key(options.seed), num_particles=particles))
+    result = evaluation.evaluate(model, rows, key=jax.random.key(options.seed), num_particles=particles)
+    print(result, flush=True)
+    if json_file or page_file:
+        outputs = {"json_file": json_file, "page_file": page_file}
+        report.write(options.file, model, rows, data, result, seed=options.seed, **outputs)
+
+
+def _report_files(options: argparse.Namespace) -> tuple[Path | None, Path | None]:
+    """Return where to write the report as JSON, and as a page. Raises ValueError where it would replace the model."""
+    json_file, page_file = (
+        None if name is None else file_to_write(name, option)
+        for option, name in (("--json", options.json), ("--report", options.report))
+    )
+    if page_file and page_file.suffix != ".html":
+        raise ValueError(f"--report: expected a name ending in .html, got {page_file}")
+    for option, file in (("--json", json_file), ("--report", page_file)):
+        if file and file.resolve() == Path(options.file).resolve():
+            raise ValueError(f"{option}: {file} is the model file itself")
+    if json_file and page_file and json_file.resolve() == page_file.resolve():
+        raise ValueError(f"--json: expected another file than --report, got {json_file} for both")
+    return json_file, page_file
 
 
 def sample(options: argparse.Namespace) -> None:
@@ -162,13 +184,13 @@ def at_least_one(option: str, number: int) -> None:
         raise ValueError(f"{option}: expected at least 1, got {number}")
 
 
-def file_to_write(name: str) -> Path:
+def file_to_write(name: str, option: str = "--out") -> Path:
     """Return a file in a folder that is there. Raises ValueError, before any work is done for it."""
     out = Path(name)
     if not out.parent.is_dir():
-        raise ValueError(f"--out: there is no folder {out.parent}")
+        raise ValueError(f"{option}: there is no folder {out.parent}")
     if out.is_dir():
-        raise ValueError(f"--out: {out} is a folder")
+        raise ValueError(f"{option}: {out} is a folder")
     return out
 
 

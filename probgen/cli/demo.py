@@ -15,14 +15,14 @@ from probgen.cli.commands import folder_to_write, load_rows
 from probgen.cli.models import MODELS, Entry, Split
 from probgen.compression import Codec
 from probgen.core import load, save
-from probgen.evaluation import Likelihood, likelihood
+from probgen.evaluation import Evaluation, evaluate
 
 
 class Row(NamedTuple):
     """A model of the demo, trained and measured."""
 
     entry: Entry
-    test: Likelihood
+    test: Evaluation
     parameters: int
     train_seconds: float
     ms_per_sample: float
@@ -71,7 +71,7 @@ def _train_and_measure(entry: Entry, images: Split, key: Any, quick: bool, out: 
     save(file, trained.model)
     model = load(file)  # what is measured is what was written
     particles = min(entry.particles, 8) if quick else entry.particles
-    test = likelihood(model, images.test, key=test_key, num_particles=particles)
+    test = evaluate(model, images.test, key=test_key, num_particles=particles)
     draw = jax.jit(lambda m, k: m.sample(k, (64,)))
     draw(model, test_key).block_until_ready()
     began = time.perf_counter()

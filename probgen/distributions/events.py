@@ -17,19 +17,23 @@ _OF_INTEGERS = "; x.astype(float) makes reals of them, and `levels=` in many rec
 Data = tuple[tuple, dict]  # what a program is called with, the rows of every array on axis 0
 
 
-def as_arrays(name: str, data: Any) -> tuple[tuple, dict, int]:
+def as_arrays(name: str, data: Any, *, first: int = 0) -> tuple[tuple, dict, int]:
     """Return data as positional and keyword arrays with one number of rows N. Raises ValueError where they are
-    unusable."""
+    unusable; `first` is the number of their first row, for errors."""
     args = () if isinstance(data, dict) else data if isinstance(data, tuple) else (data,)
     kwargs = data if isinstance(data, dict) else {}
     is_list = lambda x: isinstance(x, list)
-    args, kwargs = jax.tree.map(lambda x: _as_array(name, x), (args, kwargs), is_leaf=is_list)
-    rows = {x.shape[:1] for x in jax.tree.leaves((args, kwargs))}
+    args, kwargs = jax.tree.map(lambda x: _as_array(name, x, first), (args, kwargs), is_leaf=is_list)
+    return args, kwargs, _number_of_rows(name, (args, kwargs))
+
+
+def _number_of_rows(name: str, arrays: Any) -> int:
+    rows = {x.shape[:1] for x in jax.tree.leaves(arrays)}
     if len(rows) != 1 or rows == {()}:
         raise ValueError(f"{name}: expected arrays with one number of rows, got {sorted(rows)}")
     if (found := rows.pop()[0]) == 0:
         raise ValueError(f"{name}: expected at least one row, got none")
-    return args, kwargs, found
+    return found
 
 
 def count(data: Data) -> int:
@@ -37,7 +41,7 @@ def count(data: Data) -> int:
     return jax.tree.leaves(data)[0].shape[0]
 
 
-def _as_array(name: str, x: Any) -> jax.Array:
+def _as_array(name: str, x: Any, first_row: int) -> jax.Array:
     """Put an array on the device, in the dtype that it has (64 bits apart): a quarter of the memory for bytes."""
     host = np.asarray(as_numbers(name, x))
     with np.errstate(over="ignore"):
@@ -48,7 +52,7 @@ def _as_array(name: str, x: Any) -> jax.Array:
     kept = np.isfinite(np.asarray(array)) if floating else np.asarray(array) == host
     if not kept.all():
         first = tuple(np.argwhere(~kept)[0])
-        where = f"got {host[first]}" + (f" in row {first[0]}" if first else "")
+        where = f"got {host[first]}" + (f" in row {first_row + first[0]}" if first else "")
         expected = "finite numbers" if floating else f"numbers that fit {array.dtype}"
         raise ValueError(f"{name}: expected {expected}, {where}")
     return array
@@ -61,9 +65,9 @@ def widened(data: Any) -> Any:
     return jax.tree.map(lambda x: x.astype(jnp.int32) if small(x) else x, data)
 
 
-def check_rows(name: str, model: Any, data: Data) -> tuple[jax.Array, ...]:
+def check_rows(name: str, model: Any, data: Data, *, first: int = 0) -> tuple[jax.Array, ...]:
     """Return the arrays of the data, (x,) or (x, context), as the model takes them. Raises ValueError where it takes
-    others, has batch axes, or a row is no event."""
+    others, has batch axes, or a row is no event; `first` is the number of the first."""
     args, kwargs = data
     inner, conditional = inner_model(model), isinstance(model, ConditionalModel)
     if kwargs or len(args) != 1 + conditional:
@@ -71,11 +75,23 @@ def check_rows(name: str, model: Any, data: Data) -> tuple[jax.Array, ...]:
         raise ValueError(f"{name}: expected {expected}, got {len(args) + len(kwargs)} arrays")
     if inner.batch_shape:
         raise ValueError(f"model: expected batch shape (), got {inner.batch_shape}; take each of them by itself")
-    check_events(name, inner, args[0])
+    check_events(name, inner, args[0], first=first)
     return args
 
 
-def check_events(name: str, model: Distribution, x: jax.Array) -> None:
+def rows_where_they_are(name: str, model: Any, data: Any) -> tuple[np.ndarray | jax.Array, ...]:
+    """Return (x,) or (x, context) as `check_rows` lets them pass, a block at a time: what lies in the host's memory, or
+    in a file mapped into it, stays there."""
+    if isinstance(data, dict):
+        return check_rows(name, model, as_arrays(name, data)[:2])  # which refuses it
+    arrays = tuple(as_numbers(name, x) for x in (data if isinstance(data, tuple) else (data,)))
+    for start in range(0, _number_of_rows(name, arrays), _ROWS):
+        block = tuple(x[start : start + _ROWS] for x in arrays)
+        check_rows(name, model, as_arrays(name, block, first=start)[:2], first=start)
+    return arrays
+
+
+def check_events(name: str, model: Distribution, x: jax.Array, *, first: int = 0) -> None:
     """Raise ValueError where rows x are no events of the model: shape, dtype, support or its edge."""
     if x.shape[1:] != model.event_shape:
         raise ValueError(f"{name}: expected rows of shape {model.event_shape}, got {x.shape[1:]}")
@@ -89,10 +105,10 @@ def check_events(name: str, model: Distribution, x: jax.Array) -> None:
         part = widened(np.asarray(x[start : start + _ROWS]))
         inside = np.asarray(support(part))
         if not inside.all():
-            row = start + int(np.argwhere(~inside)[0][0])
+            row = first + start + int(np.argwhere(~inside)[0][0])
             raise ValueError(f"{name}: row {row} lies outside the model's support {support}")
         if (edge := np.asarray(on_edge(model, part))).any():
-            row = start + int(np.argwhere(edge)[0][0])
+            row = first + start + int(np.argwhere(edge)[0][0])
             raise ValueError(f"{name}: row {row} lies on the edge of {support}, where the model has no density")
 
 

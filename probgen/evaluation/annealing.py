@@ -78,17 +78,17 @@ def ais(
     True
     """
     check_sizes(chains=chains, temperatures=temperatures, leapfrog=leapfrog)
-    _check_prior(prior)
+    check_prior(prior)
     onto = dist.biject_to(prior.support)
-    parts = _unconstrained(prior, onto), lambda u: log_likelihood(onto(u))
-    betas = _schedule(temperatures)
+    parts = unconstrained(prior, onto), lambda u: log_likelihood(onto(u))
+    betas = sigmoid_schedule(temperatures)
     draw_key, tune_key, key = split_key(key, (3,))
     draws = prior.sample(draw_key, (2, chains))
     last = None if start is None else _unconstrained_start(start, prior, onto, draws.dtype)
     if shape := jax.eval_shape(lambda z: jnp.asarray(log_likelihood(z)), draws[0, 0]).shape:
         raise ValueError(f"log_likelihood: expected one number for one z and one x, got an array of shape {shape}")
     others, first = jax.vmap(jax.vmap(onto.inv))(draws)
-    lengths = _tuned(tune_key, parts, others, betas, leapfrog)
+    lengths = tuned_lengths(tune_key, parts, others, betas, leapfrog)
     first = first if last is None else jnp.broadcast_to(last, (chains, *last.shape))
     log_w, acceptance = _weighed(key, parts, first, betas, lengths, leapfrog, backwards=last is not None)
     _check_weights(log_w, backwards=last is not None)
@@ -96,7 +96,9 @@ def ais(
     return Annealed(sign * logmeanexp(sign * log_w), log_w, acceptance)
 
 
-def _check_prior(prior: Any) -> None:
+def check_prior(prior: Any) -> None:
+    """Raise ValueError where a prior cannot be annealed from: it has batch axes, is of integers, or has no exact
+    density."""
     check_distributions("a model's latent_prior", prior=prior)
     if prior.batch_shape:
         raise ValueError(f"prior: expected batch shape (), got {prior.batch_shape}; use .to_event()")
@@ -138,7 +140,9 @@ def _check_weights(log_w: Array, *, backwards: bool) -> None:
 _Parts = tuple[LogDensity, LogDensity]  # log p(z), log p(x | z), of unconstrained numbers
 
 
-def _unconstrained(prior: dist.Distribution, onto: dist.transforms.Transform) -> LogDensity:
+def unconstrained(prior: dist.Distribution, onto: dist.transforms.Transform) -> LogDensity:
+    """Return log p of the unconstrained numbers u of z = onto(u)."""
+
     def log_prior(u: Array) -> Array:
         z = onto(u)
         return prior.log_prob(z) + jnp.sum(onto.log_abs_det_jacobian(u, z))
@@ -146,18 +150,18 @@ def _unconstrained(prior: dist.Distribution, onto: dist.transforms.Transform) ->
     return log_prior
 
 
-def _schedule(temperatures: int) -> Array:
+def sigmoid_schedule(temperatures: int) -> Array:
     """Return 0 = β_0 < … < β_T = 1."""
     ends = jax.nn.sigmoid(jnp.linspace(-_SPREAD, _SPREAD, temperatures + 1))
     return (ends - ends[0]) / (ends[-1] - ends[0])
 
 
-def _tuned(key: Array, parts: _Parts, z: Array, betas: Array, leapfrog: int) -> Array:
+def tuned_lengths(key: Array, parts: _Parts, z: Array, betas: Array, leapfrog: int) -> Array:
     """Return a length of leapfrog steps for each temperature, by the acceptance of chains on their way."""
 
     def one(carry: tuple[Array, Array], now: tuple[Array, Array]) -> tuple[tuple[Array, Array], Array]:
         (z, length), (key, beta) = carry, now
-        z, accepted = _transition(key, parts, z, beta, length, leapfrog)
+        z, accepted = transition(key, parts, z, beta, length, leapfrog)
         return (z, length * jnp.exp(_GAIN * (accepted.mean() - _AIM))), length
 
     keys = jax.random.split(key, len(betas) - 1)
@@ -172,7 +176,7 @@ def _weighed(
 
     def one(carry: tuple[Array, Array], now: tuple[Array, ...]) -> tuple[tuple[Array, Array], Array]:
         (z, log_w), (key, before, beta, length) = carry, now
-        moved, accepted = _transition(key, parts, z, beta, length, leapfrog)
+        moved, accepted = transition(key, parts, z, beta, length, leapfrog)
         log_w = log_w + (beta - before) * jax.vmap(parts[1])(moved if backwards else z)
         return (moved, log_w), accepted.mean()
 
@@ -181,7 +185,7 @@ def _weighed(
     return log_w, acceptance
 
 
-def _transition(key: Array, parts: _Parts, z: Array, beta: Array, length: Array, leapfrog: int) -> tuple[Array, Array]:
+def transition(key: Array, parts: _Parts, z: Array, beta: Array, length: Array, leapfrog: int) -> tuple[Array, Array]:
     """Return (z', the probability of acceptance) of a step of Hamiltonian Monte Carlo, for each chain."""
     log_prior, log_likelihood = parts
     density = jax.value_and_grad(lambda z: log_prior(z) + beta * log_likelihood(z))

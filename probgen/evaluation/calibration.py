@@ -82,6 +82,25 @@ def sbc_ranks(
     >>> ranks.shape, bool(rank_uniformity(ranks, 99).p_ks[0] > 0.01)
     ((500, 1), True)
     """
+    theta, x, _, draws = draws_beside_truths(posterior, prior, simulator, num_datasets, num_draws, key)
+    of = (lambda theta, x: jnp.ravel(theta)) if quantities is None else quantities
+    values = jax.vmap(of)
+    truth = values(theta, x)
+    return (jax.vmap(values, (0, None))(draws, x) < truth).sum(0)
+
+
+def draws_beside_truths(
+    posterior: Callable[[Array], dist.Distribution],
+    prior: dist.Distribution,
+    simulator: Simulator,
+    num_datasets: int,
+    num_draws: int,
+    key: Array,
+) -> tuple[Array, Array, dist.Distribution, Array]:
+    """Return θ* [N, *event], data x [N, *context], the posterior q of all of them, and L draws of each, [L, N, *event].
+
+    Raises ValueError as `sbc_ranks`.
+    """
     check_sizes(num_datasets=num_datasets, num_draws=num_draws)
     simulation_key, draw_key = split_key(key, (2,))
     theta, x = simulate(simulator, prior, num_datasets, key=simulation_key)
@@ -95,10 +114,7 @@ def sbc_ranks(
     lost = int((~jnp.isfinite(draws)).reshape(*draws.shape[:2], -1).any((0, 2)).sum())
     if lost:
         raise ValueError(f"posterior: the draws for {lost} of {num_datasets} data sets are not finite")
-    of = (lambda theta, x: jnp.ravel(theta)) if quantities is None else quantities
-    values = jax.vmap(of)
-    truth = values(theta, x)
-    return (jax.vmap(values, (0, None))(draws, x) < truth).sum(0)
+    return theta, x, q, draws
 
 
 def rank_uniformity(ranks: ArrayLike, num_draws: int, *, bins: int = 20) -> Uniformity:

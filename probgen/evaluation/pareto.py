@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from probgen.evaluation.arviz_export import smoothed_weights
+from probgen.evaluation.pareto_tail import smoothed
 
 _FEWEST = 25  # of which the largest fifth are a tail of five
 _SAME = 1e-3  # nats: an exact posterior's weights differ by rounding, of which there is no tail to fit
@@ -23,7 +23,7 @@ def pareto_k(log_weights: Any) -> np.ndarray:
         log_weights: log w, [K, ...], in nats, such as `model.log_weights(key, x, K)`; at least 25, and better some
             hundreds.
 
-    Raises ValueError where there are fewer or some are not finite, ImportError without ArviZ.
+    Raises ValueError where there are fewer or some are not finite.
 
     References: Pareto Smoothed Importance Sampling (Vehtari, Simpson, Gelman, Yao, Gabry 2024), arXiv:1507.02646;
     as a judge of variational inference, Yes, but Did It Work? (Yao, Vehtari, Simpson, Gelman 2018), arXiv:1802.02538.
@@ -47,7 +47,7 @@ def smoothed_evidence(log_weights: Any) -> np.ndarray:
     Args:
         log_weights: log w, [K, ...], in nats, as for `pareto_k`.
 
-    Raises ValueError and ImportError as `pareto_k`.
+    Raises ValueError as `pareto_k`.
 
     References: as `pareto_k`.
 
@@ -66,10 +66,5 @@ def _smoothed(log_weights: Any) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(f"log_weights: expected at least {_FEWEST} particles on axis 0, got {count}")
     if not np.isfinite(raw).all():
         raise ValueError("log_weights: expected finite numbers, got NaN or infinity")
-    smooth, k = smoothed_weights(raw)
-    # Versions differ in whether they normalize: whatever was subtracted from the least weight, which is not smoothed,
-    # was subtracted from all.
-    least = raw.argmin(-1)[..., None]
-    moved = np.take_along_axis(raw, least, -1) - np.take_along_axis(smooth, least, -1)
-    evidence = np.logaddexp.reduce(smooth + moved, -1) - np.log(count)
-    return evidence, np.where(np.ptp(raw, -1) < _SAME, -np.inf, k)
+    smooth, k = smoothed(raw)
+    return np.logaddexp.reduce(smooth, -1) - np.log(count), np.where(np.ptp(raw, -1) < _SAME, -np.inf, k)

@@ -59,7 +59,7 @@ def jacobian_zeros(
         names: of the variables.
         ax: where to draw; matplotlib's current Axes by default.
 
-    Raises ValueError where the shapes differ, or where there are not D names.
+    Raises ValueError where the shapes differ, where there are not D names, or for NaN.
 
     >>> import numpy as np
     >>> ax = jacobian_zeros(np.tril(np.ones((3, 3))), adjacency=[[0, 0, 0], [1, 0, 0], [0, 1, 0]])
@@ -68,26 +68,51 @@ def jacobian_zeros(
     """
     import matplotlib.pyplot as plt
 
-    size = np.abs(np.asarray(jacobian, float))
-    if size.ndim == 3:
-        size = size.max(0)
-    if size.ndim != 2 or size.shape[0] != size.shape[1]:
-        raise ValueError(f"jacobian: expected [D, D] or [N, D, D], got shape {np.shape(jacobian)}")
+    size = magnitudes(jacobian)
+    edges = None if adjacency is None else np.asarray(adjacency, bool)
+    if edges is not None and edges.shape != size.shape:
+        raise ValueError(f"adjacency: expected the jacobian's shape {size.shape}, got {edges.shape}")
     labels, ax = _names(names, len(size)), plt.gca() if ax is None else ax
-    logs = np.log10(np.where(size > 0, size, np.nan))
-    top = np.nanmax(logs, initial=-1.0)
-    ax.imshow(logs, cmap="Blues", vmin=top - 4, vmax=top)
+    draw_magnitudes(ax, size)
     ax.set_xticks(range(len(size)), labels, rotation=90, fontsize="small")
     ax.set_yticks(range(len(size)), labels, fontsize="small")
     ax.set(xlabel="x", ylabel="z", title=f"{int((size > 0).sum())} of {size.size} are not zero")
-    if adjacency is not None:
-        _frame(ax, size, np.asarray(adjacency, bool))
+    if edges is not None:
+        _frame(ax, size, edges)
     return ax
 
 
+def magnitudes(jacobian: ArrayLike) -> np.ndarray:
+    """Return absolute values [D, D], the largest over points.
+
+    Args:
+        jacobian: [D, D] or [N, D, D].
+
+    Raises ValueError for another shape, or NaN.
+    """
+    size = np.abs(np.asarray(jacobian, float))
+    if size.ndim == 3 and len(size):
+        size = size.max(0)
+    if size.ndim != 2 or size.shape[0] != size.shape[1]:
+        raise ValueError(f"jacobian: expected [D, D] or [N, D, D], got shape {np.shape(jacobian)}")
+    if np.isnan(size).any():
+        raise ValueError("jacobian: expected numbers, got NaN")
+    return size
+
+
+def draw_magnitudes(ax: "Axes", size: np.ndarray) -> None:
+    """Draw numbers on a logarithmic scale of four decades, zeros white.
+
+    Args:
+        ax: where to draw.
+        size: [H, W], none negative.
+    """
+    logs = np.log10(np.where(size > 0, size, np.nan))
+    top = np.nanmax(logs, initial=-1.0)
+    ax.imshow(logs, cmap="Blues", vmin=top - 4, vmax=top)
+
+
 def _frame(ax: "Axes", size: np.ndarray, adjacency: np.ndarray) -> None:
-    if adjacency.shape != size.shape:
-        raise ValueError(f"adjacency: expected the jacobian's shape {size.shape}, got {adjacency.shape}")
     from matplotlib.patches import Rectangle
 
     inside = adjacency | np.eye(len(size), dtype=bool)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
+from probgen.core import check_sizes
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -27,7 +29,7 @@ def image_grid(
         title: above the grid.
         ax: where to draw; matplotlib's current Axes by default.
 
-    Raises ValueError where there are no such images.
+    Raises ValueError where there are no such images, or no columns.
 
     >>> import numpy as np
     >>> image_grid(np.zeros((4, 8, 8)), levels=17).get_images()[0].get_array().shape
@@ -39,7 +41,8 @@ def image_grid(
     if images.ndim != 3 or len(images) == 0:
         raise ValueError(f"images: expected [N, H, W] with N ≥ 1, got shape {images.shape}")
     count, height, width = images.shape
-    columns = columns or math.ceil(math.sqrt(count))
+    columns = math.ceil(math.sqrt(count)) if columns is None else columns
+    check_sizes(columns=columns)
     rows = math.ceil(count / columns)
     high = images.max() if levels is None else levels - 1
     canvas = np.full((rows * (height + 1) + 1, columns * (width + 1) + 1), np.nan)

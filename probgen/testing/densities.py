@@ -37,6 +37,8 @@ def check_pytree(model: Any, x: Array) -> None:
 def check_normalized(model: Any, events: Array, *, volume: float = 1.0, tolerance: float = 1e-3) -> None:
     """Check that Σ p(x) · volume = 1 over events: all of a discrete support, or a fine grid.
 
+    `evaluation.check_normalized` finds events by itself, or draws some, and says how sure its total is.
+
     Args:
         model: an exact one.
         events: [N, *event_shape].
