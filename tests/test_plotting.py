@@ -196,9 +196,7 @@ def test_an_entropy_map_is_in_bits():
     np.testing.assert_allclose(ax.get_images()[0].get_array(), [[0.0, 1.0, 2.0], [3.0, 0.5, 0.25]])
     assert ax.get_images()[0].get_clim() == pytest.approx((0.0, 3.0)) and ax.get_title() == "6.8 bits in all"
     assert ax.figure.axes[1].get_ylabel() == "bits"
-    below = plotting.entropy_map(
-        nats - np.log(2.0), high=4.0, ax=ax.figure.add_subplot()
-    )  # a density's may be negative
+    below = plotting.entropy_map(nats - np.log(2.0), high=4.0, ax=ax.figure.add_subplot())  # as densities have it
     assert below.get_images()[0].get_clim() == pytest.approx((-1.0, 4.0))
 
 
@@ -254,7 +252,7 @@ def test_a_forest_has_intervals_and_kinds():
 
 @pytest.mark.parametrize(("call", "message"), [
     (lambda: plotting.density_curve(lambda x: x[:, None], low=0, high=1), r"log_prob: .*each of 400 points"),
-    (lambda: plotting.density_curve(lambda x: x * np.nan, low=0, high=1), "log_prob: expected numbers, got NaN for 0.0"),
+    (lambda: plotting.density_curve(lambda x: x * np.nan, low=0, high=1), "log_prob: .*got NaN for 0.0"),
     (lambda: plotting.density_curve(normal, low=1.0, high=1.0), "low < high"),
     (lambda: plotting.density_curve(normal, low=0.0, high=1.0, points=1), "points: .*at least 2"),
     (lambda: plotting.density(lambda x: x, low=0, high=1, cells=3), r"each of 9 points, got shape \(9, 2\)"),
@@ -263,7 +261,7 @@ def test_a_forest_has_intervals_and_kinds():
     (lambda: plotting.density(normal, low=0, high=1, cells=0), "cells"),
     (lambda: plotting.samples(np.ones((3, 3)), low=0, high=1), r"x: expected points \[N, 2\], got shape \(3, 3\)"),
     (lambda: plotting.samples(np.ones((3, 2)), low=0, high=np.nan), "low < high"),
-    (lambda: plotting.warped_grid(lambda x: x[:, :1], low=0, high=1, lines=2, points=2), r"forward: .*\(8, 2\), got \(8"),
+    (lambda: plotting.warped_grid(lambda x: x[:, :1], low=0, high=1, lines=2, points=2), r"forward: .*\(8, 2\), got"),
     (lambda: plotting.warped_grid(lambda x: x, low=0, high=1, lines=1), "lines: .*at least 2"),
     (lambda: plotting.warped_grid(lambda x: x, low=0, high=1, points=1), "points: .*at least 2"),
     (lambda: plotting.warped_grid(lambda x: x, low=1, high=0), "low < high"),
@@ -278,7 +276,7 @@ def test_a_forest_has_intervals_and_kinds():
     (lambda: plotting.image_grid(np.ones((2, 4, 4)), columns=0), "columns"),
     (lambda: plotting.receptive_field(np.eye(5), (2, 3), (0, 0)), "jacobian: expected 6 rows and columns"),
     (lambda: plotting.receptive_field(np.ones((2, 3)), (2, 3), (0, 0)), r"jacobian: expected \[D, D\]"),
-    (lambda: plotting.receptive_field(np.eye(6) * np.nan, (2, 3), (0, 0)), "jacobian: expected numbers, got NaN"),
+    (lambda: plotting.receptive_field(np.eye(6) * np.nan, (2, 3), (0, 0)), "jacobian: expected finite"),
     (lambda: plotting.receptive_field(np.eye(6), (2, 3), (2, 0)), r"pixel: .*inside of \(2, 3\), got \(2, 0\)"),
     (lambda: plotting.receptive_field(np.eye(6), (2, 3), (0, -1)), "pixel"),
     (lambda: plotting.receptive_field(np.eye(6), (6,), (0, 0)), r"shape: expected \(H, W\), got \(6,\)"),
@@ -293,7 +291,7 @@ def test_a_forest_has_intervals_and_kinds():
     (lambda: plotting.graph([[0, 1], [1, 0]]), "cycle"),
     (lambda: plotting.graph([[0, 0], [1, 0]], names="a"), "names: expected 2, got 1"),
     (lambda: plotting.jacobian_zeros(np.ones((2, 3))), r"jacobian: expected \[D, D\]"),
-    (lambda: plotting.jacobian_zeros([[np.nan]]), "jacobian: expected numbers, got NaN"),
+    (lambda: plotting.jacobian_zeros([[np.inf]]), "jacobian: expected finite"),
     (lambda: plotting.jacobian_zeros(np.eye(2), adjacency=np.eye(3)), "adjacency"),
     (lambda: plotting.jacobian_zeros(np.eye(2), names="abc"), "names: expected 2, got 3"),
     (lambda: plotting.forest(["a"], [1.0, 2.0], [0.1]), "values: expected 1 finite numbers"),

@@ -1,4 +1,4 @@
-"""The programs of the tutorials and of the gallery name what is there, which is known long before `make docs` has run them."""
+"""The programs of the tutorials and the gallery name what is there, which is known long before `make docs` has run."""
 
 import ast
 import builtins

@@ -59,7 +59,7 @@ def jacobian_zeros(
         names: of the variables.
         ax: where to draw; matplotlib's current Axes by default.
 
-    Raises ValueError where the shapes differ, where there are not D names, or for NaN.
+    Raises ValueError where the shapes differ, where there are not D names, or numbers are not finite.
 
     >>> import numpy as np
     >>> ax = jacobian_zeros(np.tril(np.ones((3, 3))), adjacency=[[0, 0, 0], [1, 0, 0], [0, 1, 0]])
@@ -88,15 +88,15 @@ def magnitudes(jacobian: ArrayLike) -> np.ndarray:
     Args:
         jacobian: [D, D] or [N, D, D].
 
-    Raises ValueError for another shape, or NaN.
+    Raises ValueError for another shape, or numbers that are not finite.
     """
     size = np.abs(np.asarray(jacobian, float))
     if size.ndim == 3 and len(size):
         size = size.max(0)
     if size.ndim != 2 or size.shape[0] != size.shape[1]:
         raise ValueError(f"jacobian: expected [D, D] or [N, D, D], got shape {np.shape(jacobian)}")
-    if np.isnan(size).any():
-        raise ValueError("jacobian: expected numbers, got NaN")
+    if not np.isfinite(size).all():
+        raise ValueError("jacobian: expected finite numbers, got NaN or infinity")
     return size
 
 

@@ -29,11 +29,11 @@ def receptive_field(
             returns it; or [N, D, D] of several points, of which the largest absolute values count.
         shape: (H, W), of D = H·W pixels.
         pixel: (row, column).
-        order: in which pixels are drawn, as `order_map` has it: those before the pixel on which it does not depend, such
-            as its blind spot, are grey; others on which it does, though it must not, have a red frame.
+        order: in which pixels are drawn, as `order_map` has it: those before the pixel on which it does not depend, as
+            in a blind spot, are grey; others on which it does, though it must not, have a red frame.
         ax: where to draw; matplotlib's current Axes by default.
 
-    Raises ValueError where shapes do not fit, the pixel is outside, or the order is not of these pixels.
+    Raises ValueError where shapes do not fit, numbers are not finite, the pixel is outside, or the order is of others.
 
     References: Conditional Image Generation with PixelCNN Decoders (van den Oord, Kalchbrenner, Vinyals, Espeholt,
     Graves, Kavukcuoglu 2016), arXiv:1606.05328, has the blind spot.
