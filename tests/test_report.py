@@ -308,3 +308,12 @@ def test_mistakes_are_one_sentence(arguments, message, capsys, monkeypatch, tmp_
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
     assert (tmp_path / "bits.safetensors").read_bytes() == before and not (tmp_path / "x.html").exists()
+
+
+def test_a_bound_that_nothing_is_drawn_for_takes_no_particles(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("probgen.data.load", digits)
+    model = probgen.latent.vq_vae((8, 8), 17, key=KEY)
+    probgen.save(tmp_path / "vq.safetensors", model)
+    assert main(["evaluate", str(tmp_path / "vq.safetensors")]) == 0
+    found = probgen.evaluation.evaluate(model, digits("").test)
+    assert capsys.readouterr().out == f"{found}\n"

@@ -19,6 +19,7 @@ from probgen.core.files import MissingRecipe
 from probgen.distributions import ConditionalModel
 from probgen.distributions.conditionals import inner_model
 from probgen.distributions.events import as_arrays, check_rows
+from probgen.evaluation.likelihood import has_bound_of_draws
 
 
 def load_rows(name: str, context: str | None = None) -> Split:
@@ -105,7 +106,7 @@ def evaluate(options: argparse.Namespace) -> None:
         raise ValueError(f"--context: {data.name} has {data.classes} classes, {options.file} takes {_numbers(model)}")
     model, rows = _with_rows(model, data)
     check_rows(f"{data.name} is no data for {options.file}", model, as_arrays(data.name, rows)[:2])
-    default = {"weights": 256, "bound": 64}.get(inner_model(model).kind, 1)
+    default = {"weights": 256, "bound": 64}[inner_model(model).kind] if has_bound_of_draws(model) else 1
     particles = default if options.particles is None else options.particles
     result = evaluation.evaluate(model, rows, key=jax.random.key(options.seed), num_particles=particles)
     print(result, flush=True)

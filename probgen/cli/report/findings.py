@@ -32,10 +32,9 @@ class Finding(NamedTuple):
         if isinstance(self.value, bool):
             return "yes" if self.value else "no"
         found = f"{SIGNS[self.kind]} {in_digits(self.value, self.se)}"
-        known = self.se is not None and math.isfinite(self.se)
-        return " ".join(
-            part for part in (found, f"± {in_digits(self.se, self.se)}" if known else "", self.unit) if part
-        )
+        if self.se is not None and math.isfinite(self.se):
+            found += f" ± {in_digits(self.se, self.se)}"
+        return f"{found} {self.unit}".rstrip()
 
 
 class Picture(NamedTuple):

@@ -167,7 +167,7 @@ def _ends(about: Subject) -> Iterator[Item]:
     if about.are_images:
         by_title = {"least likely": x[worst], "most likely": x[best]}
         high, low, least, more = (in_digits(float(costs[i])) for i in (worst[0], worst[-1], best[0], best[-1]))
-        caption = f"−log p from {high} down to {low} nats on the left, from {least} up to {more} nats on the right, row by row."
+        caption = f"Row by row, −log p from {high} down to {low} nats, and from {least} up to {more} nats."
         yield Picture("ends", caption, pictures.grids(by_title, about.split.levels))
         return
     for key, title, rows in (("worst", "Least likely", worst), ("best", "Most likely", best)):

@@ -122,7 +122,7 @@ def _neighbourhoods(about: Subject) -> Iterator[Item]:
     meanings = {
         "precision": "The share of draws within the neighbourhoods of test rows; low where draws look like no data.",
         "recall": "The share of test rows within the neighbourhoods of draws; low where some data are never drawn.",
-        "density": "In how many of those neighbourhoods a draw lies, over k; about 1 is right where few rows are equal.",
+        "density": "In how many of those neighbourhoods a draw lies, over k; about 1 is right if few rows are equal.",
         "coverage": f"The share of those neighbourhoods with a draw in them; about {1 - 2.0**-found.k:.2f} is right.",
     }
     for (name, meaning), value, error in zip(meanings.items(), found[:4], found.se, strict=True):
