@@ -132,3 +132,9 @@ def test_what_is_no_set_of_images_is_refused(x, options, message, tmp_path, monk
     np.save("x.npy", x)
     assert main(["train-codec", "x.npy", "--model", "pixel_cnn", "--steps", "1", *options]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_what_was_coded_is_told_from_the_whole_file():
+    out, data = io.BytesIO(), file_of(RNG.integers(0, 4, (40, 3, 3)).astype(np.uint8))
+    done = array_files.compress(io.BytesIO(data), out, MODEL, lanes=4)
+    assert 9 * 40 * 2 / 8 <= done.coded < 9 * 40 * 2 / 8 + 20 < done.file == len(out.getvalue())

@@ -347,3 +347,18 @@ def test_the_histograms_have_a_band_and_an_outline_for_each_column():
     _, ax = plt.subplots()
     assert rank_histogram(np.arange(500) % 100, 99, ax=ax).get_xlabel() == "rank among 99 draws"
     plt.close()
+
+
+def test_what_is_no_posterior_prior_or_ranks_is_refused():
+    prior, simulator = dist.Normal(0.0, 1.0), lambda key, theta: theta + jax.random.normal(key)
+    with pytest.raises(ValueError, match="posterior: expected a function that returns a distribution, got one of an"):
+        expected_coverage(lambda x: x, prior, simulator, num_datasets=5, key=jax.random.key(0))
+    with pytest.raises(ValueError, match="prior: expected"):
+        expected_coverage(lambda x: prior, "p", simulator, key=jax.random.key(0))
+    with pytest.raises(ValueError, match=r"u: expected numbers in \[0, 1\], got an array of shape"):
+        pit_uniformity(0.5)
+    for ranks, message in (("ab", "ranks: "), ([], "ranks: expected .N. or .N, D. of at least one row")):
+        with pytest.raises(ValueError, match=message):
+            rank_uniformity(ranks, 9)
+    with pytest.raises(ValueError, match="num_draws: expected an integer"):
+        rank_uniformity([1, 2], 9.5)

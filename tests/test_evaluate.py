@@ -150,3 +150,43 @@ def changed(row, value, dtype=float):
 def test_what_cannot_be_evaluated_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+# -- what a new user found
+
+
+def test_rows_that_rounding_would_make_the_same_are_refused():
+    x = 1.7e9 + np.random.default_rng(0).normal(size=100)  # seconds, which float32 has in steps of 128
+    with pytest.raises(
+        ValueError, match=r"data: numbers differ by about .* shift and scale them, or set jax_enable_x64"
+    ):
+        evaluate(dist.Normal(1.7e9, 1.0), x)
+    rows = np.stack([np.zeros(100), x], 1)
+    with pytest.raises(ValueError, match="numbers of column 1 differ"):
+        evaluate(dist.Normal(jnp.zeros(2), 1.0).to_event(1), rows)
+    assert np.isfinite(evaluate(dist.Normal(0.0, 1.0), x - 1.7e9).nats)
+    constant = np.full((3, 2), 0.1)  # rounded, and as different as before: not at all
+    assert np.isfinite(evaluate(dist.Normal(jnp.zeros(2), 1.0).to_event(1), constant).nats)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        dist.Normal(0.0, 1.0).mask(False),
+        dist.Normal(jnp.zeros(2), 1.0).mask(jnp.array([True, False])).to_event(1),
+        dist.ImproperUniform(dist.constraints.real, (), ()),
+    ],
+)
+def test_what_has_no_density_is_refused(model):
+    with pytest.raises(ValueError, match="model: expected one with a density, got one that is masked, improper"):
+        evaluate(model, np.zeros((3, *model.event_shape)))
+
+
+def test_a_key_is_one_and_nothing_is_traced():
+    with pytest.raises(ValueError, match=r"key: expected a jax.random.key, got 3"):
+        evaluate(dist.Normal(0.0, 1.0), np.zeros(3), key=3)
+    with pytest.raises(ValueError, match=r"data: expected numbers, got traced arrays: .* under jax.jit"):
+        jax.jit(lambda x: pointwise(dist.Normal(0.0, 1.0), x))(jnp.zeros(3))
+    with pytest.raises(ValueError, match="data: expected one array x, got a dict of 1"):
+        evaluate(dist.Normal(0.0, 1.0), {"x": np.zeros(3)})
+    assert str(evaluate(dist.Uniform(0.0, 1.0), np.full(3, 0.5))).startswith("= 0.0000")

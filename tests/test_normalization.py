@@ -9,7 +9,7 @@ import pytest
 from probgen.distributions import ConditionalModel
 from probgen.distributions.model import Model
 from probgen.evaluation import check_bound, check_normalized, enumerated
-from probgen.latent import LatentVariableModel
+from probgen.latent import LatentVariableModel, vae
 from probgen.mixtures import histogram
 from probgen.score import vp_score
 
@@ -279,3 +279,9 @@ def test_a_right_bound_is_seldom_called_wrong():
 def test_bounds_that_cannot_be_checked_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_one_number_of_particles_does_not_rise():
+    model = vae((2,), 3, latent_dim=1, hidden=(4,), key=jax.random.key(0))
+    with pytest.raises(ValueError, match="num_particles: expected several that rise"):
+        check_bound(model, jnp.zeros((4, 2), int), num_particles=4, key=jax.random.key(1))

@@ -360,3 +360,9 @@ def test_factors_that_do_not_fit_are_refused(codes, factors, words):
 def test_each_mistake_names_its_argument(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+def test_factors_of_many_values_are_refused():
+    z = np.random.default_rng(0).normal(size=(200, 2))
+    with pytest.raises(ValueError, match="factors: expected few values of each, got 200 of factor 0 in 200 rows"):
+        mig(z, z)

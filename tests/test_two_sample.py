@@ -268,3 +268,24 @@ def test_samples_that_cannot_be_compared_are_refused(function, x, y, message):
 def test_options_that_make_no_sense_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_an_energy_distance_of_equal_samples_is_no_less_than_zero():
+    a = np.repeat(np.random.default_rng(0).normal(size=300), 2)
+    found = energy_test(a, a, key=jax.random.key(0))
+    assert found.statistic == 0.0 and found.p_value == 1.0
+
+
+@pytest.mark.parametrize("test", [energy_test, mmd_test, classifier_test])
+def test_a_seed_is_no_key(test):
+    with pytest.raises(ValueError, match=r"key: expected a jax\.random\.key, got 0"):
+        test(np.arange(10.0), np.arange(10.0) + 1, key=0)
+
+
+def test_a_bandwidth_and_a_classifier_are_what_they_are_called():
+    x = np.random.default_rng(0).normal(size=(20, 2))
+    with pytest.raises(ValueError, match="bandwidth: "):
+        mmd_test(x, x + 1, bandwidth="median", key=jax.random.key(0))
+    for wrong in ("svm", lambda key, rows, labels: None):
+        with pytest.raises(ValueError, match="classifier: "):
+            classifier_test(x, x + 1, classifier=wrong, key=jax.random.key(0))

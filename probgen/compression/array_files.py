@@ -7,6 +7,7 @@ import numpy as np
 
 from probgen.compression.byte_files import Compressed
 from probgen.compression.codec import Codec
+from probgen.compression.container import read_chunks, read_header
 
 _BEGINNING = b"\x93NUMPY"
 
@@ -39,7 +40,9 @@ def compress(source: BinaryIO, target: BinaryIO, model: Any, *, lanes: int = 64)
     data = source.read()
     file = Codec(model, lanes=lanes).encode(read_array(data))
     target.write(file)
-    return Compressed(len(data), len(file), len(file))
+    whole = io.BytesIO(file)
+    read_header(whole)
+    return Compressed(len(data), sum(len(chunk.data) for chunk in read_chunks(whole)), len(file))
 
 
 def decompress(source: BinaryIO, target: BinaryIO, model: Any) -> int:

@@ -12,6 +12,7 @@ from probgen.distributions.conditionals import ConditionalModel, inner_model
 from probgen.distributions.on_support import on_edge
 
 _ROWS = 8192  # looked at together
+_LOST = 1e-3  # of the standard deviation of a number, what rounding may change
 _OF_INTEGERS = "; x.astype(float) makes reals of them, and `levels=` in many recipes a model of integers"
 
 Data = tuple[tuple, dict]  # what a program is called with, the rows of every array on axis 0
@@ -55,7 +56,21 @@ def _as_array(name: str, x: Any, first_row: int) -> jax.Array:
         where = f"got {host[first]}" + (f" in row {first_row + first[0]}" if first else "")
         expected = "finite numbers" if floating else f"numbers that fit {array.dtype}"
         raise ValueError(f"{name}: expected {expected}, {where}")
+    if floating and host.dtype != array.dtype and len(host):
+        _check_precision(name, host, np.asarray(array))
     return array
+
+
+def _check_precision(name: str, host: np.ndarray, rounded: np.ndarray) -> None:
+    """Raise ValueError where numbers that differ between rows are rounded to nearly the same."""
+    spread, lost = host.std(0), np.abs(host - rounded).max(0)
+    if (merged := (lost > _LOST * spread) & (np.ptp(host, 0) > 0)).any():
+        where = tuple(int(i) for i in np.argwhere(merged)[0])
+        column = f" of column {where[0] if len(where) == 1 else where}" if where else ""
+        raise ValueError(
+            f"{name}: numbers{column} differ by about {spread[where]:.3g} and are rounded by {lost[where]:.3g} in "
+            f"{rounded.dtype}: shift and scale them, or set jax_enable_x64"
+        )
 
 
 def widened(data: Any) -> Any:
@@ -72,11 +87,15 @@ def check_rows(name: str, model: Any, data: Data, *, first: int = 0) -> tuple[ja
     inner, conditional = inner_model(model), isinstance(model, ConditionalModel)
     if kwargs or len(args) != 1 + conditional:
         expected = "(x, context)" if conditional else "one array x"
-        raise ValueError(f"{name}: expected {expected}, got {len(args) + len(kwargs)} arrays")
+        raise ValueError(f"{name}: expected {expected}, got {_in_numbers(args, kwargs)}")
     if inner.batch_shape:
         raise ValueError(f"model: expected batch shape (), got {inner.batch_shape}; take each of them by itself")
     check_events(name, inner, args[0], first=first)
     return args
+
+
+def _in_numbers(args: tuple, kwargs: dict) -> str:
+    return f"a dict of {len(kwargs)}" if kwargs else f"{len(args)} arrays"
 
 
 def rows_where_they_are(name: str, model: Any, data: Any) -> tuple[np.ndarray | jax.Array, ...]:
@@ -85,6 +104,8 @@ def rows_where_they_are(name: str, model: Any, data: Any) -> tuple[np.ndarray | 
     if isinstance(data, dict):
         return check_rows(name, model, as_arrays(name, data)[:2])  # which refuses it
     arrays = tuple(as_numbers(name, x) for x in (data if isinstance(data, tuple) else (data,)))
+    if any(isinstance(x, jax.core.Tracer) for x in arrays):
+        raise ValueError(f"{name}: expected numbers, got traced arrays: this cannot be called under jax.jit")
     for start in range(0, _number_of_rows(name, arrays), _ROWS):
         block = tuple(x[start : start + _ROWS] for x in arrays)
         check_rows(name, model, as_arrays(name, block, first=start)[:2], first=start)

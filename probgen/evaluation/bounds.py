@@ -160,6 +160,8 @@ def _particles(model: Any, num_particles: Any, has_tighter: bool) -> tuple[int, 
         if not has_tighter:
             raise ValueError(f"tighter: expected values, since the bound of a {type(inner).__name__} has no particles")
         return (1,)
+    if num_particles is not None and not isinstance(num_particles, tuple | list):
+        raise ValueError(f"num_particles: expected several that rise, such as (1, 16), got {num_particles!r}")
     particles = _PARTICLES if num_particles is None else tuple(num_particles)
     check_sizes(**{f"num_particles[{i}]": k for i, k in enumerate(particles)})
     if len(particles) < 2 - has_tighter or any(a >= b for a, b in itertools.pairwise(particles)):

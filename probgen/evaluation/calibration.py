@@ -10,7 +10,7 @@ import numpyro.distributions as dist
 from jax import Array
 from numpy.typing import ArrayLike
 
-from probgen.core import check_sizes, split_key
+from probgen.core import as_numbers, check_distributions, check_functions, check_sizes, in_words, split_key
 from probgen.inference.simulation import Simulator, simulate
 
 Quantities = Callable[[Array, Array], Array]
@@ -102,9 +102,14 @@ def draws_beside_truths(
     Raises ValueError as `sbc_ranks`.
     """
     check_sizes(num_datasets=num_datasets, num_draws=num_draws)
+    check_distributions("a prior", prior=prior)
+    check_functions("a distribution of θ", posterior=posterior)
+    check_functions("data", simulator=simulator)
     simulation_key, draw_key = split_key(key, (2,))
     theta, x = simulate(simulator, prior, num_datasets, key=simulation_key)
     q = posterior(x)
+    if not isinstance(q, dist.Distribution):
+        raise ValueError(f"posterior: expected a function that returns a distribution, got one of {in_words(q)}")
     if q.batch_shape != (num_datasets,) or q.event_shape != prior.event_shape:
         raise ValueError(
             f"posterior: expected batch shape ({num_datasets},) and event shape {prior.event_shape} for as many data "
@@ -138,7 +143,10 @@ def rank_uniformity(ranks: ArrayLike, num_draws: int, *, bins: int = 20) -> Unif
     """
     from scipy import stats
 
-    array = np.asarray(ranks)
+    check_sizes(num_draws=num_draws, bins=bins)
+    array = np.asarray(as_numbers("ranks", ranks))
+    if not array.ndim or not array.size:
+        raise ValueError(f"ranks: expected [N] or [N, D] of at least one row, got shape {array.shape}")
     columns = array.reshape(len(array), -1)
     if not np.issubdtype(array.dtype, np.integer) or columns.min() < 0 or columns.max() > num_draws:
         raise ValueError(f"ranks: expected integers in 0..{num_draws}, got {array.dtype} up to {columns.max()}")

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from jax import Array, lax
 
-from probgen.core import check_not_negative, check_sizes, split_key
+from probgen.core import check_functions, check_not_negative, check_sizes, split_key
 from probgen.evaluation.rows import as_rows
 from probgen.evaluation.two_sample import TwoSample, permutation_p_value, permuted_labels
 
@@ -142,12 +142,14 @@ def classifier_test(
     from scipy.special import expit
 
     check_sizes(num_permutations=num_permutations)
+    check_functions("a function of rows", classifier=classifier)
     _, samples = as_rows(fewest=4, x=x, y=y)
     *split_keys, train_key, key = split_key(key, (4,))
     parts = [_split(key, rows, held_out) for key, rows in zip(split_keys, samples, strict=True)]
     (train_x, test_x), (train_y, test_y) = parts
     labels = jnp.arange(len(train_x) + len(train_y)) < len(train_x)
     decide = classifier(train_key, jnp.concatenate([train_x, train_y]), labels.astype(train_x.dtype))
+    check_functions("log-odds, as the classifier has to", classifier=decide)
     test = jnp.concatenate([test_x, test_y])
     log_odds = np.asarray(decide(test), np.float64)
     if log_odds.shape != (len(test),) or not np.isfinite(log_odds).all():

@@ -92,7 +92,8 @@ def _costs(values: np.ndarray, centres: np.ndarray, widths: np.ndarray, *, apart
     parts, size = [], max(1, _BLOCK // len(centres))
     for start in range(0, len(values), size):
         block = values[start : start + size, None]
-        exponents = -0.5 * ((block - centres) / widths) ** 2
+        with np.errstate(over="ignore"):  # as far as that, and no density
+            exponents = -0.5 * ((block - centres) / widths) ** 2
         if apart:
             rows = np.arange(len(block))
             exponents[rows, start + rows] = -np.inf

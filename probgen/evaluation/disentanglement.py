@@ -9,6 +9,9 @@ from probgen.core import as_numbers, check_sizes
 _SWEEPS, _CLOSE = 1000, 1e-10  # of coordinate descent
 
 
+_LEAST = 2  # rows of each value of a factor, in the mean
+
+
 class Gaps(NamedTuple):
     """What `mig` found; `str` prints it.
 
@@ -42,7 +45,8 @@ def mig(codes: Any, factors: Any, *, bins: int = 20) -> Gaps:
         factors: v, [N, K], integers or few different numbers, by which the data were made.
         bins: of equal width between the least and the largest.
 
-    Raises ValueError where they are no such arrays, a factor is constant, or some numbers are not finite.
+    Raises ValueError where they are no such arrays, a factor is constant or has more values than half as many as there
+    are rows, or some numbers are not finite.
 
     References: Isolating Sources of Disentanglement in Variational Autoencoders (Chen, Li, Grosse, Duvenaud 2018),
     arXiv:1802.04942; with histograms, Challenging Common Assumptions in the Unsupervised Learning of Disentangled
@@ -61,6 +65,11 @@ def mig(codes: Any, factors: Any, *, bins: int = 20) -> Gaps:
         raise ValueError("codes: expected at least 2 numbers, between which there may be a gap, got 1")
     binned = [np.digitize(column, np.histogram_bin_edges(column, bins)[1:-1]) for column in z.T]
     values = [np.unique(column, return_inverse=True)[1] for column in v.T]
+    if many := [k for k, column in enumerate(values) if _LEAST * (column.max() + 1) > len(column)]:
+        count = values[many[0]].max() + 1
+        raise ValueError(
+            f"factors: expected few values of each, got {count} of factor {many[0]} in {len(v)} rows: bin it"
+        )
     information = np.array([[_information(a, b) for b in values] for a in binned])
     entropies = np.array([_information(b, b) for b in values])
     second, first = np.sort(information, 0)[-2:]

@@ -43,7 +43,12 @@ def sites_of(program: Program, call: Call, params: Mapping[str, Any]) -> dict[st
         found.update(numpyro.handlers.trace(seeded).get_trace(*call[0], **call[1]))
 
     with numpyro.handlers.block():
-        jax.eval_shape(run)
+        try:
+            jax.eval_shape(run)
+        except TypeError as error:
+            if "argument" not in str(error):
+                raise
+            raise ValueError(f"data: program and guide cannot be called with it: {error}") from error
     return found
 
 

@@ -13,12 +13,12 @@ import numpyro.distributions as dist
 from jax import Array
 from tqdm import tqdm
 
-from probgen.core import DensityKind, check_distributions, check_sizes
+from probgen.core import DensityKind, check_distributions, check_key, check_sizes
 from probgen.core.density import sign_of
 from probgen.distributions import ConditionalModel
 from probgen.distributions.conditionals import inner_model
 from probgen.distributions.events import rows_where_they_are, widened
-from probgen.distributions.wrapped import kind_of
+from probgen.distributions.wrapped import family, is_masked, kind_of
 
 if TYPE_CHECKING:
     import xarray
@@ -126,7 +126,9 @@ def evaluate(
         {"row": np.arange(len(values))},
         {"kind": kind, "unit": "nats", **about},
     )
-    return Evaluation(-float(values.mean()), spread, kind, size, len(values), num_particles, tolerance, seconds, rows)
+    return Evaluation(
+        0.0 - float(values.mean()), spread, kind, size, len(values), num_particles, tolerance, seconds, rows
+    )
 
 
 def pointwise(
@@ -169,6 +171,8 @@ def _values(
         raise ValueError(f"num_particles: {type(inner).__name__} has no bound of draws, which alone they would change")
     if key is None and kind_of(inner) != "exact" and getattr(inner, "random_bound", True):
         raise ValueError(f"key: {type(inner).__name__} has no exact density, and what it has needs a jax.random key")
+    if key is not None:
+        check_key(key)
     block = _compiled(model, jax.random.key(0) if key is None else key, num_particles)
     name = progress if isinstance(progress, str) else None
     values, done = np.empty(len(arrays[0])), 0
@@ -188,8 +192,11 @@ def _values(
 
 
 def _check_model(model: Any) -> None:
-    if not isinstance(model, ConditionalModel):
-        check_distributions("a model, or a ConditionalModel", model=model)
+    if isinstance(model, ConditionalModel):
+        return
+    check_distributions("a model, or a ConditionalModel", model=model)
+    if is_masked(model) or isinstance(family(model), dist.ImproperUniform | dist.Unit):
+        raise ValueError("model: expected one with a density, got one that is masked, improper or a factor")
 
 
 def has_bound_of_draws(model: Any) -> bool:

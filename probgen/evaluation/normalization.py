@@ -82,10 +82,10 @@ def check_normalized(
     A support of few integers is summed over. One or two real numbers are integrated by trapezoids in the coordinates of
     numpyro's `biject_to`, on a grid whose steps grow with the distance from the middle of some draws; its interval is
     how far the sums over every other point differ, what lies beyond its ends, and the part of the draws that lie in
-    modes between the points. Anything else, and whatever has a
-    `proposal`, is importance sampling, whose interval holds the truth 999 times in 1000; by default q is Student's t
-    with the moments of draws, or for integers their frequencies mixed with uniform ones. Where Pareto's k̂ is above 0.7
-    nothing is decided. What a proposal does not see, such as another mode, it cannot count.
+    modes between the points. What is narrower than its steps and was not drawn, no grid sees. Anything else, and
+    whatever has a `proposal`, is importance sampling, whose interval holds the truth 999 times in 1000; by default q is
+    Student's t with the moments of draws, or for integers their frequencies mixed with uniform ones. Where Pareto's k̂
+    is above 0.7 nothing is decided. What a proposal does not see, such as another mode, it cannot count.
 
     Of a density that is known by unbiased weights only, those are summed; of an estimate, the interval is as much wider
     as its tolerance says.

@@ -148,8 +148,10 @@ def pit_uniformity(u: ArrayLike, *, bins: int = 20) -> Uniformity:
 
     check_sizes(bins=bins)
     array = np.asarray(as_numbers("u", u), np.float64)
-    if not array.size or not ((array >= 0) & (array <= 1)).all():
-        raise ValueError(f"u: expected numbers in [0, 1], got {'some outside' if array.size else 'none'}")
+    if not array.ndim or not array.size:
+        raise ValueError(f"u: expected numbers in [0, 1], got an array of shape {array.shape}")
+    if not ((array >= 0) & (array <= 1)).all():
+        raise ValueError("u: expected numbers in [0, 1], got some outside")
     columns = np.sort(array.reshape(len(array), -1), 0)
     count = len(columns)
     bins = max(1, min(bins, count // 5))

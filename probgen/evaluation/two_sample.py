@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from probgen.core import check_positive, check_sizes, split_key
+from probgen.core import as_numbers, check_key, check_positive, check_sizes, split_key
 from probgen.evaluation.rows import as_rows, rows_of_a_block, squared_distances
 
 _FOR_MEDIAN = 1000  # rows, of which the median distance is taken
@@ -82,7 +82,7 @@ def mmd_test(
     if bandwidth is None:
         widths = jnp.array([_median_distance(median_key, jnp.concatenate([x, y]))])
     else:
-        given = np.ravel(np.asarray(bandwidth, float))
+        given = np.ravel(np.asarray(as_numbers("bandwidth", bandwidth), float))
         if not len(given):
             raise ValueError("bandwidth: expected a number or several, got none")
         for width in given:
@@ -120,10 +120,12 @@ def energy_test(x: Any, y: Any, *, num_permutations: int = 500, key: Array) -> T
     True
     """
     check_sizes(num_permutations=num_permutations)
+    check_key(key)
     scale, (x, y) = as_rows(fewest=2, x=x, y=y)
     n, m = len(x), len(y)
     statistics, rounding = _permuted(_minus_distance, jnp.ones(1), x, y, (n**2, m**2), num_permutations, key)
-    return _tested("energy distance", scale * statistics, scale * rounding, (n, m))
+    # of equal samples what is left is rounding
+    return _tested("energy distance", scale * np.maximum(statistics, 0.0), scale * rounding, (n, m))
 
 
 @partial(jax.jit, static_argnums=(1, 2, 3))

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jax import Array, lax
 
-from probgen.core import as_numbers, check_not_negative, check_sizes, split_key
+from probgen.core import as_numbers, check_key, check_not_negative, check_sizes, split_key
 from probgen.distributions import Distribution
 from probgen.evaluation.likelihood import Evaluation, evaluate
 
@@ -185,6 +185,7 @@ def typicality_test(
     (True, False)
     """
     check_sizes(num_resamples=num_resamples)
+    check_key(key)
     own = as_column("batch", batch)
     seen = as_column("training", training, fewest=_FEWEST, finite=True)
     alike = seen if validation is None else as_column("validation", validation, fewest=_FEWEST, finite=True)
@@ -235,7 +236,10 @@ def as_column(name: str, values: Any, *, fewest: int = 1, finite: bool = False) 
     Raises ValueError where they have another shape, or are too few, or some are NaN, or not finite where they have to
     be.
     """
-    column = np.asarray(as_numbers(name, values), np.float64)
+    given = as_numbers(name, values)
+    if isinstance(given, jax.core.Tracer):
+        raise ValueError(f"{name}: expected numbers, got a traced array: this cannot be called under jax.jit")
+    column = np.asarray(given, np.float64)
     if column.ndim != 1 or len(column) < fewest:
         raise ValueError(f"{name}: expected one number for each of at least {fewest} rows, got shape {column.shape}")
     wrong = ~np.isfinite(column) if finite else np.isnan(column)
