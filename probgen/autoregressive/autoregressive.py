@@ -17,9 +17,9 @@ from probgen.autoregressive.partial import Completion
 from probgen.autoregressive.sampling import Draw, Drawn, step_by_step, steps_of
 from probgen.core import Contextual, Prefix, Steps, as_shape, check_instances, vectorize
 from probgen.distributions import ConditionalModel, Model, lifted, verb
-from probgen.distributions.coding import Stepwise
 from probgen.distributions.heads import Head
 from probgen.distributions.integer_heads import BernoulliHead, CategoricalHead
+from probgen.distributions.step_codes import Stepwise
 from probgen.networks import with_output_bias
 
 

@@ -10,8 +10,9 @@ from jax import Array
 
 from probgen.core import Steps, split_key
 from probgen.distributions import verb
-from probgen.distributions.coding import Message, over_lanes, pop_steps, push_steps
+from probgen.distributions.coding import Message, over_lanes
 from probgen.distributions.delegate import Delegate
+from probgen.distributions.step_codes import pop_steps, push_steps
 
 
 class Completion(Delegate):

@@ -20,9 +20,9 @@ from probgen.compression.stack import Stack
 from probgen.core import check_sizes, combine, partition
 from probgen.core.files import read_arrays
 from probgen.core.recipes import Recipe
-from probgen.distributions.coding import pop_steps, push_steps
 from probgen.distributions.conditionals import ConditionalModel, inner_model
 from probgen.distributions.enumeration import levels
+from probgen.distributions.step_codes import pop_steps, push_steps
 
 _LANES, _MOST_LANES = 64, 1 << 12  # by default, and at all
 _OF_A_LANE = 1000  # bytes, at least, where there are several: each row begins without knowing anything

@@ -11,10 +11,10 @@ from numpy.typing import ArrayLike
 
 from probgen.core import as_numbers, check_distributions, check_sizes, split_key
 from probgen.distributions import ConditionalModel, Transformed
-from probgen.distributions.coding import Stepwise
 from probgen.distributions.conditionals import inner_model
 from probgen.distributions.enumeration import levels
 from probgen.distributions.events import as_arrays, check_rows, widened
+from probgen.distributions.step_codes import Stepwise
 from probgen.distributions.wrapped import elementwise, family, unmasked
 from probgen.evaluation.calibration import Uniformity
 

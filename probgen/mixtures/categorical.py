@@ -10,9 +10,9 @@ from jax import Array
 from numpyro.distributions import constraints
 
 from probgen.core import Steps, as_shape, check_sizes, recipe
-from probgen.distributions.coding import Stepwise
 from probgen.distributions.discretized import IntegerCategorical
 from probgen.distributions.in_blocks import block_size, sum_over_rows
+from probgen.distributions.step_codes import Stepwise
 from probgen.mixtures.mixture import Mixture
 
 

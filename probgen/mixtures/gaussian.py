@@ -13,9 +13,9 @@ from numpyro.distributions import constraints
 
 from probgen.core import Steps, as_numbers, check_sizes, recipe
 from probgen.distributions import ConditionalModel
-from probgen.distributions.coding import Stepwise
 from probgen.distributions.discretized import IntegerCategorical
 from probgen.distributions.in_blocks import block_size, sum_over_rows
+from probgen.distributions.step_codes import Stepwise
 from probgen.mixtures.conditional import moved_by_context
 from probgen.mixtures.kmeans import kmeans
 from probgen.mixtures.mixture import Mixture
