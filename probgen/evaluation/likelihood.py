@@ -230,8 +230,8 @@ def _in_order(block: Callable[..., Array], arrays: tuple, size: int) -> Iterator
     on_device = jax.jit(lambda x, start: jnp.take(x, (start + jnp.arange(size)) % count, 0))
     for start in range(0, count, size):
         rows = slice(start, start + size) if start + size <= count else np.arange(start, start + size) % count
-        part = lambda x: on_device(x, np.int32(start)) if isinstance(x, jax.Array) else x[rows]  # noqa: B023
-        pending.append(block(start, *map(part, arrays)))
+        parts = [on_device(x, np.int32(start)) if isinstance(x, jax.Array) else x[rows] for x in arrays]
+        pending.append(block(start, *parts))
         if len(pending) > _AHEAD:
             yield np.asarray(pending.popleft())
     yield from map(np.asarray, pending)

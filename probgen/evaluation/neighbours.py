@@ -11,6 +11,7 @@ from jax import Array, lax
 
 from probgen.core import check_sizes
 from probgen.core.sizes import as_number
+from probgen.evaluation.outlier_scores import auroc
 from probgen.evaluation.rows import as_rows, nearest, rows_of_a_block, squared_distances
 
 _ROUNDING = 1e-5  # of squared distances, by which the k-th neighbour itself could fall out of the ball
@@ -173,16 +174,6 @@ def memorization(train: Any, held_out: Any, draws: Any, *, quantile: float = 0.0
     theirs, ours = np.asarray(nearest(held, x)), np.asarray(nearest(y, x))
     same = np.ptp(np.concatenate([theirs, ours])) == 0  # of integers of few values: all rows have a copy
     p_value = 1.0 if same else float(stats.mannwhitneyu(ours, theirs, alternative="less").pvalue)
-    nearer, se = _chance(ours, theirs)
+    nearer, se = auroc(ours, theirs)[:2]
     share = float((ours < np.quantile(theirs, quantile, method="inverted_cdf")).mean())
     return Memorization(nearer, se, p_value, share, quantile, int((ours == 0).sum()), (len(x), len(held), len(y)))
-
-
-def _chance(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
-    """Return P(a < b) + ½ P(a = b), and its standard error (DeLong)."""
-    place = lambda values, others: (
-        (np.searchsorted(others, values) + np.searchsorted(others, values, side="right")) / (2 * len(others))
-    )
-    above, below = 1 - place(a, np.sort(b)), place(b, np.sort(a))
-    variance = above.var(ddof=1) / len(a) + below.var(ddof=1) / len(b)
-    return float(above.mean()), float(math.sqrt(variance))

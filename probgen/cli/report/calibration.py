@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -79,7 +80,7 @@ def _weights(about: Subject) -> Iterator[Item]:
     rows = tuple(x[:_ROWS] for x in about.some)
 
     @jax.jit
-    def log_weights(model, key, x, *context):  # type: ignore[no-untyped-def]
+    def log_weights(model: Any, key: jax.Array, x: jax.Array, *context: jax.Array) -> Any:
         return (model(*context) if context else model).log_weights(key, x, count)
 
     k = pareto_k(log_weights(about.model, jax.random.fold_in(about.key, 4), *rows))
