@@ -12,7 +12,7 @@ from probgen.core import check_distributions, check_positive, check_sizes, split
 from probgen.distributions import ConditionalModel
 from probgen.distributions.enumeration import are_few, events_of
 from probgen.distributions.wrapped import kind_of
-from probgen.evaluation.pareto import pareto_k
+from probgen.evaluation.pareto import largest_k, pareto_k
 from probgen.evaluation.quadrature import (
     Densities,
     Grid,
@@ -25,7 +25,7 @@ from probgen.evaluation.quadrature import (
 _Z = 3.3  # of an interval: chance is beyond it once in a thousand
 _TOLERANCE, _TOLERANCE_OF_DRAWS = 1e-3, 0.05
 _POINTS = {1: 4096, 2: 512}  # in each number
-_PARTICLES, _DRAWS, _FEWEST, _MOST_K = 64, 100_000, 100, 0.7
+_PARTICLES, _DRAWS, _FEWEST = 64, 100_000, 100
 _SAME, _REPEATED = 1e-5, 100  # nats, and how often the largest weight was drawn
 
 
@@ -85,7 +85,7 @@ def check_normalized(
     modes between the points. What is narrower than its steps and was not drawn, no grid sees. Anything else, and
     whatever has a `proposal`, is importance sampling, whose interval holds the truth 999 times in 1000; by default q is
     Student's t with the moments of draws, or for integers their frequencies mixed with uniform ones. Where Pareto's k̂
-    is above 0.7 nothing is decided. What a proposal does not see, such as another mode, it cannot count.
+    is above its limit nothing is decided. What a proposal does not see, such as another mode, it cannot count.
 
     Of a density that is known by unbiased weights only, those are summed; of an estimate, the interval is as much wider
     as its tolerance says.
@@ -169,7 +169,7 @@ def _by_draws(values: Densities, proposal: dist.Distribution | None, num_draws: 
         raise ValueError(f"proposal: expected draws within the model's support, got {seen.sum()} of {num_draws}")
     k = _k_of_draws(np.where(seen, log_w, log_w[seen].min()))
     weights, how = np.exp(log_w), f"{num_draws} draws of a proposal, k̂ = {k:.2f}"
-    return float(weights.mean()), _error(weights) if k < _MOST_K else math.inf, how
+    return float(weights.mean()), _error(weights) if k < largest_k(num_draws) else math.inf, how
 
 
 def _k_of_draws(log_weights: np.ndarray) -> float:

@@ -1,5 +1,6 @@
 """How far importance weights can be trusted: Pareto k̂, and the evidence with its tail smoothed."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ def pareto_k(log_weights: Any) -> np.ndarray:
     >>> pareto_k(prior.log_prob(z) - proposals.log_prob(z)) > 0.7
     array([False,  True])
     """
-    return _smoothed(log_weights)[1]
+    return smoothed_weights(log_weights)[2]
 
 
 def smoothed_evidence(log_weights: Any) -> np.ndarray:
@@ -55,11 +56,16 @@ def smoothed_evidence(log_weights: Any) -> np.ndarray:
     >>> smoothed_evidence(np.full((100, 2), -3.0))
     array([-3., -3.])
     """
-    return _smoothed(log_weights)[0]
+    return smoothed_weights(log_weights)[1]
 
 
-def _smoothed(log_weights: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return the smoothed evidence and k̂."""
+def largest_k(count: int) -> float:
+    """Return what k̂ of so many weights may be, min(1 − 1/log₁₀ K, 0.7), for their mean to be trusted."""
+    return min(1 - 1 / math.log10(count), 0.7)
+
+
+def smoothed_weights(log_weights: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the log weights with their tails smoothed, [..., K], the smoothed evidence and k̂, [...]."""
     raw = np.moveaxis(np.asarray(log_weights, np.float64), 0, -1) if np.ndim(log_weights) else np.zeros(0)
     count = raw.shape[-1]
     if count < _FEWEST:
@@ -67,4 +73,4 @@ def _smoothed(log_weights: Any) -> tuple[np.ndarray, np.ndarray]:
     if not np.isfinite(raw).all():
         raise ValueError("log_weights: expected finite numbers, got NaN or infinity")
     smooth, k = smoothed(raw)
-    return np.logaddexp.reduce(smooth, -1) - np.log(count), np.where(np.ptp(raw, -1) < _SAME, -np.inf, k)
+    return smooth, np.logaddexp.reduce(smooth, -1) - np.log(count), np.where(np.ptp(raw, -1) < _SAME, -np.inf, k)

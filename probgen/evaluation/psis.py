@@ -1,6 +1,5 @@
 """A variational posterior corrected by importance weights with their tail smoothed, and how far that can be trusted."""
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -11,8 +10,7 @@ from jax import Array
 
 from probgen.core import check_sizes
 from probgen.evaluation.guide_draws import as_call, draws_of_guide
-from probgen.evaluation.pareto import pareto_k, smoothed_evidence
-from probgen.evaluation.pareto_tail import smoothed
+from probgen.evaluation.pareto import largest_k, smoothed_weights
 
 
 class Corrected(NamedTuple):
@@ -33,7 +31,7 @@ class Corrected(NamedTuple):
     @property
     def limit(self) -> float:
         """What k̂ may be: min(1 − 1/log₁₀ K, 0.7)."""
-        return min(1 - 1 / math.log10(len(self.weights)), 0.7)
+        return largest_k(len(self.weights))
 
     @property
     def trusted(self) -> bool:
@@ -128,6 +126,6 @@ def psis(
             f"program: expected finite densities at the guide's draws, got NaN or infinite weights of {lost} of "
             f"{num_draws} draws"
         )
-    smooth = smoothed(raw)[0]
+    smooth, evidence, k = smoothed_weights(raw)
     weights = np.exp(smooth - np.logaddexp.reduce(smooth))
-    return Corrected(draws, weights, float(pareto_k(raw)), float(smoothed_evidence(raw)))
+    return Corrected(draws, weights, float(k), float(evidence))

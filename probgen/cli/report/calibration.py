@@ -15,6 +15,7 @@ from probgen.cli.report.subject import Subject
 from probgen.distributions import ConditionalModel
 from probgen.evaluation import pareto_k, pit, pit_uniformity
 from probgen.evaluation.likelihood import has_bound_of_draws
+from probgen.evaluation.pareto import largest_k
 
 _LEVEL = 0.01
 _FEWEST = 100  # weights of a row, of which a tail can be fitted
@@ -84,7 +85,7 @@ def _weights(about: Subject) -> Iterator[Item]:
         return (model(*context) if context else model).log_weights(key, x, count)
 
     k = pareto_k(log_weights(about.model, jax.random.fold_in(about.key, 4), *rows))
-    limit = min(1 - 1 / math.log10(count), 0.7)
+    limit = largest_k(count)
     share = float((k > limit).mean())
     meaning = (
         f"Of {len(k)} rows with {count} weights each, how many have a Pareto k̂ above {limit:.2f}: their likelihood is "
