@@ -2,7 +2,7 @@
 
     PROBGEN_DATA=../shared/data python benchmarks/byte_model.py --steps 2200 --out english.safetensors
     PROBGEN_DATA=../shared/data python benchmarks/byte_model.py --report english.safetensors --files a.txt b.bin
-    PROBGEN_DATA=../shared/data python benchmarks/byte_model.py --shakespeare --width 320 --dropout 0.2 --steps 2000 \
+    PROBGEN_DATA=../shared/data python benchmarks/byte_model.py --shakespeare --width 416 --dropout 0.3 --steps 2800 \
         --length 256 --out shakespeare.safetensors
 
 A recurrent network of 256 levels is trained on windows of the first 90 % of tiny Shakespeare, of the English prose that

@@ -32,14 +32,15 @@ from pairing import environment, write_json
 from PIL import Image
 
 import probgen
-from probgen.cli.models import MODELS, Split
+from probgen.cli.models import DEMO as DEMO_MODELS
+from probgen.cli.splits import Split
 from probgen.compression import Codec
 from probgen.compression.stack import Stack
 from probgen.distributions import Distribution
 from probgen.flows import integer_flow
 from probgen.score import Ancestral
 
-DEMO = {entry.name: entry for entry in MODELS if entry.event_dim == 2}
+DEMO = {entry.name: entry for entry in DEMO_MODELS}
 INTEGER_FLOW = Recipe(
     lambda images, key: integer_flow(images.train.shape[1:], images.levels, layers=8, hidden=(256,), key=key),
     64, 5e-3, 1e-3, 3000,
@@ -55,7 +56,7 @@ def trained(name: str, images: Images, minutes: float, steps: int | None) -> Any
     init_key, fit_key = jax.random.split(jax.random.key(0))
     if name in DEMO and images.levels > 2:
         rows = Split("optdigits", images.train, images.validation, images.test, images.levels)
-        return DEMO[name].train(rows, key=fit_key, quick=False).model
+        return DEMO[name].train(rows, key=fit_key).model
     if name in latent_data.RECIPES:
         recipe = latent_data.RECIPES[name]
         recipe = recipe._replace(steps=steps or recipe.steps)

@@ -22,7 +22,8 @@ import numpy as np
 
 import probgen
 from probgen.distributions.events import rows_where_they_are
-from probgen.evaluation import evaluate, likelihood
+from probgen.evaluation import evaluate
+from probgen.evaluation.likelihood import row_by_row
 
 DIM = 64
 
@@ -61,11 +62,11 @@ def by_hand(model: Any, key: jax.Array, particles: int, size: int) -> Callable[[
 
 def by_evaluate(model: Any, key: jax.Array, particles: int, size: int, *, checks: bool) -> Callable:
     """Return what `evaluate` does, with or without its look at the rows, compiled once: a call compiles anew."""
-    block = likelihood._compiled(model, key, particles)
+    block = row_by_row._compiled(model, key, particles)
 
     def loop(x: np.ndarray) -> np.ndarray:
         rows = rows_where_they_are("data", model, x) if checks else (x,)
-        return np.concatenate(list(likelihood._in_order(block, rows, size)))
+        return np.concatenate(list(row_by_row._in_order(block, rows, size)))
 
     return loop
 

@@ -37,7 +37,7 @@ from pairing import Timing, environment, show, write_json
 from trainer import FIT, OPTIMIZER, beside_fit
 
 import probgen
-import probgen.inference.training.fit as fitting
+import probgen.inference.training.clock as clock
 from probgen import latent
 from probgen.distributions import BernoulliHead, BoundedNormalHead, Conditional
 from probgen.networks import MLP, Pixels
@@ -238,7 +238,7 @@ def main() -> None:
     if args.peak:
         peak_of_evaluation(args.peak, args.rows, args.small)
         return
-    fitting._CHUNK_SECONDS = args.chunk
+    clock._CHUNK_SECONDS = args.chunk
     contests = args.contests.split(",")
     peers = ("pyro-ppl", "torch") if "pyro" in contests else ()
     report: dict[str, Any] = {"command": " ".join(sys.argv), "environment": environment(*peers)}

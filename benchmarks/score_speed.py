@@ -28,7 +28,7 @@ from jax import Array, lax
 from pairing import Timing, environment, paired, show, write_json
 from trainer import FIT, OPTIMIZER, beside_fit
 
-import probgen.inference.training.fit as fitting
+import probgen.inference.training.clock as clock
 from probgen.core import combine, partition
 from probgen.score import DDIM, Ancestral, EulerMaruyama, GaussianDenoiser, ScoreModel, coefficients, vp_score
 
@@ -204,7 +204,7 @@ def main() -> None:
     parser.add_argument("--chunk", type=float, default=0.1, metavar="SECONDS", help="from one look of fit to the next")
     parser.add_argument("--json", metavar="FILE")
     args = parser.parse_args()
-    fitting._CHUNK_SECONDS = args.chunk
+    clock._CHUNK_SECONDS = args.chunk
     contests = args.contests.split(",")
     report: dict[str, Any] = {"command": " ".join(sys.argv), "environment": environment("diffrax")}
     report["load"] = os.getloadavg()[0]

@@ -48,7 +48,9 @@ html_css_files = ["wide.css"]
 
 def setup(app: Any) -> None:
     """Connect the docstrings; and what the notebooks' kernels inherit: they mostly compile, so compile fast."""
+    docstrings.as_in_the_source()
     app.connect("autodoc-process-docstring", docstrings.process)
+    app.connect("autodoc-process-signature", docstrings.with_levels)
     app.connect("missing-reference", docstrings.link)
     flags = "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true"
     if jaxlib.__version__.startswith("0.10."):  # a process whose XLA does not know a flag aborts

@@ -12,8 +12,9 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 PARTS = (
-    "core bijectors networks distributions mixtures flows autoregressive latent score inference inference.estimators "
-    "inference.objectives inference.laboratory evaluation compression data data.toys plotting testing"
+    "core bijectors networks distributions mixtures flows autoregressive latent score tables inference "
+    "inference.estimators inference.objectives inference.laboratory evaluation compression data data.toys plotting "
+    "testing"
 ).split()
 
 # Where others document their objects; distrax has no pages, so that its links go to the source.
@@ -32,8 +33,35 @@ _PAGES = {
     "numpyro.primitives": "primitives",
 }
 _MODULE = "https://docs.kidger.site/equinox/api/module/module/#equinox.Module"
+_NONE = inspect.Signature()
+_OF_LABELS: set[str] = set()  # recipes that take labels as contexts
 _SHORT = {"jnp": "jax.numpy", "dist": "numpyro.distributions"}
 _BARE = ("numpyro.infer", "numpyro.infer.reparam", "numpyro.distributions")  # in which a capitalized word may be
+
+
+def as_in_the_source() -> None:
+    """Take away the signatures that recipes add `context_levels` to: Sphinx reads defaults off the source, which has
+    none of it; `with_levels` puts it back."""
+    for part in PARTS:
+        module = importlib.import_module(f"probgen.{part}")
+        for name in public(module):
+            thing = getattr(module, name)
+            if (
+                isinstance(thing, FunctionType)
+                and "context_levels" in getattr(thing, "__signature__", _NONE).parameters
+            ):
+                del thing.__signature__
+                _OF_LABELS.add(f"probgen.{part}.{name}")
+
+
+def with_levels(
+    app: Any, what: str, name: str, obj: Any, options: Any, signature: str | None, returned: str | None
+) -> tuple[str | None, str | None] | None:
+    """Return the signature of a recipe as callers see it; Sphinx calls this for each."""
+    plain = "context_dim: int | None = None"
+    if name not in _OF_LABELS or signature is None:
+        return None
+    return signature.replace(plain, f"{plain}, context_levels: int | None = None"), returned
 
 
 def public(module: ModuleType) -> list[str]:

@@ -30,6 +30,7 @@ from probgen import (
     inference,
     evaluation,
     data,
+    tables,
 )
 
 __version__ = "0.1.0"
@@ -70,6 +71,7 @@ __all__ = [
     "inference",
     "evaluation",
     "data",
+    "tables",
 ]
 
 

@@ -16,8 +16,9 @@ import numpyro.distributions as dist
 from numpyro.distributions import transforms
 from own_bijectors import Falling, Roll, Sinh
 
-from probgen import autoregressive, bijectors, distributions, flows, latent, mixtures, score
+from probgen import autoregressive, bijectors, distributions, flows, latent, mixtures, score, tables
 from probgen.core import Dependence
+from probgen.data import Column
 from probgen.inference import estimators
 from probgen.networks import MADE, MLP, Reshaped
 
@@ -310,6 +311,14 @@ def _vq_vae(**context: int) -> Any:
     return latent.vq_vae((2,), 3, codes=3, code_shape=(1,), dim=2, hidden=(8,), **context, key=KEY)
 
 
+_COLUMNS = (
+    Column("colour", "categorical", "str", ("blue", "red")),
+    Column("age", "count", "int", step=1.0, low=0.0, loc=30.0, spread=10.0),
+)
+_PLACES = {"values": "codes of categories and places on a grid are floats that cannot be moved a little"}
+_BLIND = {**_PLACES, "learnable": "a conditional that sees nothing leaves the weights of what is seen alone"}
+_CELLS = (lambda: jnp.stack(jnp.meshgrid(jnp.arange(2.0), jnp.arange(200.0), indexing="ij"), -1).reshape(-1, 2),)
+
 DISTRIBUTIONS = [
     DistributionRow(
         "affine normal",
@@ -536,6 +545,37 @@ DISTRIBUTIONS = [
         _integers((2,), 3),
         1.0,
         _BOUND,
+    ),
+    DistributionRow(
+        "any_order",
+        lambda: tables.any_order(_COLUMNS, width=8, depth=1, components=2, key=KEY),
+        *_CELLS,
+        exceptions=_PLACES,
+    ),
+    DistributionRow(
+        "any_order, completed",
+        lambda: tables.any_order(_COLUMNS, width=8, depth=1, components=2, key=KEY).given(
+            jnp.array([1.0, 0.0]), np.array([True, False])
+        ),
+        *_CELLS,
+        exceptions=_PLACES,
+    ),
+    DistributionRow(
+        "any_order, partly observed",
+        lambda: tables.Observed(
+            tables.any_order(_COLUMNS, width=8, depth=1, components=2, key=KEY), jnp.array([False, True])
+        ),
+        lambda: jnp.stack([jnp.zeros(200), jnp.arange(200.0)], -1),
+        exceptions=_BLIND,
+    ),
+    DistributionRow(
+        "mixed_flow",
+        lambda: tables.mixed_flow(
+            _COLUMNS, flow=flows.maf(1, layers=1, hidden=(8,), context_dim=2, key=KEY), width=8, key=KEY
+        ),
+        *_CELLS,
+        1.0,
+        {**_BOUND, **_BLIND},
     ),
 ]
 

@@ -14,7 +14,11 @@ from numpyro.infer import MCMC, NUTS, SVI, Predictive, Trace_ELBO
 from numpyro.infer.autoguide import AutoDiagonalNormal, AutoNormal
 
 import probgen
-from probgen.evaluation import pareto_tail, psis, to_arviz
+from probgen import fit
+from probgen.bijectors import ActNorm
+from probgen.distributions import Transformed
+from probgen.evaluation import psis, to_arviz
+from probgen.evaluation.posteriors import pareto_tail
 from probgen.latent import LatentVariableModel
 
 with warnings.catch_warnings():
@@ -258,6 +262,41 @@ def test_automatic_guides_are_corrected():
         assert found.trusted and list(found.draws) == ["rate"] and abs(mean - 12 / 5) < 4 * se < 0.1
     draws = found.resample(KEY, 100)
     assert to_arviz(draws, program=gamma, data=x)["posterior"]["rate"].shape == (1, 100)
+
+
+def with_learned_place(x):
+    with numpyro.plate("side", 2):
+        numpyro.sample("mean", dist.Normal(numpyro.param("loc", jnp.zeros(2)), EXACT[1]))
+
+
+def test_what_was_trained_brings_its_guide_and_params():
+    """A FitResult, the result of SVI, and the params by themselves are the same draws."""
+    result = fit(program, X, guide=with_learned_place, steps=200, learning_rate=0.05, key=KEY, progress=False)
+    found = psis(result, data=X, num_draws=100, key=KEY)
+    assert found.trusted
+    for params in (result, result.params):
+        again = psis(program, with_learned_place, X, params=params, num_draws=100, key=KEY)
+        np.testing.assert_array_equal(again.weights, found.weights)
+    model = fit(normal_flow(), X, steps=1, key=KEY, progress=False)
+    alone = fit(no_latent_site, X, steps=1, key=KEY, progress=False)
+    for call, message in (
+        (lambda: psis(model, data=X, key=KEY), "program: expected the FitResult of a numpyro program, got"),
+        (lambda: psis(result, with_learned_place, X, key=KEY), "guide: a FitResult brings its own; give the data as"),
+        (lambda: psis(result, data=X, params=result, key=KEY), "params: a FitResult brings its own"),
+        (lambda: psis(program, data=X, key=KEY), "guide: expected one that draws the program's latent sites, got none"),
+        (lambda: psis(alone, data=X, key=KEY), "guide: expected one that draws"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+def no_latent_site(x):
+    with numpyro.plate("rows", len(x)):
+        numpyro.sample("x", dist.Normal(numpyro.param("loc", jnp.zeros(2)), 1.0).to_event(1), obs=x)
+
+
+def normal_flow():
+    return Transformed(dist.Normal(jnp.zeros(2), 1.0), ActNorm(2))
 
 
 def lacking(x):

@@ -174,13 +174,13 @@ def test_another_model_is_refused_by_name(monkeypatch):
         codec.decode(file)
     with pytest.raises(ValueError, match="the file's format is"):
         read(codec.encode(np.zeros((0, LENGTH), int)))
-    monkeypatch.setattr("probgen.compression.codec.machine", lambda: {"jax": "0.1"})
+    monkeypatch.setattr("probgen.compression.identity.machine", lambda: {"jax": "0.1"})
     with pytest.raises(ValueError, match="the file's machine is"):
         read(file)
 
 
 def test_other_probabilities_are_seen(monkeypatch):
-    monkeypatch.setattr("probgen.compression.codec.fingerprint", lambda model: "the same")
+    monkeypatch.setattr("probgen.compression.identity.fingerprint", lambda model: "the same")
     with pytest.raises(ValueError, match="chunk 0 was decoded to something else"):
         read(written(TEXT[:50], lanes=LANES), tiny(seed=1))
 

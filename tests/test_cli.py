@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -9,11 +10,12 @@ import pytest
 
 import probgen
 from probgen.cli import main
-from probgen.cli.commands import load_rows
-from probgen.cli.models import MODELS, Trained
+from probgen.cli.models import MODELS
+from probgen.cli.splits import load_rows
+from probgen.cli.training import Settings
 from probgen.data import DATASETS, Data
 
-NAMES = ["independent", "mixture", "real_nvp", "autoregressive", "vae", "score"]
+NAMES = ["independent", "mixture", "real_nvp", "pixel_cnn", "vae", "vp_score"]
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +37,7 @@ def test_the_split_is_fixed():
 def test_the_leaderboard(demo):
     board = json.loads((demo / "leaderboard.json").read_text())
     assert [row["model"] for row in board["models"]] == NAMES
-    kinds = dict.fromkeys(NAMES, "exact") | {"real_nvp": "weights", "vae": "weights", "score": "bound"}
+    kinds = dict.fromkeys(NAMES, "exact") | {"real_nvp": "weights", "vae": "weights", "vp_score": "bound"}
     for row in board["models"]:
         assert set(row) == {
             "model",
@@ -48,7 +50,7 @@ def test_the_leaderboard(demo):
             "ms_per_sample",
             "bytes_per_image",
         }
-        if row["model"] == "score":
+        if row["model"] == "vp_score":
             assert row["bytes_per_image"] is None  # noise levels without an end have no code
         else:  # of 100 images, with what is in a file besides
             assert 0.9 * row["bits_per_dim"] * 8 < row["bytes_per_image"] < 1.2 * row["bits_per_dim"] * 8 + 60
@@ -68,7 +70,7 @@ def test_the_histogram_is_a_count():
     table = np.log2(counts / counts.sum(1, keepdims=True))
     want = -table[np.arange(64), images.test.reshape(-1, 64)].mean()
     entry = MODELS[0]
-    trained = entry.train(images, key=jax.random.key(0), quick=True)
+    trained = entry.train(images, key=jax.random.key(0), settings=Settings(quick=True))
     got = probgen.evaluation.evaluate(trained.model, images.test)
     assert got.bits_per_dim == pytest.approx(want, abs=2e-3)
 
@@ -118,7 +120,7 @@ def test_train_is_reproducible_by_its_seed(few, tmp_path, capsys):
     texts = []
     for seed, name in [("1", "a"), ("1", "b"), ("2", "c")]:
         out = tmp_path / f"{name}.safetensors"
-        assert main(["train", "mixture", "--quick", "--seed", seed, "--out", str(out)]) == 0
+        assert main(["train", "--model", "mixture", "--quick", "--seed", seed, "--out", str(out)]) == 0
         texts.append(out.read_bytes())
     assert texts[0] == texts[1] != texts[2]
     assert "mixture on the test rows of optdigits: = " in capsys.readouterr().out
@@ -126,40 +128,40 @@ def test_train_is_reproducible_by_its_seed(few, tmp_path, capsys):
 
 def test_a_model_of_each_class(few, tmp_path, capsys):
     file, out = str(tmp_path / "vae.safetensors"), str(tmp_path / "draws.npy")
-    assert main(["train", "vae", "--quick", "--context", "labels", "--out", file]) == 0
+    assert main(["train", "--model", "vae", "--quick", "--context", "labels", "--out", file]) == 0
     assert main(["evaluate", file, "--context", "labels"]) == 0
     trained, _, evaluated = capsys.readouterr().out.splitlines()
     assert trained == f"vae on the test rows of optdigits: {evaluated}" and "200 rows, 256 particles" in evaluated
-    want = probgen.load(file)(np.eye(10)[3]).sample(jax.random.key(0), (4,))
-    for context in ("3", "0,0,0,1,0,0,0,0,0,0"):
-        assert main(["sample", file, "--num", "4", "--context", context, "--out", out]) == 0
-        np.testing.assert_array_equal(np.load(out), want)
+    want = probgen.load(file)(np.array(3)).sample(jax.random.key(0), (4,))
+    assert main(["sample", file, "--num", "4", "--context", "3", "--out", out]) == 0
+    np.testing.assert_array_equal(np.load(out), want)
 
 
 @pytest.mark.parametrize("entry", [entry for entry in MODELS if entry.conditional], ids=lambda entry: entry.name)
 def test_conditional_models_are_files_alone(entry, monkeypatch, tmp_path):
-    monkeypatch.setattr(
-        "probgen.cli.models._by_gradients", lambda data, model, *args, **kwargs: Trained(model, None, 0)
-    )
+    untrained = lambda model, *args, **kwargs: SimpleNamespace(model=model, history=None)
+    monkeypatch.setattr("probgen.cli.models.by_gradients", untrained)
     data = load_rows("optdigits", "labels")
     if entry.event_dim == 1:
         data = data._replace(train=(data.train[0].reshape(-1, 64), data.train[1]))
-    probgen.save(tmp_path / "model.safetensors", entry.train(data, key=jax.random.key(0), quick=True).model)
-    assert probgen.load(tmp_path / "model.safetensors").context_shape == (10,)
+    probgen.save(
+        tmp_path / "model.safetensors", entry.train(data, key=jax.random.key(0), settings=Settings(quick=True)).model
+    )
+    assert probgen.load(tmp_path / "model.safetensors").levels == 10
 
 
 def test_contexts_stay_with_their_rows():
     whole, split = probgen.data.load("optdigits"), load_rows("optdigits", "labels")
     seen = {row.tobytes(): label for row, label in zip(whole.train, whole.train_labels, strict=True)}
     for x, context in (split.train, split.validation):
-        assert [seen[row.tobytes()] for row in x] == context.argmax(-1).tolist() and (context.sum(-1) == 1).all()
-    np.testing.assert_array_equal(split.test[1].argmax(-1), whole.test_labels)
+        assert [seen[row.tobytes()] for row in x] == context.tolist()
+    np.testing.assert_array_equal(split.test[1], whole.test_labels)
 
 
 def test_words_of_several_lengths(few, tmp_path, capsys):
     file, draws, text = (str(tmp_path / name) for name in ("words.safetensors", "words.npy", "words.txt"))
-    assert main(["train", "char_rnn", "--quick", "--data", "names", "--out", file]) == 0
-    assert main(["evaluate", file, "--data", "names"]) == 0
+    assert main(["train", "--model", "char_rnn", "--quick", "--data", "names", "--out", file]) == 0
+    assert main(["evaluate", file, "names"]) == 0
     trained, _, evaluated = capsys.readouterr().out.splitlines()
     assert evaluated in trained
     model, (x, lengths) = probgen.load(file), load_rows("names").test
@@ -175,10 +177,10 @@ def test_words_of_several_lengths(few, tmp_path, capsys):
 @pytest.mark.parametrize(("arguments", "message"), [
     (["evaluate", "nowhere.safetensors"], "there is no model file at nowhere.safetensors"),
     (["sample", "nowhere.safetensors"], "there is no model file"),
-    (["train", "vae", "--data", "nothing"], "nothing"),
-    (["train", "vae", "--out", "no/such/folder/x.safetensors"], "there is no folder"),
-    (["train", "vae", "--data", "power"], "integer levels"),
-    (["train", "vae", "--out", "."], "--out: . is a folder"),
+    (["train", "--data", "nothing"], "nothing is no file, and none of the data sets optdigits, mnist"),
+    (["train", "--model", "vae", "--out", "no/such/folder/x.safetensors"], "there is no folder"),
+    (["train", "--model", "vae", "--data", "power"], "integer levels"),
+    (["train", "--model", "vae", "--out", "."], "--out: . is a folder"),
     (["demo", "--out", "a_file"], "--out: a_file cannot be made a folder (File exists)"),
     (["sample", "bits.safetensors", "--num", "-1"], "--num: expected at least 1, got -1"),
     (["sample", "bits.safetensors", "--out", "no/such/folder/z.png"], "--out: there is no folder no/such/folder"),
@@ -188,24 +190,27 @@ def test_words_of_several_lengths(few, tmp_path, capsys):
     (["evaluate", "bits.safetensors"], "optdigits is no data for bits.safetensors: row 0 lies outside"),
     (["evaluate", "flow.safetensors"], "optdigits is no data for flow.safetensors: row 0 lies outside"),
     (["evaluate", "points.safetensors"], "optdigits is no data for points.safetensors: expected rows of shape (2,)"),
-    (["fit"], "there is no command 'fit'; there are demo, train, evaluate, sample, compare-estimators"),
+    (["fit"], "there is no command 'fit'; there are demo, train, evaluate, sample, describe, models, compare"),
     (["nope", "--help"], "there is no command 'nope'; there are demo, train"),
     (["evaluate", "changed.safetensors"], "so that the command line cannot rebuild it: in Python, probgen.load(path"),
     (["evaluate", "."], "there is no model file at ."),
-    (["evaluate", "of_classes.safetensors"], "--context: expected one, for of_classes.safetensors holds a conditional"),
-    (["sample", "of_classes.safetensors"], "a conditional model of contexts of 3 numbers"),
+    (["evaluate", "bits.safetensors", "nowhere"], "nowhere is no file"),
+    (["evaluate", "of_classes.safetensors"], "expected one, for of_classes.safetensors holds a model of labels"),
+    (["sample", "of_numbers.safetensors"], "of_numbers.safetensors holds a model of contexts of 3 numbers"),
+    (["sample", "of_numbers.safetensors", "--context", "0,nan,1"], "3 numbers with commas between them, got '0,nan,1'"),
+    (["sample", "of_classes.safetensors"], "of_classes.safetensors holds a model of labels 0..2"),
     (["evaluate", "of_classes.safetensors", "--context", "labels"], "optdigits has 10 classes, of_classes"),
-    (["sample", "of_classes.safetensors", "--context", "3"], "with commas between them, or a class 0..2"),
-    (["sample", "of_classes.safetensors", "--context", "0,nan,1"], "got '0,nan,1'"),
+    (["sample", "of_classes.safetensors", "--context", "3"], "--context: expected a class 0..2, got '3'"),
+    (["sample", "of_classes.safetensors", "--context", "0,nan,1"], "expected a class 0..2, got '0,nan,1'"),
     (["sample", "bits.safetensors", "--context", "3"], "--context: expected none, for the model of bits.safetensors"),
     (["evaluate", "bits.safetensors", "--context", "labels"], "--context: expected none"),
-    (["train", "mixture", "--context", "labels"], "takes none; real_nvp, autoregressive, vae, score, char_rnn do"),
-    (["train", "vae", "--context", "size"], "--context: optdigits has no size"),
-    (["train", "char_rnn"], "optdigits: char_rnn is for sequences"),
+    (["train", "--model", "mixture", "--context", "labels"], "takes none; real_nvp, pixel_cnn, vae, vp_score, made,"),
+    (["train", "--model", "vae", "--context", "size"], "--context: optdigits has no size"),
+    (["train", "--model", "char_rnn"], "optdigits: char_rnn is for sequences"),
     (["sample", "bits.safetensors", "--out", "x.txt"], "--data: a text (.txt), and nothing else"),
     (["sample", "bits.safetensors", "--data", "names"], "--data: a text (.txt), and nothing else"),
     (["sample", "bits.safetensors", "--data", "names", "--out", "x.txt"], "does not model sequences of the symbols of"),
-    (["sample", "bits.safetensors", "--data", "mnist", "--out", "x.txt"], "expected the name of a data set that has"),
+    (["sample", "bits.safetensors", "--data", "mnist", "--out", "x.txt"], "or the name of a data set that has"),
 ])  # fmt: skip
 def test_mistakes_are_one_sentence(arguments, message, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
@@ -216,7 +221,8 @@ def test_mistakes_are_one_sentence(arguments, message, capsys, monkeypatch, tmp_
         ("bits", probgen.mixtures.histogram((8, 8), 2)),
         ("flow", probgen.flows.on_levels(probgen.flows.real_nvp(64, layers=2, hidden=(8,), key=key), (8, 8), 4)),
         ("points", probgen.flows.real_nvp(2, layers=2, hidden=(8,), key=key)),
-        ("of_classes", probgen.autoregressive.made((8, 8), 17, hidden=(8,), context_dim=3, key=key)),
+        ("of_classes", probgen.autoregressive.made((8, 8), 17, hidden=(8,), context_levels=3, key=key)),
+        ("of_numbers", probgen.autoregressive.made((8, 8), 17, hidden=(8,), context_dim=3, key=key)),
     ]:
         if f"{name}.safetensors" in arguments:
             probgen.save(f"{name}.safetensors", model)

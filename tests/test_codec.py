@@ -361,7 +361,7 @@ def test_a_forged_header_is_refused(name, value):
     writer.close()
     with pytest.raises(ValueError, match=r"header is damaged|chunk 0|lanes, chunk: expected|width"):
         codec.decode(out.getvalue())
-    for forged in ([1, 2], None):
+    for forged in ([1, 2], None, {"x": "0" * 2**24}):  # the last one in 16 kB
         out = io.BytesIO()
         ChunkWriter(out, forged).close()
         with pytest.raises(ValueError, match="it holds no facts"):
@@ -440,7 +440,7 @@ def test_a_foreign_file_is_refused_by_name(monkeypatch):
         other.decode(data)
     with pytest.raises(ValueError, match="the file's event_shape is"):
         Codec(histogram((3,), 4)).decode(data)
-    monkeypatch.setattr("probgen.compression.codec.machine", lambda: {"jax": "0.1"})
+    monkeypatch.setattr("probgen.compression.identity.machine", lambda: {"jax": "0.1"})
     with pytest.raises(ValueError, match="the file's machine is"):
         one.decode(data)
 
@@ -450,7 +450,7 @@ def test_other_probabilities_are_seen_by_the_symbols_checksum(monkeypatch):
     model, other = EXACT["made"](), made((6,), 3, hidden=(16,), key=KEY)
     data = Codec(model, lanes=8).encode(drawn(model, 30))
     wrong = Codec(other, lanes=8)
-    monkeypatch.setattr("probgen.compression.codec.fingerprint", lambda model: "the same")
+    monkeypatch.setattr("probgen.compression.identity.fingerprint", lambda model: "the same")
     data = Codec(model, lanes=8).encode(drawn(model, 30))
     with pytest.raises(ValueError, match="chunk 0 was decoded to something else"):
         wrong.decode(data)

@@ -10,8 +10,9 @@ from scipy import stats
 from probgen.distributions import ConditionalModel
 from probgen.distributions.model import Model
 from probgen.evaluation import compare
-from probgen.evaluation.comparison import holm
+from probgen.evaluation.likelihood.comparison import holm
 from probgen.latent import LatentVariableModel
+from probgen.mixtures import histogram
 
 KEY = jax.random.key(0)
 X = np.asarray(2**0.5 * jax.random.normal(KEY, (500, 2)))
@@ -121,7 +122,7 @@ def test_a_difference_within_the_tolerance_is_none():
 
 def test_a_constant_difference_in_rows_that_differ_is_certain():
     rows = np.asarray(jax.random.uniform(KEY, (50,)))
-    found = compare({"one": dist.Uniform(0.0, 1.0), "two": dist.Uniform(0.0, 2.0)}, rows)
+    found = compare({"one": dist.Uniform(0.0, 1.0), "two": dist.Uniform(0.0, 2.0)}, rows, across_supports=True)
     assert found.verdict("two") == "worse" and found.p_value[0, 1] == 0.0
     np.testing.assert_allclose(found.difference[1, 0], np.log(2), rtol=1e-6)
     same = compare({"one": dist.Uniform(0.0, 1.0), "again": dist.Uniform(0.0, 1.0)}, rows)
@@ -148,7 +149,56 @@ def test_models_with_and_without_contexts_and_of_other_supports_are_compared():
         "log-normal": dist.LogNormal(jnp.zeros(1), 1.4).to_event(1),
         "told": conditional,
     }
-    assert compare(models, (x, x)).names == ("told", "log-normal", "normal")
+    found = compare(models, (x, x), across_supports=True)
+    assert found.names == ("told", "log-normal", "normal")
+    assert found.supports == ("Real()", "Positive(lower_bound=0.0)", "Real()")
+    words = "told: Real(), log-normal: Positive(lower_bound=0.0), normal: Real()"
+    assert str(found).splitlines()[-1] == f"supports differ ({words}); all rows lie in each of them"
+
+
+WISHART = dist.Wishart(3.0, scale_tril=jnp.eye(2))
+SAME = [  # of one set, edges apart, though described in different words
+    ([normal(1.0), Within(1.0)], X),
+    ([dist.Uniform(0.0, 1.0), dist.Beta(1.0, 2.0), dist.Kumaraswamy(1.0, 2.0)], np.linspace(0.1, 0.9, 9)),
+    ([dist.Exponential(1.0), dist.HalfNormal(1.0), dist.TruncatedNormal(0.0, 1.0, low=0.0)], np.linspace(0.1, 0.9, 9)),
+    ([dist.Bernoulli(0.3), dist.BernoulliLogits(0.0), dist.Categorical(jnp.ones(2) / 2)], np.arange(9) % 2),
+    (
+        [dist.Dirichlet(jnp.ones(3)), dist.Dirichlet(jnp.arange(1.0, 4.0))],
+        np.random.default_rng(0).dirichlet(np.ones(3), 9),
+    ),
+    ([WISHART, dist.Wishart(4.0, scale_tril=jnp.eye(2))], np.asarray(WISHART.sample(KEY, (9,)))),
+]
+OTHER = [  # parts of ℝᴰ, and ranges of integers
+    ([normal(1.0), dist.LogNormal(jnp.zeros(2), 1.0).to_event(1)], np.exp(X)),
+    ([dist.Uniform(0.0, 1.0), dist.Uniform(0.0, 2.0)], np.linspace(0.1, 0.9, 9)),
+    ([dist.Normal(0.0, 1.0), dist.VonMises(0.0, 1.0)], np.linspace(-3.0, 3.0, 9)),
+    ([dist.Poisson(1.0), dist.Bernoulli(0.5)], np.arange(9) % 2),
+    ([histogram((2,), 4), histogram((2,), 8)], np.arange(8).reshape(4, 2) % 4),
+]
+
+
+@pytest.mark.parametrize(("models", "data"), SAME)
+def test_one_set_has_one_description(models, data):
+    found = compare(dict(zip("abc", models, strict=False)), data)
+    assert len(set(found.supports)) == 1 and "supports" not in str(found)
+    with pytest.raises(ValueError, match=r"^across_supports: the models have one support, "):
+        compare(dict(zip("abc", models, strict=False)), data, across_supports=True)
+
+
+@pytest.mark.parametrize(("models", "data"), OTHER)
+def test_supports_that_differ_are_refused_and_named_where_asked_for(models, data):
+    """Their numbers are relative to one measure: the losses are those of each by itself."""
+    with pytest.raises(ValueError, match=r"^models: expected one support, got a: .*, b: .*: across_supports=True"):
+        compare({"a": models[0], "b": models[1]}, data)
+    found = compare({"a": models[0], "b": models[1]}, data, across_supports=True)
+    assert len(set(found.supports)) == 2 and str(found).splitlines()[-1].startswith("supports differ (")
+    for name, one in zip(found.names, found.evaluations, strict=True):
+        log_p = np.asarray(models["ab".index(name)].log_prob(jnp.asarray(data)))
+        np.testing.assert_allclose(one.nats, -log_p.mean(), rtol=1e-4)
+
+
+class Unknown(Within):
+    support = None
 
 
 @pytest.mark.parametrize(
@@ -162,10 +212,29 @@ def test_models_with_and_without_contexts_and_of_other_supports_are_compared():
             {"masses": dist.Poisson(jnp.ones(2)).to_event(1), "densities": normal(1.0)},
             X,
             {},
-            "'masses': masses of integers, 'densities': a density over 2 degrees of freedom",
+            r"'masses': masses of integers, 'densities': a density on ℝ\^2, which no number compares",
         ),
-        ({"a": normal(1.0), "b": dist.Dirichlet(jnp.ones(2))}, X, {}, "'b': a density over 1 degrees of freedom"),
-        ({"a": normal(1.0), "b": dist.LogNormal(jnp.zeros(2), 1.0).to_event(1)}, X, {}, r"models\['b'\]: .*outside"),
+        ({"a": normal(1.0), "b": dist.Dirichlet(jnp.ones(2))}, X, {}, r"'b': a density over Simplex\(\), which no"),
+        ({"a": dist.ZeroSumNormal(1.0, (2,)), "b": dist.Dirichlet(jnp.ones(2))}, X, {}, r"'a': a density over ZeroSum"),
+        (  # with rows that lie in both sets, of as many degrees of freedom
+            {"a": WISHART, "b": dist.WishartCholesky(3.0, scale_tril=jnp.eye(2))},
+            np.exp(X)[:, None] * np.eye(2),
+            {},
+            r"'a': a density over PositiveDefinite\(\), 'b': a density over LowerCholesky\(\), which no number",
+        ),
+        ({"a": normal(1.0), "b": Unknown(1.0)}, X, {}, r"'b': a density over events of shape \(2,\), which no number"),
+        (
+            {"a": histogram((2,), 8), "b": histogram((2,), 4)},
+            np.arange(8).reshape(4, 2),
+            {"across_supports": True},
+            r"\['b'\]: data: row 2 lies",
+        ),
+        (
+            {"a": normal(1.0), "b": dist.LogNormal(jnp.zeros(2), 1.0).to_event(1)},
+            X,
+            {"across_supports": True},
+            r"models\['b'\]: .*outside",
+        ),
         ({"a": normal(1.0), "b": normal(2.0)}, np.ones((9, 2)), {}, "data: expected rows that differ, got 9 copies"),
         ({"a": normal(1.0), "b": normal(2.0)}, X[:1], {}, "data: expected at least two rows"),
         ({"a": normal(1.0), "b": normal(2.0)}, X * np.nan, {}, r"models\['a'\]: data: expected finite numbers"),

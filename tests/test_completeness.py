@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import pytest
 from registry import BIJECTORS, CONDITIONALS, DISTRIBUTIONS, ESTIMATORS
 
-PARTS = "bijectors distributions mixtures flows autoregressive latent score networks inference.estimators".split()
+PARTS = (
+    "bijectors distributions mixtures flows autoregressive latent score tables networks inference.estimators".split()
+)
 _BASE = "a base class: its subclasses have rows"
 _RETURNED = "a function: rows hold what it returns, which does not say who made it"
 _FLOW = "tests/test_probability_flow.py: densities, gradients and paths against closed forms"
@@ -44,6 +46,10 @@ REASONS = {
     "distributions.verb": "marks a method: the laws of conditionals",
     "distributions.observe": "makes a site of a program: tests/test_distributions.py and tests/test_latent.py",
     "distributions.on_support": "has laws of its own, support by support: tests/test_on_support.py",
+    **{
+        f"tables.{name}": "takes or returns a table: tests/test_tables.py"
+        for name in ("rows_of", "log_prob", "sample", "impute")
+    },
     "autoregressive.fixed_point": _DRAW,
     "autoregressive.generate": "returns draws of any length: tests/test_autoregressive.py",
     "autoregressive.pass_by_pass": _DRAW,

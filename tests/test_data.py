@@ -10,8 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pooch
 import pytest
+from PIL import Image
+from scipy import stats
 
-from probgen.data import DATASETS, holdout, load, toys
+import probgen
+from probgen.data import DATASETS, ImageFolder, holdout, load, toys
 from probgen.data.files import File, Npz, Originals
 from probgen.data.formats import POWER_COLUMNS, power
 
@@ -422,3 +425,96 @@ def test_spirals_are_two_and_opposite():
     np.testing.assert_allclose(turned[:, 1], 0, atol=1e-4)
     assert abs(np.mean(turned[:, 0] > 0) - 0.5) < 0.06
     assert t.max() <= 3 * np.pi + 1e-4 and abs(np.mean((t / (3 * np.pi)) ** 2) - 0.5) < 0.04
+
+
+# sprites --------------------------------------------------------------------------------------------------------------
+
+EVERY = np.stack(np.meshgrid(*map(range, toys.SPRITE_FACTORS.values()), indexing="ij"), -1).reshape(-1, 5)
+
+
+def test_each_sprite_tells_its_factors():
+    images = np.asarray(toys.sprite_images(EVERY))
+    assert images.shape == (1536, 16, 16) and images.min() == 0 and images.max() == 16
+    assert len(np.unique(images.reshape(1536, -1), axis=0)) == 1536
+    assert images[:, [0, -1]].max() < 16 and images[:, :, [0, -1]].max() < 16  # not cut off
+
+
+def test_sprites_have_the_area_the_place_and_the_direction_of_their_factors():
+    """Against closed forms, from the moments of the pixels."""
+    images, (shape, size, orientation, column, row) = np.asarray(toys.sprite_images(EVERY)), EVERY.T
+    mass = images.sum((1, 2))
+    half = np.array([2.0, 2.75, 3.5])[size]
+    np.testing.assert_allclose(mass / 16, np.where(shape == 0, np.pi / 2, 2.0) * half**2, rtol=0.1)
+    middle = np.arange(16) + 0.5
+    x, y = ((images.sum(axis) * middle).sum(1) / mass for axis in (1, 2))
+    np.testing.assert_allclose([x, y], [4 + 8 / 7 * column, 4 + 8 / 7 * row], atol=0.15)
+    dx, dy = (middle - place[:, None] for place in (x, y))
+    moment = lambda a, b: np.einsum("nij,ni,nj->n", images, a, b) / mass
+    ones = np.ones_like(dx)
+    turn = np.arctan2(2 * moment(dy, dx), moment(ones, dx**2) - moment(dy**2, ones))  # twice the angle
+    off = np.angle(np.exp(1j * (turn - np.pi * orientation / 2)))
+    assert np.abs(off).max() < 0.2
+    assert (images[(shape == 1) & (orientation == 0)].max((1, 2)) == 16).all()
+
+
+def test_factors_of_sprites_are_uniform_and_independent():
+    images, factors = toys.sprites(KEY, 20_000)
+    np.testing.assert_array_equal(images[:50], toys.sprite_images(factors[:50]))
+    np.testing.assert_array_equal(factors, toys.sprites(KEY, 20_000)[1])
+    assert (factors != toys.sprites(jax.random.key(8), 20_000)[1]).any()
+    counts = np.zeros(tuple(toys.SPRITE_FACTORS.values()))
+    np.add.at(counts, tuple(np.asarray(factors).T), 1)
+    assert stats.chisquare(counts.ravel()).pvalue > 1e-3
+    compiled = jax.jit(toys.sprites, static_argnums=1)
+    np.testing.assert_array_equal(compiled(KEY, 100)[0], toys.sprites(KEY, 100)[0])
+    assert compiled(KEY, 0)[0].shape == (0, 16, 16)
+
+
+def test_a_factor_beyond_its_values_is_the_nearest():
+    ends = np.array([[9, 9, 9, 9, 9], [-1, -1, -1, -1, -1]])
+    np.testing.assert_array_equal(toys.sprite_images(ends), toys.sprite_images([[1, 2, 3, 7, 7], [0, 0, 0, 0, 0]]))
+
+
+# -- images of the user's
+
+
+def images_of(folder, count=5, shape=(6, 4, 3)):
+    pixels = RANDOM.randint(0, 256, (count, *shape)).astype(np.uint8)
+    (folder / "more").mkdir()
+    for i, image in enumerate(pixels):
+        Image.fromarray(image).save(folder / ("more" if i > 2 else ".") / f"{i}.png")
+    (folder / "notes.txt").write_text("no image")
+    return pixels
+
+
+def test_images_of_a_folder(tmp_path):
+    pixels = images_of(tmp_path)
+    images = ImageFolder(tmp_path, (6, 4, 3))
+    assert [path.name for path in images.paths] == ["0.png", "1.png", "2.png", "3.png", "4.png"]
+    np.testing.assert_array_equal([images[i] for i in range(len(images))], pixels)
+    grey = ImageFolder(tmp_path, (6, 4))[1]
+    np.testing.assert_allclose(grey, pixels[1] @ [0.299, 0.587, 0.114], atol=1)
+    np.testing.assert_array_equal(ImageFolder(tmp_path, (6, 4, 1))[1][..., 0], grey)
+
+
+def test_images_are_read_while_fit_trains(tmp_path):
+    images_of(tmp_path, 6, (2, 2))
+    model = probgen.mixtures.histogram((2, 2), 256)
+    result = probgen.fit(
+        model, ImageFolder(tmp_path, (2, 2)), epochs=2, batch_size=2, key=jax.random.key(0), progress=False
+    )
+    assert result.losses.shape == (6,) and np.isfinite(result.losses).all()
+
+
+def test_what_is_no_folder_of_images(tmp_path):
+    for folder in (tmp_path, tmp_path / "none"):
+        with pytest.raises(ValueError, match=r"^folder: expected one with images"):
+            ImageFolder(folder, (6, 4))
+    images_of(tmp_path)
+    with pytest.raises(ValueError, match=r"^event_shape: expected \(height, width\), .* got \(6, 4, 2\)"):
+        ImageFolder(tmp_path, (6, 4, 2))
+    with pytest.raises(ValueError, match=r"^folder: expected images of 4×6, got one of 6×4, .*2.png"):
+        ImageFolder(tmp_path, (4, 6))[2]
+    (tmp_path / "5.png").write_bytes(b"not a picture")
+    with pytest.raises(ValueError, match=r"^folder: expected images, got .*5.png, which cannot be read"):
+        ImageFolder(tmp_path, (6, 4))[3]

@@ -11,6 +11,7 @@ import pytest
 import probgen
 from probgen.autoregressive import Autoregressive, pass_by_pass
 from probgen.core import Contextual
+from probgen.core.even_times import even
 from probgen.distributions import CategoricalHead, ConditionalModel, NormalHead, integer_head
 from probgen.networks import MLP, MaskedLevels, Pixels, ResidualMLP, Transformer
 from probgen.score import (
@@ -26,7 +27,6 @@ from probgen.score import (
     masked_diffusion,
     uniform_diffusion,
 )
-from probgen.score.even_times import even
 
 KEY = jax.random.key(7)
 D, L = 3, 3

@@ -12,11 +12,12 @@ from numpyro.infer import MCMC, NUTS, SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoNormal
 from registry import CONDITIONALS, DISTRIBUTIONS, KEY, density
 
-from probgen import autoregressive, combine, flows, latent, observe, partition, score, testing
+from probgen import autoregressive, combine, fit, flows, latent, observe, partition, score, testing
 from probgen.bijectors import Affine, Chain, Inverse, Sigmoid
 from probgen.core import leaves
 from probgen.distributions import Dequantized, Distribution, Transformed, as_transform, from_distrax
 from probgen.distributions.conditionals import AtContext
+from probgen.evaluation import evaluate
 from probgen.mixtures import categorical_mixture
 
 
@@ -403,3 +404,32 @@ def test_a_replaced_field_of_another_rank_adds_no_axes():
     many = jax.vmap(lambda loc: model.replace(denoiser=score.GaussianDenoiser(loc, jnp.array(1.0))))(jnp.zeros((3, 1)))
     assert many.batch_shape == (3,)
     assert many.replace(denoiser=jax.tree.map(lambda x: jnp.stack([x] * 3), mixture)).batch_shape == (3,)
+
+
+def test_contexts_that_are_labels():
+    make = lambda **context: autoregressive.made((3,), 2, hidden=(8,), **context, key=KEY)
+    by_label, by_vector = make(context_levels=4), make(context_dim=4)
+    labels, x = jnp.array([3, 0, 3]), jnp.array([[0, 1, 1]] * 3)
+    want = by_vector(jax.nn.one_hot(labels, 4)).log_prob(x)
+    np.testing.assert_array_equal(by_label(labels).log_prob(x), want)
+    np.testing.assert_array_equal(jax.jit(lambda m, c: m(c).log_prob(x))(by_label, labels), want)
+    assert by_label(jnp.array([[1], [2]])).batch_shape == (2, 1)
+    result = fit(by_label, (x, labels), steps=2, key=KEY, progress=False)
+    assert result.model.levels == 4 and result.model.context_shape == ()
+    evaluate(by_label, (x, labels))
+    for wrong, message in [
+        (labels * 1.0, "expected integers 0..3, labels, got float32"),
+        (labels + 1, "expected labels 0..3, got 4"),
+        (labels - 1, "expected labels 0..3, got -1"),
+    ]:
+        for ask in (
+            lambda wrong=wrong: by_label(wrong),
+            lambda wrong=wrong: fit(by_label, (x, wrong), steps=2, key=KEY, progress=False),
+            lambda wrong=wrong: evaluate(by_label, (x, wrong)),
+        ):
+            with pytest.raises(ValueError, match=message):
+                ask()
+    with pytest.raises(ValueError, match="a context is a label, or a vector"):
+        make(context_levels=4, context_dim=4)
+    with pytest.raises(ValueError, match="context_levels: expected an integer of at least 2, got 1"):
+        make(context_levels=1)

@@ -11,7 +11,9 @@ from probgen.bijectors import Affine
 from probgen.distributions import ConditionalModel, Transformed
 from probgen.distributions.events import rows_where_they_are
 from probgen.distributions.model import Model
-from probgen.evaluation import evaluate, likelihood, pointwise
+from probgen.distributions.supports import holds_at_a_glance
+from probgen.evaluation import evaluate, pointwise
+from probgen.evaluation.likelihood import row_by_row
 from probgen.flows import real_nvp
 from probgen.latent import LatentVariableModel
 from probgen.mixtures import histogram
@@ -98,7 +100,7 @@ def test_one_key_gives_one_bound():
 
 def test_a_bar_counts_rows_where_it_takes_long(monkeypatch, capsys):
     for patience, bar in ((1e9, False), (0.0, True)):
-        monkeypatch.setattr(likelihood, "_PATIENCE", patience)
+        monkeypatch.setattr(row_by_row, "_PATIENCE", patience)
         evaluate(NORMAL, X, progress="test rows")
         assert ("test rows: 100%" in capsys.readouterr().err) == bar
     evaluate(NORMAL, X, progress=False)
@@ -150,6 +152,71 @@ def changed(row, value, dtype=float):
 def test_what_cannot_be_evaluated_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+constraints = dist.constraints
+SCALAR = [  # and numbers in them, at their edges, and beyond
+    (constraints.real, [-1e30, 0.0, np.inf]),
+    (constraints.positive, [1e-30, 5.0, 0.0]),
+    (constraints.nonnegative, [0.0, 5.0, -1e-30]),
+    (constraints.less_than(0.1), [-3.0, 0.0999, 0.1]),
+    (constraints.interval(0.1, 0.3), [0.1, 0.2, 0.09999999]),
+    (constraints.open_interval(0.0, 1.0), [0.5, 1e-6, 1.0]),
+    (constraints.circular, [-3.0, 3.0, 4.0]),
+    (constraints.boolean, [0, 1, 2]),
+    (constraints.integer_interval(-2, 7), [-2, 7, 8]),
+    (constraints.nonnegative_integer, [0, 9, -1]),
+]
+OTHERS = [
+    (constraints.independent(constraints.interval(jnp.array([0.0, 2.0]), jnp.array([1.0, 3.0])), 1), [0.5, 2.5, 4.0]),
+    (constraints.simplex, [0.5, 0.1, 0.9]),
+    (constraints.ordered_vector, [0.5, 0.1, 0.9]),
+]
+
+
+def blocks(numbers, kind):
+    """Each pair of the numbers, between rows of the first of them."""
+    pairs = np.stack(np.meshgrid(numbers, numbers), -1).reshape(-1, 2)
+    return [np.array([[numbers[0]] * 2, pair, [numbers[0]] * 2], kind) for pair in pairs]
+
+
+@pytest.mark.parametrize(("support", "numbers"), SCALAR, ids=lambda x: repr(x)[:40])
+def test_a_glance_at_rows_sees_whether_an_interval_has_them_all(support, numbers):
+    kind, support = np.int32 if support.is_discrete else np.float32, constraints.independent(support, 1)
+    found = [holds_at_a_glance(support, block) for block in blocks(numbers, kind)]
+    assert found == [bool(support(block).all()) for block in blocks(numbers, kind)] and 0 < sum(found) < len(found)
+    assert not holds_at_a_glance(support, np.zeros((3, 0), kind))  # nothing to glance at
+
+
+@pytest.mark.parametrize(("support", "numbers"), OTHERS, ids=lambda x: repr(x)[:40])
+def test_a_glance_never_takes_what_a_look_at_each_row_refuses(support, numbers):
+    for block in blocks(numbers, np.float32):
+        assert not holds_at_a_glance(support, block) or support(block).all()
+
+
+class Even(type(constraints.integer_interval(0, 1))):
+    """A user's own, with holes."""
+
+    def __call__(self, x):
+        return super().__call__(x) & (x % 2 == 0)
+
+
+def test_a_support_of_the_users_own_is_looked_at_row_by_row():
+    assert not holds_at_a_glance(Even(0, 8), np.array([0, 8]))
+
+
+def test_the_support_is_asked_for_once():
+    """It may take as long as the density of a block."""
+    asked = []
+
+    class Counting(Broken):
+        @property
+        def support(self):
+            asked.append(1)
+            return constraints.real
+
+    rows_where_they_are("data", Counting(0.0), np.zeros(20_000))
+    assert len(asked) == 1
 
 
 # -- what a new user found

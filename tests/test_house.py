@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import probgen
 
 PACKAGE = Path(probgen.__file__).parent
@@ -22,6 +24,7 @@ MAY = {
         family: {"core", "networks", "bijectors", "data", "plotting", "distributions", "mixtures"}
         for family in FAMILIES
     },
+    "tables": {"core", "networks", "data", "distributions", "flows"},
     "inference": {"core", "distributions"},
     "evaluation": {"core", "distributions", "inference"},
     "compression": {"core", "distributions"},
@@ -38,6 +41,14 @@ INSIDE_INFERENCE = {
     "laboratory": {"estimators", "engine", "objectives"},
     "guides": set(),
     "simulation": {"training"},
+}
+INSIDE_EVALUATION = {
+    "posteriors": set(),
+    "likelihood": {"posteriors"},
+    "calibration": set(),
+    "typicality": {"likelihood"},
+    "samples": {"typicality"},
+    "representation": {"likelihood"},
 }
 
 
@@ -73,13 +84,14 @@ def test_layers():
     assert not wrong, wrong
 
 
-def test_layers_of_inference():
+@pytest.mark.parametrize(("whole", "may"), [("inference", INSIDE_INFERENCE), ("evaluation", INSIDE_EVALUATION)])
+def test_layers_inside(whole, may):
     wrong = []
-    for file in (PACKAGE / "inference").rglob("*.py"):
-        mine = file.relative_to(PACKAGE / "inference").parts[0].removesuffix(".py")
+    for file in (PACKAGE / whole).rglob("*.py"):
+        mine = file.relative_to(PACKAGE / whole).parts[0].removesuffix(".py")
         for name in imports(file):
-            other = (name.split(".") + [""] * 3)[2] if name.startswith("probgen.inference.") else mine
-            if mine != "__init__" and other != mine and other not in INSIDE_INFERENCE[mine]:
+            other = (name.split(".") + [""] * 3)[2] if name.startswith(f"probgen.{whole}.") else mine
+            if mine != "__init__" and other != mine and other not in may[mine]:
                 wrong.append(f"{file.relative_to(PACKAGE)} imports {name}")
     assert not wrong, wrong
 

@@ -7,7 +7,7 @@ from scipy import stats
 from scipy.spatial.distance import cdist
 
 from probgen.evaluation import memorization, precision_recall
-from probgen.evaluation.rows import nearest
+from probgen.evaluation.samples.rows import nearest
 
 _RNG = np.random.default_rng(0)
 X, Y, Z = _RNG.normal(size=(60, 3)), 1.2 * _RNG.normal(size=(50, 3)) + 0.3, _RNG.normal(size=(40, 3))

@@ -14,6 +14,7 @@ from numpyro.infer import MCMC, NUTS
 from numpyro.infer.util import initialize_model
 from registry import KEY
 
+import probgen
 from probgen import fit, on_support, partition, testing
 from probgen.bijectors import Affine, AffineTransformer, Chain, Coupling, Sigmoid, Triangular
 from probgen.bijectors.support import widen
@@ -174,6 +175,14 @@ def test_conditionals_move_as_well():
     assert x.shape == (7, 2, 3, 3) and support(x).all() and support is constraints.corr_cholesky
     gradient = jax.jit(jax.grad(lambda c: conditional(c).log_prob(x).sum()))(context)
     assert np.isfinite(gradient).all() and (gradient != 0).all()
+
+
+def test_it_loads_by_its_path_alone_where_bounds_are_arrays(tmp_path):
+    interval = constraints.independent(constraints.interval(LOW, HIGH), 1)
+    model = on_support(probgen.flows.maf(3, layers=1, hidden=(4,), key=KEY), interval)
+    probgen.save(tmp_path / "model", model)  # a warning, that no recipe makes it, would be an error
+    x = model.sample(KEY, (3,))
+    np.testing.assert_array_equal(probgen.load(tmp_path / "model").log_prob(x), model.log_prob(x))
 
 
 def test_it_goes_through_jit_with_equal_structure():

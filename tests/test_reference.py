@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from test_house import INSIDE_INFERENCE, MAY
+from test_house import INSIDE_EVALUATION, INSIDE_INFERENCE, MAY
 
 import probgen
 
@@ -174,8 +174,11 @@ def rows(heading):
 def test_the_page_has_the_layering_table():
     code = lambda cell: set(re.findall(r"`(\w+)`", cell))
     assert {code(part).pop(): code(may) for part, may in rows("## Who may use whom")} == MAY
-    inside = rows("Within `inference` the arrows")
-    assert {code(part).pop(): code(may) for part, may, _ in inside} == INSIDE_INFERENCE
+    for heading, inside in (
+        ("Within `inference` the arrows", INSIDE_INFERENCE),
+        ("And within `evaluation`", INSIDE_EVALUATION),
+    ):
+        assert {code(part).pop(): code(may) for part, may, _ in rows(heading)} == inside
 
 
 def test_rooms_stand_on_those_that_they_may_use():

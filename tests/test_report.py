@@ -13,11 +13,11 @@ import pytest
 import probgen
 from probgen.autoregressive import char_rnn, made
 from probgen.cli import main
-from probgen.cli.commands import load_rows
 from probgen.cli.report import in_code, likelihood
 from probgen.cli.report.findings import Finding, as_json, as_text, gathered
 from probgen.cli.report.page import as_page
 from probgen.cli.report.subject import prepared, up_to_the_end
+from probgen.cli.splits import load_rows
 from probgen.core.recipes import Recipe
 from probgen.data import Data
 
@@ -82,7 +82,7 @@ def table(name):
 
 MODELS = {
     "histogram": (digits, lambda: trained_histogram()),
-    "made": (digits, lambda: made((8, 8), 17, hidden=(8,), context_dim=10, key=KEY)),
+    "made": (digits, lambda: made((8, 8), 17, hidden=(8,), context_levels=10, key=KEY)),
     "vae": (digits, lambda: probgen.latent.vae((8, 8), 17, latent_dim=2, hidden=(16,), key=KEY)),
     "real_nvp": (
         digits,
@@ -110,7 +110,7 @@ def reports(tmp_path_factory):
             folder = tmp_path_factory.mktemp(name)
             file = folder / "a<script>&.safetensors"
             probgen.save(file, model())
-            arguments = ["evaluate", str(file), "--data", "<script>alert(1)</script>"]
+            arguments = ["evaluate", str(file), "<script>alert(1)</script>"]
             arguments += ["--report", str(folder / "r.html"), "--json", str(folder / "r.json")]
             arguments += ["--context", "labels"] if name == "made" else []
             arguments += ["--particles", "32"] if name in ("vae", "real_nvp") else []
@@ -187,7 +187,7 @@ def test_draws_are_at_contexts_of_training_rows(monkeypatch):
     result = probgen.evaluation.evaluate(model, split.test)
     about = prepared(model, split.test, split, result, key=KEY)
     np.testing.assert_array_equal(about.draws[1], about.train[1][:40])
-    assert sorted(map(tuple, about.train[1])) == sorted(map(tuple, split.train[1]))
+    assert sorted(about.train[1].tolist()) == sorted(split.train[1].tolist())
     want = np.asarray(model(about.draws[1]).log_prob(about.draws[0]))
     np.testing.assert_allclose(about.draws_log_p, want, rtol=1e-5)
     np.testing.assert_array_equal(about.labels, digits("").test_labels)

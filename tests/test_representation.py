@@ -6,7 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
+from probgen.data import toys
 from probgen.evaluation import (
     Disentanglement,
     Gaps,
@@ -327,6 +329,49 @@ def test_what_says_nothing_counts_for_nothing():
     found = dci(noise, factors, penalty=0.5)
     assert found.importance.max() == 0.0 and found.disentanglement == 0.0 and found.completeness == 0.0
     assert abs(found.informativeness) < 0.05 and mig(noise, factors, bins=5).score < 0.05
+
+
+def sprites():
+    """Each image of known factors once, in no order, as rows of pixels."""
+    factors = np.stack(np.meshgrid(*map(range, toys.SPRITE_FACTORS.values())), -1).reshape(-1, 5)
+    factors = np.random.RandomState(0).permutation(factors)
+    return np.asarray(toys.sprite_images(factors), float).reshape(len(factors), -1), factors
+
+
+def test_factors_as_a_code_are_disentangled_wholly_and_noise_not_at_all():
+    factors = sprites()[1]
+    code = factors[:, [2, 0, 4, 1, 3]] * [-2.0, 1.0, 0.1, 5.0, 1.0] + 3.0
+    assert mig(code, factors).score == pytest.approx(1.0) and dci(code, factors)[:2] == pytest.approx((1.0, 1.0))
+    assert dci(code, factors).informativeness > 0.999
+    noise = np.random.RandomState(1).standard_normal(factors.shape)
+    assert mig(noise, factors).score < 0.01 and dci(noise, factors, penalty=0.1)[:2] == (0.0, 0.0)
+
+
+def test_two_factors_turned_into_each_other_score_between():
+    """By the closed form of the entropy of two shares, cos t and sin t; at 45° both say as much of each."""
+    place = sprites()[1][:, 3:] / np.sqrt(5.25) - 3.5 / np.sqrt(5.25)  # with a variance of 1
+    gaps = []
+    for degrees in (0, 10, 20, 30, 45):
+        cos, sin = np.cos(np.pi * degrees / 180), np.sin(np.pi * degrees / 180)
+        code = place @ np.array([[cos, -sin], [sin, cos]])
+        shares = np.array([cos, sin]) / (cos + sin)
+        known = 1 - stats.entropy(shares, base=2)
+        found = dci(code, place, penalty=1e-6)
+        assert found[:2] == pytest.approx((known, known), abs=0.01)
+        gaps.append(mig(code, place).score)
+    assert gaps[0] == pytest.approx(1.0) and gaps[-1] == pytest.approx(0.0, abs=1e-9)
+    assert (np.diff(gaps) < 1e-9).all() and 0.1 < gaps[2] < gaps[1] < 0.9
+
+
+def test_principal_components_of_images_score_between():
+    images, factors = sprites()
+    centred = images - images.mean(0)
+    code = centred @ np.linalg.svd(centred, full_matrices=False)[2][:5].T
+    noise = np.random.RandomState(1).standard_normal(code.shape)
+    found, gap = dci(code, factors), mig(code, factors).score
+    assert mig(noise, factors).score + 0.05 < gap < 0.5
+    assert dci(noise, factors).disentanglement + 0.2 < found.disentanglement < 0.9
+    assert 0.2 < found.informativeness < 0.5 and (found.r_squared[3:] > found.r_squared[:3].max()).all()  # of the place
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,10 @@
 """npe and simulation-based calibration, on a simulator whose posterior is known."""
 
+import dataclasses
+import os
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -171,14 +176,98 @@ def test_it_serves_at_a_sample_site_passes_gradients_and_jits(posterior):
     np.testing.assert_allclose(jitted(posterior, jnp.ones(3)), posterior(jnp.ones(3)).log_prob(LOC), rtol=1e-5)
 
 
-def test_files(posterior, tmp_path):
-    with pytest.warns(UserWarning, match="like="):
-        save(tmp_path / "posterior", posterior)
-    again = load(tmp_path / "posterior", like=quick())
-    np.testing.assert_array_equal(again(jnp.ones(3)).log_prob(LOC), posterior(jnp.ones(3)).log_prob(LOC))
-
-
 BOX = dist.Uniform(jnp.array([-1.0, 0.0]), jnp.array([1.0, 4.0])).to_event(1)
+
+
+LOGS = dist.LogNormal(jnp.zeros(2), 1.0).to_event(1)
+
+
+SIMPLEX = dist.Dirichlet(jnp.ones(3))
+
+
+@pytest.mark.parametrize("prior", [PRIOR, BOX, LOGS, SIMPLEX])
+def test_its_file_loads_by_its_path_alone_in_another_process(prior, tmp_path):
+    """Of any prior: its support is in the file, and bounds in arrays as well."""
+    q = quick(lambda key, theta: theta[:2] + jax.random.normal(key, (2,)), prior, conditional(2, 2))
+    save(tmp_path / "posterior", q)  # without a warning that like= will be needed
+    np.save(tmp_path / "draws.npy", q(jnp.ones(2)).sample(jax.random.key(9), (4,)))
+    code = f"""import jax, numpy as np, probgen
+q = probgen.load({str(tmp_path / "posterior")!r})(jax.numpy.ones(2))
+np.testing.assert_array_equal(q.sample(jax.random.key(9), (4,)), np.load({str(tmp_path / "draws.npy")!r}))"""
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONHASHSEED": "7"})
+
+
+def test_a_flow_of_no_recipe_needs_like(tmp_path):
+    q = quick(flow=dataclasses.replace(conditional(), recipe=None))
+    with pytest.warns(UserWarning, match="like="):
+        save(tmp_path / "posterior", q)
+    again = load(tmp_path / "posterior", like=q)
+    np.testing.assert_array_equal(again(jnp.ones(3)).log_prob(LOC), q(jnp.ones(3)).log_prob(LOC))
+
+
+# -- simulators that JAX cannot trace
+
+
+def of_numpy(key, theta):
+    noise = np.random.default_rng(np.asarray(jax.random.key_data(key))).normal(size=3)
+    return np.asarray(A) @ theta + 0.5 * noise
+
+
+def test_a_simulator_of_numpy_is_called_simulation_by_simulation():
+    theta, x = simulate(of_numpy, PRIOR, 4000, key=KEY)
+    again = simulate(of_numpy, PRIOR, 4000, key=KEY)
+    np.testing.assert_array_equal(x, again[1])  # its draws are those of the key
+    noise = (x - theta @ A.T) / 0.5
+    assert abs(noise.mean()) < 0.03 and abs(noise.std() - 1) < 0.03 and x.dtype == jnp.float32
+    other = simulate(simulator, PRIOR, 4000, key=KEY)
+    np.testing.assert_array_equal(theta, other[0])
+    assert quick(of_numpy)(x[:5]).batch_shape == (5,)
+    assert sbc_ranks(exact, PRIOR, of_numpy, num_datasets=100, key=KEY).shape == (100, 2)
+
+
+def test_what_a_simulator_draws_by_itself_is_drawn_for_each_simulation():
+    """A trace would hold one draw, for all of them."""
+    rng = np.random.default_rng(0)
+    theta, x = simulate(lambda key, theta: theta + rng.normal(size=2), PRIOR, 500, key=KEY)
+    assert 0.9 < (x - theta).std() < 1.1
+
+
+def test_a_loop_that_depends_on_a_number_is_a_simulator():
+    def walk(key, theta):
+        steps = 0
+        while theta > 0.1:
+            theta, steps = theta / 2, steps + 1
+        return np.array([steps])
+
+    theta, x = simulate(walk, dist.Uniform(0.0, 1.0), 50, key=KEY)
+    np.testing.assert_array_equal(x[:, 0], np.ceil(np.maximum(np.log2(np.asarray(theta) / 0.1), 0)))
+
+
+def test_a_simulator_that_jax_can_trace_is_compiled():
+    calls = []
+
+    def counted(key, theta):
+        calls.append(theta)
+        return simulator(key, theta)
+
+    simulate(counted, PRIOR, 100, key=KEY)
+    assert len(calls) < 6
+
+
+def test_the_shapes_of_simulations_are_one():
+    ragged = lambda key, theta: np.zeros(1 + int(theta[0] > LOC[0]))
+    with pytest.raises(ValueError, match=r"simulator: expected arrays of one shape, got \(1,\) and \(2,\)"):
+        simulate(ragged, PRIOR, 50, key=KEY)
+
+
+def test_a_batch_of_more_than_the_simulations_is_told():
+    with pytest.warns(UserWarning, match="batch_size: 512 is more than the 180 simulations that are trained on"):
+        large = quick(batch_size=512)
+    at_most = quick()  # 256, or all: nothing to be told
+    np.testing.assert_array_equal(large(jnp.ones(3)).log_prob(LOC), at_most(jnp.ones(3)).log_prob(LOC))
+
+
+# -- supports
 
 
 def test_the_support_is_the_priors_and_the_density_integrates_to_one():
@@ -247,6 +336,7 @@ NORMALS = dist.Normal(jnp.zeros(2), 1.0)
         ({"prior": dist.ImproperUniform(dist.constraints.real_vector, (), (2,))}, "prior: ImproperUniform .* drawn"),
         ({"prior": dist.Delta(jnp.zeros(2), event_dim=1)}, r"prior: number 0 .* same in all 200"),
         ({"prior": jnp.zeros(2)}, "prior: expected a numpyro distribution, got ArrayImpl"),
+        ({"simulator": lambda key, theta: np.zeros(7)}, r"flow: expected contexts of shape \(7,\)"),
         ({"num_simulations": 0}, "num_simulations: expected an integer of at least 1, got 0"),
         ({"validation_fraction": 1.0}, r"validation_fraction: expected a number in \[0, 1\), got 1.0"),
     ],

@@ -17,8 +17,8 @@ from probgen.evaluation import (
     neural_classifier,
     sliced_wasserstein,
 )
-from probgen.evaluation.sliced import directions_on_sphere
-from probgen.evaluation.two_sample import _gaussian, _kernel_sums
+from probgen.evaluation.samples.sliced import directions_on_sphere
+from probgen.evaluation.samples.two_sample import _gaussian, _kernel_sums
 
 KEY = jax.random.key(0)
 _RNG = np.random.default_rng(0)

@@ -13,7 +13,7 @@ import pytest
 from matplotlib import image
 from scipy import stats
 
-from probgen.distributions import Transformed
+from probgen.distributions import ConditionalModel, Transformed
 from probgen.evaluation import (
     Area,
     DensityOfStates,
@@ -51,6 +51,24 @@ def test_entropy_is_the_closed_form():
     assert found.kind == "exact" and found.rows == 2000 and str(found).startswith("= ")
     assert abs(found.nats - 50 * stats.norm(scale=3.0).entropy()) < 4.5 * found.se_nats
     np.testing.assert_allclose(found.se_nats, math.sqrt(25 / 2000), rtol=0.1)  # −log p has the variance D / 2
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        dist.Gamma(2.0, 3.0),
+        dist.Normal(jnp.zeros((2, 3)), 2.0).to_event(2),
+        dist.MultivariateNormal(jnp.zeros(2), jnp.array([[1.0, 0.5], [0.5, 2.0]])),
+        dist.Dirichlet(jnp.array([1.0, 2.0, 3.0])),
+        dist.Categorical(jnp.array([0.2, 0.3, 0.5])),
+        dist.Bernoulli(0.2).expand((8,)).to_event(1).mask(True),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_entropy_of_numpyros_own_is_that_which_numpyro_knows(model):
+    found = entropy(model, num_draws=4000, batch_size=1000, key=KEY)
+    truth = model.base_dist.entropy() if isinstance(model, dist.MaskedDistribution) else model.entropy()
+    assert found.kind == "exact" and abs(found.nats - float(truth)) < 4.5 * found.se_nats
 
 
 def test_entropy_of_a_bound_is_a_bound():
@@ -174,6 +192,8 @@ def test_p_values_of_states_are_uniform_and_small_where_states_are_rare():
 def test_a_mode_is_no_outlier_by_log_p_and_one_by_its_states():
     model, zeros = normal(64), jnp.zeros((1, 64))
     draws = model.sample(KEY, (500,))
+    plain = dist.Normal(jnp.zeros(draws.shape[1]), 1.0).to_event(1)
+    np.testing.assert_allclose(gradient_norms(plain, draws), jnp.linalg.norm(draws, axis=1), rtol=1e-5)
     states = lambda x: np.stack([pointwise(model, x), gradient_norms(model, x)], 1)
     np.testing.assert_allclose(gradient_norms(model, draws, batch_size=99), jnp.linalg.norm(draws, axis=1), rtol=1e-5)
     assert pointwise(model, zeros) > pointwise(model, draws).max()
@@ -201,8 +221,16 @@ def test_other_statistics_than_before_are_refused():
             found.scores(statistics)
     with pytest.raises(ValueError, match="model: expected one of real numbers"):
         gradient_norms(histogram((2,), 4), jnp.zeros((3, 2), int))
-    with pytest.raises(ValueError, match="model: expected one with an exact density"):
-        gradient_norms(dist.Normal(0.0, 1.0), jnp.zeros(3))
+    bound = LatentVariableModel(PRIOR, LIKELIHOOD, Linear(jnp.zeros((Z, D)), jnp.zeros(Z), 0.7 * jnp.eye(Z)))
+    for model, words in [
+        (bound, "expected one with an exact density, got a LatentVariableModel of kind 'weights'"),
+        (dist.Normal(0.0, 1.0).mask(False), "expected one with a density, got one that is masked"),
+        (dist.Normal(jnp.zeros(2), 1.0), r"expected batch shape \(\), got \(2,\)"),
+        (ConditionalModel(normal(2), (3,), lambda c: jnp.zeros(0)), ".* call it with a context"),
+        (3, "expected a distribution, .* got 3"),
+    ]:
+        with pytest.raises(ValueError, match=f"model: {words}"):
+            gradient_norms(model, jnp.zeros((3, 2)))
 
 
 # -- scores of outliers
@@ -257,7 +285,10 @@ def test_perturbed_rows_change_at_the_rate():
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: entropy(dist.Normal(0.0, 1.0), key=KEY), "model: expected one to draw from"),
+        (lambda: entropy(3, key=KEY), "model: expected a distribution, .* got 3"),
+        (lambda: entropy(ConditionalModel(normal(2), (3,), lambda c: jnp.zeros(0)), key=KEY), "call it with a context"),
+        (lambda: entropy(dist.Normal(jnp.zeros(2), 1.0), key=KEY), r"model: expected batch shape \(\), got \(2,\)"),
+        (lambda: entropy(dist.ImproperUniform(dist.constraints.real, (), ()), key=KEY), "model: .* improper"),
         (lambda: entropy(normal(2), num_draws=0, key=KEY), "num_draws"),
         (lambda: entropy(normal(2), num_particles=2, key=KEY), "num_particles"),
         (lambda: in_typical_set([0.0], 1.0, epsilon=-1.0), "epsilon"),

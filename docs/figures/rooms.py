@@ -16,12 +16,13 @@ ROOMS = {  # left, bottom, width, height, what is in it
     "latent": (28, 4, 13, 1, "latent variables:\nprogram and guide"),
     "score": (41, 4, 13, 1, "SDE and\ndenoiser"),
     "evaluation": (54, 4, 23, 1, "what a model is worth"),
-    "compression": (77, 3, 14, 2, "codecs\n(to come)"),
+    "compression": (77, 3, 14, 2, "any discrete\nmodel to bytes"),
     "testing": (91, 4, 9, 1, "checks for\nyour classes"),
-    "cli": (0, 5, 100, 0.7, "python -m probgen: may use every room, and none uses it"),
+    "tables": (0, 5, 54, 1, "rows of mixed columns, some cells missing"),
+    "cli": (0, 6, 100, 0.7, "python -m probgen: may use every room, and none uses it"),
 }
-COLOURS = {"core": "#cfd8dc", "cli": "#eceff1", "compression": "#ffffff", "testing": "#eceff1"}
-FLOORS = ["", "#d7e8d4", "#dbe7f5", "#fbe8cf", "#f6d9d5"]
+COLOURS = {"core": "#cfd8dc", "cli": "#eceff1", "testing": "#eceff1"}
+FLOORS = ["", "#d7e8d4", "#dbe7f5", "#fbe8cf", "#f6d9d5", "#e9dcf2"]
 
 
 def main() -> None:
@@ -32,17 +33,14 @@ def main() -> None:
     import matplotlib.pyplot as plt
 
     plt.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "rooms", "font.family": "sans-serif"})
-    figure, axes = plt.subplots(figsize=(9.6, 4.4))
+    figure, axes = plt.subplots(figsize=(9.6, 5.2))
     for name, (left, bottom, width, height, inside) in ROOMS.items():
-        dashed = "--" if "to come" in inside else "-"
         colour = COLOURS.get(name) or FLOORS[bottom]
-        axes.add_patch(
-            plt.Rectangle((left + 0.2, bottom + 0.03), width - 0.4, height - 0.06, fc=colour, ec="#455a64", ls=dashed)
-        )
+        axes.add_patch(plt.Rectangle((left + 0.2, bottom + 0.03), width - 0.4, height - 0.06, fc=colour, ec="#455a64"))
         middle, lines = bottom + height / 2, inside.count("\n") + 1 if inside else 0
         axes.text(left + width / 2, middle + 0.1 * lines, name, ha="center", va="center", weight="bold", size=9)
         axes.text(left + width / 2, middle - 0.14, inside, ha="center", va="center", size=7)
-    axes.set(xlim=(0, 100), ylim=(0, 5.7))
+    axes.set(xlim=(0, 100), ylim=(0, 6.7))
     axes.axis("off")
     figure.savefig(Path(__file__).with_suffix(".svg"), bbox_inches="tight", metadata={"Date": None})
 

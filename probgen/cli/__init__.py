@@ -1,4 +1,4 @@
-"""`python -m probgen`: demo, train, evaluate, sample, compare-estimators, train-codec, compress, decompress."""
+"""`python -m probgen`: models trained, evaluated and drawn from; estimators compared; files compressed."""
 
 import argparse
 from collections.abc import Sequence
@@ -6,13 +6,18 @@ from collections.abc import Sequence
 _EPILOG = """examples:
   probgen                              all six models on real digits: a table, pictures and files in probgen-demo/
   probgen demo --quick --out /tmp/x    the same in under a minute, with less training
-  probgen train vae --out vae.safetensors
+  probgen train --model vae --out vae.safetensors
+  probgen describe people.csv                          what the columns of a table are
+  probgen train --data people.csv                      a density of its rows, cells may be missing: table.safetensors
+  probgen evaluate table.safetensors people.csv --report people.html
+  probgen sample table.safetensors --num 1000 --out synthetic.csv
   probgen evaluate vae.safetensors --particles 64
   probgen evaluate vae.safetensors --report vae.html   likelihood, draws, calibration, latent variables, on one page
   probgen sample vae.safetensors --num 100 --out digits.png
-  probgen train vae --context labels --out labelled.safetensors        a model of the images of each class
+  probgen train --model vae --context labels --out labelled.safetensors     a model of the images of each class
   probgen sample labelled.safetensors --context 3 --out threes.png
-  probgen train char_rnn --data names                                  words of several lengths
+  probgen train --model char_rnn --data names                          words of several lengths
+  probgen evaluate char_rnn.safetensors names
   probgen sample char_rnn.safetensors --data names --out names.txt
   probgen compare-estimators --problem bits --stock    bias, variance and cost of gradient estimators
   probgen compress letter.txt                          letter.txt.pg, by the model of English that comes along
@@ -22,8 +27,8 @@ _EPILOG = """examples:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from probgen.cli import codec_training, codecs, compare
-    from probgen.cli.models import MODELS
+    import probgen
+    from probgen.cli import codec_training, codecs, compare, evaluate, sample, train
 
     parser = argparse.ArgumentParser(
         prog="probgen",
@@ -31,6 +36,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"probgen {probgen.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="command")
 
     def command(name: str, text: str, *, seeded: bool = True) -> argparse.ArgumentParser:
@@ -43,37 +49,19 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--out", default="probgen-demo", help="folder for the results (default probgen-demo)")
     demo.add_argument("--quick", action="store_true", help="little training of small models, in under a minute")
 
-    train = command("train", "train one model on a data set of integers")
-    train.add_argument("model", choices=[model.name for model in MODELS])
-    train.add_argument("--data", default="optdigits", help="name of a data set of integers (default optdigits)")
-    train.add_argument("--context", metavar="labels", help="make the model conditional on the class of each row")
-    train.add_argument("--out", help="model file to write (default MODEL.safetensors)")
-    train.add_argument("--quick", action="store_true", help="little training")
-
-    evaluate = command(
-        "evaluate",
-        "the likelihood of a data set's test rows (a held-out tenth where none are published) under a model file",
+    train.add_options(command("train", "train a model on a data set, or on a file of one's own"))
+    evaluate.add_options(
+        command(
+            "evaluate", "the likelihood of test rows (a held-out tenth where none are published) under a model file"
+        )
     )
-    evaluate.add_argument("file", help="model file that demo or train wrote")
-    evaluate.add_argument("--data", default="optdigits", help="name of a data set (default optdigits)")
-    evaluate.add_argument("--context", metavar="labels", help="of a conditional model: the class of each row")
-    evaluate.add_argument("--particles", type=int, help="particles of a bound (default 256 weights, or 64 draws)")
-    evaluate.add_argument("--report", metavar="FILE.html", help="page to write, with all numbers and pictures in it")
-    evaluate.add_argument("--json", metavar="FILE", help="file to write all numbers to")
-
-    sample = command("sample", "draw from a model file")
-    sample.add_argument("file", help="model file that demo or train wrote")
-    sample.add_argument("--num", type=int, default=64, help="number of draws (default 64)")
-    sample.add_argument(
-        "--context", help="of a conditional model: a class, or as many numbers as it takes, --context=0.5,-1,2"
+    sample.add_options(command("sample", "draw from a model file"))
+    described = command("describe", "what a file holds, and what train does with it", seeded=False)
+    described.add_argument(
+        "--drop", action="append", default=[], metavar="COLUMN", help="leave a column of a table out"
     )
-    sample.add_argument("--data", help="name of the data set whose alphabet spells a text")
-    sample.add_argument(
-        "--out",
-        default="samples.png",
-        help="a picture (.png), an array (.npy) or a text with a draw in each line (.txt) (default samples.png)",
-    )
-
+    described.add_argument("file", help="a table, an array, a text, or a folder of pictures")
+    command("models", "the models that train knows", seeded=False)
     compare.add_options(command("compare-estimators", "bias, variance and cost of gradient estimators"))
     codec_training.add_training_options(
         command("train-codec", "train a model of the bytes of files, or of images in arrays, for compress")
@@ -91,13 +79,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line, and return the exit status. A user's mistake is one sentence on stderr, and status 2."""
     import sys
 
-    from probgen.cli import codec_training, codecs, commands, compare, demo
+    from probgen.cli import codec_training, codecs, compare, demo, evaluate, sample, train
 
     runs = {
         "demo": demo.run,
-        "train": commands.train,
-        "evaluate": commands.evaluate,
-        "sample": commands.sample,
+        "train": train.train,
+        "evaluate": evaluate.evaluate,
+        "sample": sample.sample,
+        "describe": train.describe,
+        "models": train.models,
         "compare-estimators": compare.run,
         "train-codec": codec_training.train_codec,
         "compress": codecs.compress,
@@ -107,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments and not arguments[0].startswith("-") and arguments[0] not in runs:
         print(f"probgen: there is no command {arguments[0]!r}; there are {', '.join(runs)}", file=sys.stderr)
         return 2
-    known = {*runs, "-h", "--help"}
+    known = {*runs, "-h", "--help", "--version"}
     options = _parser().parse_args(arguments if known & set(arguments[:1]) else ["demo", *arguments])
     try:
         runs[options.command](options)

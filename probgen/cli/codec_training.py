@@ -13,7 +13,7 @@ import optax
 
 from probgen.autoregressive import char_rnn, gated_pixel_cnn, transformer, wavenet
 from probgen.cli.codecs import file_to_read, others_of, output
-from probgen.cli.commands import at_least_one
+from probgen.cli.files import at_least_one
 from probgen.compression import array_files, byte_files
 from probgen.core import combine, count_parameters, partition, save
 from probgen.inference import fit

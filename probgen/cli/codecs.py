@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from probgen.cli.commands import file_to_write
+from probgen.cli.files import file_to_write
 from probgen.compression import array_files, byte_files
 from probgen.core import load
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 from numpyro.infer import Trace_ELBO, TraceGraph_ELBO
 
-from probgen.cli.commands import at_least_one, folder_to_write
+from probgen.cli.files import at_least_one, folder_to_write
 from probgen.inference import gradient_report
 from probgen.inference.laboratory import Problem, bernoulli_toy, bits, gaussian_square, table, three_sites
 

@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from probgen.cli.commands import folder_to_write, load_rows
-from probgen.cli.models import MODELS, Entry, Split
+from probgen.cli.files import folder_to_write
+from probgen.cli.models import DEMO, Entry
+from probgen.cli.splits import Split, load_rows
+from probgen.cli.training import Settings
 from probgen.compression import Codec
 from probgen.core import load, save
 from probgen.evaluation import Evaluation, evaluate
@@ -42,7 +44,7 @@ def run(options: argparse.Namespace) -> None:
     with _compiling_fast(options.quick):
         rows = [
             _train_and_measure(entry, images, jax.random.fold_in(jax.random.key(options.seed), i), options.quick, out)
-            for i, entry in enumerate(entry for entry in MODELS if entry.event_dim == 2)
+            for i, entry in enumerate(DEMO)
         ]
     print(table(rows))
     (out / "leaderboard.json").write_text(json.dumps(leaderboard(images, rows), indent=2) + "\n")
@@ -65,7 +67,7 @@ def _compiling_fast(quick: bool) -> Iterator[None]:
 def _train_and_measure(entry: Entry, images: Split, key: Any, quick: bool, out: Path) -> Row:
     train_key, test_key, draw_key = jax.random.split(key, 3)
     began = time.perf_counter()
-    trained = entry.train(images, key=train_key, quick=quick)
+    trained = entry.train(images, key=train_key, settings=Settings(quick))
     seconds = time.perf_counter() - began
     file = out / f"{entry.name}.safetensors"
     save(file, trained.model)

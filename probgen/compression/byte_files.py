@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from probgen.compression.codec import check_identity, identity
 from probgen.compression.container import Chunk, ChunkWriter, crc_of, read_chunks, read_header
+from probgen.compression.identity import check_identity, identity
 from probgen.compression.message import Message
 from probgen.compression.stack import Stack
 from probgen.core import check_sizes, combine, partition

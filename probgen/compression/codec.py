@@ -1,13 +1,10 @@
 """A model of integers as a lossless codec: what it claims of data is how many bits they take."""
 
-import hashlib
 import io
-import json
 import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any
 
 import jax
@@ -15,19 +12,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from probgen.compression.container import Chunk, ChunkWriter, crc_of, read_chunks, read_header
+from probgen.compression.identity import check_identity, identity
 from probgen.compression.message import Message
 from probgen.compression.stack import Stack
 from probgen.core import check_positive, check_sizes
-from probgen.core.files import to_numpy
-from probgen.core.leaves import leaves_by_path
-from probgen.core.settings import settings
 from probgen.distributions import ConditionalModel, Distribution
 from probgen.distributions.coding import coded
 from probgen.distributions.conditionals import inner_model
 from probgen.distributions.events import as_arrays, check_events
 from probgen.distributions.wrapped import kind_of
 
-_FORMAT = 3
 _WIDTH = 2.0**-6
 _MOST_LANES, _MOST_EVENTS = 1 << 16, 1 << 24  # side by side, and in a chunk
 _DTYPES = frozenset(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
@@ -285,61 +279,3 @@ def _log_prob(model: Any, x: Any, contexts: Any) -> Any:
 
 def _crc_of_contexts(contexts: np.ndarray | None) -> int:
     return 0 if contexts is None else crc_of(contexts)
-
-
-def identity(model: Any) -> dict[str, Any]:
-    """Return what has to be the same where a file is read.
-
-    Args:
-        model: of the codec.
-    """
-    return {
-        "format": _FORMAT,
-        "event_shape": list(inner_model(model).event_shape),
-        "model": fingerprint(model),
-        "machine": machine(),
-    }
-
-
-def check_identity(facts: dict[str, Any], ours: dict[str, Any]) -> None:
-    """Raise ValueError where a file's facts are not ours: it names the first.
-
-    Args:
-        facts: of the file.
-        ours: an `identity`.
-    """
-    for name, here in ours.items():
-        if facts.get(name) != here:
-            raise ValueError(f"the file's {name} is {facts.get(name)!r}, and here it is {here!r}")
-
-
-def fingerprint(model: Any) -> str:
-    """Return the SHA-256 of all numbers of a model, by their paths, and of its settings: equal where it is the same.
-
-    Args:
-        model: any model.
-
-    >>> import jax, probgen
-    >>> make = lambda seed: probgen.autoregressive.made((3,), 2, hidden=(4,), key=jax.random.key(seed))
-    >>> fingerprint(make(0)) == fingerprint(make(0)), fingerprint(make(0)) == fingerprint(make(1))
-    (True, False)
-    """
-    digest = hashlib.sha256(json.dumps(settings(model), sort_keys=True).encode())
-    for path, leaf in sorted(leaves_by_path(model).items()):
-        array = to_numpy(leaf)
-        digest.update(f"{path} {array.dtype.str} {array.shape}".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
-
-
-def machine() -> dict[str, str]:
-    """Return what the numbers of a program depend on: versions, device, width of floats."""
-    device = jax.devices()[0]
-    return {
-        "constriction": version("constriction"),
-        "numpy": np.__version__,
-        "jax": jax.__version__,
-        "jaxlib": jax.lib.__version__,
-        "device": f"{device.platform} {device.device_kind}",
-        "floats": jnp.zeros(()).dtype.name,
-    }

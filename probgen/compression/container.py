@@ -1,6 +1,6 @@
 """The file of a codec: what wrote it, and chunks that are checked one by one; written and read from end to end.
 
-    "PGC2" | header's length | header, JSON in UTF-8 | CRC-32 of the header | chunk after chunk | an empty chunk
+    "PGC3" | header's length | header, JSON deflated | CRC-32 of the header | chunk after chunk | an empty chunk
     chunk: items | bytes | CRC-32 of the events | CRC-32 of the chunk | the coded bytes
 
 Numbers are uint32, little-endian. The last CRC goes over the chunk's number (from 0), the three numbers before it and
@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-_MAGIC = b"PGC2"
+_MAGIC = b"PGC3"
 _NUMBER, _CHUNK = struct.Struct("<I"), struct.Struct("<IIII")
 _LONGEST = 1 << 24  # bytes of a header
 
@@ -39,7 +39,7 @@ class ChunkWriter:
     """
 
     def __init__(self, file: BinaryIO, facts: dict[str, Any]):
-        header = json.dumps(facts, sort_keys=True).encode()
+        header = zlib.compress(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode(), 9, -zlib.MAX_WBITS)
         file.write(_MAGIC + _NUMBER.pack(len(header)) + header + _NUMBER.pack(zlib.crc32(header)))
         self._file, self._number = file, 0
 
@@ -63,7 +63,7 @@ def read_header(file: BinaryIO) -> dict[str, Any]:
     Raises ValueError where it is no file of a codec, or its header is damaged.
     """
     if file.read(len(_MAGIC)) != _MAGIC:
-        raise ValueError("this is no file of a probgen codec: it does not begin with PGC2")
+        raise ValueError("this is no file of a probgen codec: it does not begin with PGC3")
     (length,) = _NUMBER.unpack(_exactly(file, _NUMBER.size, "its header"))
     if length > _LONGEST:
         raise ValueError("the file's header is damaged: its length is none")
@@ -71,8 +71,8 @@ def read_header(file: BinaryIO) -> dict[str, Any]:
     if zlib.crc32(header) != _NUMBER.unpack(_exactly(file, _NUMBER.size, "its header"))[0]:
         raise ValueError("the file's header is damaged: its checksum is another one")
     try:
-        facts = json.loads(header)
-    except (ValueError, RecursionError):
+        facts = json.loads(_inflated(header))
+    except (ValueError, RecursionError, zlib.error):
         facts = None
     if not isinstance(facts, dict):
         raise ValueError("the file's header is damaged: it holds no facts")
@@ -102,6 +102,15 @@ def read_chunks(file: BinaryIO) -> Iterator[Chunk]:
         number += 1
     if file.read(1):
         raise ValueError("the file is longer than it says: something follows its end")
+
+
+def _inflated(header: bytes) -> bytes:
+    """Return a header's text, of bounded length whatever the bytes are."""
+    inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+    text = inflate.decompress(header, _LONGEST)
+    if not inflate.eof or inflate.unused_data:
+        raise ValueError("a part of it is something else, or too long")
+    return text
 
 
 def _exactly(file: BinaryIO, size: int, where: str) -> bytes:

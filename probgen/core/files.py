@@ -36,6 +36,13 @@ def to_numpy(leaf: Leaf) -> np.ndarray:
     return np.asarray(array, order="C")  # (np.ascontiguousarray would make a scalar a vector)
 
 
+def _umask() -> int:
+    """Return what new files of this process are not allowed: it can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
 class MissingRecipe(ValueError):
     """Raised where a file does not name what makes the structure of its model."""
 
@@ -68,6 +75,7 @@ def save(path: str | os.PathLike, model: Any) -> None:
     part = target.with_name(target.name + ".part")
     try:
         save_file(arrays, part, metadata=metadata)
+        part.chmod(0o666 & ~_umask())  # safetensors writes files that nobody else may read
         os.replace(part, target)
     finally:
         part.unlink(missing_ok=True)

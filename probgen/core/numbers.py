@@ -57,7 +57,10 @@ def as_numbers(name: str, x: Any) -> np.ndarray | jax.Array:
     try:
         array = np.asarray(x)
     except ValueError:
-        raise ValueError(f"{name}: expected numbers in rows of one length, got a ragged {type(x).__name__}") from None
+        arrays = ": several arrays are a tuple" if any(getattr(part, "ndim", 0) for part in parts) else ""
+        raise ValueError(
+            f"{name}: expected numbers in rows of one length, got a ragged {type(x).__name__}{arrays}"
+        ) from None
     if array.dtype.kind == "c":
         raise ValueError(f"{name}: expected real numbers, got dtype {array.dtype}")
     if array.dtype == object or array.dtype.kind in "USMm":

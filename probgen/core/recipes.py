@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import inspect
 import json
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
@@ -102,8 +103,13 @@ def _from_json(x: dict[str, Any]) -> Any:
         case {"constraint": str(name), "arguments": dict(arguments), **rest} if not rest:
             if name not in _CONSTRAINTS:
                 raise ValueError(f"recipe: expected a constraint of numpyro, got {name!r}")
-            return _CONSTRAINTS[name](**arguments) if arguments else _CONSTRAINTS[name]
+            bounds = {name: np.asarray(x) if _is_of_numbers(x) else x for name, x in arguments.items()}
+            return _CONSTRAINTS[name](**bounds) if bounds else _CONSTRAINTS[name]
     return x
+
+
+def _is_of_numbers(x: Any) -> bool:
+    return isinstance(x, list) and all(isinstance(y, int | float) or _is_of_numbers(y) for y in x)
 
 
 def _function(name: str) -> Callable[..., Any]:
@@ -148,7 +154,8 @@ def _remember(model: Any, made_by: Recipe) -> Any:
 def recipe(function: F | None = None, *, formerly: tuple[str, ...] = ()) -> Any:
     """Mark a function that returns a model as a recipe: `save` then keeps its name and arguments.
 
-    `context_dim`, where it takes one, is None or at least 1, and `key` a key: others are refused with ValueError.
+    `context_dim`, where it takes one, is None or at least 1, and `key` a key: others are refused with ValueError. A
+    recipe with a `context_dim` has a `context_levels` too, by which contexts are labels.
 
     Its model must have a (static) field `recipe`, as every probgen distribution and `ConditionalModel` does. Its
     arguments `key` and `data` are not kept: they choose the model's numbers, which are in the file. An argument may be
@@ -171,12 +178,16 @@ def recipe(function: F | None = None, *, formerly: tuple[str, ...] = ()) -> Any:
     @functools.wraps(function)
     def build(*args: Any, **kwargs: Any) -> Any:
         args, kwargs = _plain(args), _plain(kwargs)
+        levels = _levels(kwargs) if "context_dim" in signature.parameters else None
         if (width := kwargs.get("context_dim")) is not None:
             check_sizes(context_dim=width)
         if kwargs.get("key", default_key) is not default_key:
             check_key(kwargs["key"])
         model = function(*args, **kwargs)
         arguments = dict(signature.bind(*args, **kwargs).arguments)
+        if levels is not None:
+            model = model.of_labels()
+            arguments["context_levels"] = arguments.pop("context_dim")
         for name_of_numbers in ("key", "data"):
             arguments.pop(name_of_numbers, None)
         try:
@@ -184,5 +195,38 @@ def recipe(function: F | None = None, *, formerly: tuple[str, ...] = ()) -> Any:
         except TypeError:
             return model
 
+    if "context_dim" in signature.parameters:
+        _document_levels(build, signature)
     _RECIPES.update(dict.fromkeys((name, *formerly), build))
     return build
+
+
+def _levels(kwargs: dict[str, Any]) -> int | None:
+    """Take `context_levels` out of the arguments of a recipe, and return it; one-hot labels are contexts of its size.
+
+    Raises ValueError where there is a `context_dim` as well, or it is less than 2.
+    """
+    levels = kwargs.pop("context_levels", None)
+    if levels is None:
+        return None
+    check_sizes(2, context_levels=levels)
+    if kwargs.get("context_dim") is not None:
+        raise ValueError("context_levels: a context is a label, or a vector of context_dim numbers, and not both")
+    kwargs["context_dim"] = levels
+    return int(levels)
+
+
+def _document_levels(build: Any, signature: inspect.Signature) -> None:
+    """Put `context_levels` into the signature and the docstring of a recipe that takes contexts."""
+    parameters = list(signature.parameters.values())
+    place = 1 + [parameter.name for parameter in parameters].index("context_dim")
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    parameters.insert(place, inspect.Parameter("context_levels", keyword, default=None, annotation=int | None))
+    build.__signature__ = signature.replace(parameters=parameters)
+    line = (
+        "        context_levels: K, in place of `context_dim`, where a context is a label 0..K−1, an integer;\n"
+        "            the model makes it one-hot.\n"
+    )
+    found = re.search(r"^        context_dim: .*\n(?:            .*\n)*", build.__doc__ or "", re.M)
+    if found:
+        build.__doc__ = build.__doc__[: found.end()] + line + build.__doc__[found.end() :]

@@ -23,6 +23,7 @@ class Data:
         levels: the data are integers 0..levels-1; None for reals.
         columns: the names of the columns of a table, where they are known.
         alphabet: of a text; the code `i` is the character `alphabet[i]`.
+        classes: the names of the labels, where they are known.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Data:
     levels: int | None = None
     columns: tuple[str, ...] = ()
     alphabet: str = ""
+    classes: tuple[str, ...] = ()
 
     def __getitem__(self, part: str) -> np.ndarray:
         if part not in self.parts:
@@ -102,7 +104,7 @@ def load(name: str) -> Data:
             failure = error
             continue
         if parts is not None:
-            parts = {part: _plain(array) for part, array in parts.items()}
+            parts = {part: as_part(array) for part, array in parts.items()}
             return Data(name, parts, entry.levels, entry.columns, entry.alphabet)
     raise FileNotFoundError(
         f"{name} is not on this machine{' and could not be downloaded' if failure else ''}: put "
@@ -135,5 +137,6 @@ def holdout(x: np.ndarray, size: int = 500, *, seed: int = 0) -> tuple[np.ndarra
     return x[order[size:]], x[order[:size]]
 
 
-def _plain(array: np.ndarray) -> np.ndarray:
-    return array.astype(np.int32 if array.dtype.kind in "iu" else np.float32)
+def as_part(array: np.ndarray) -> np.ndarray:
+    """Return an array as a part of a data set has it: integers and booleans as int32, reals as float32."""
+    return array.astype(np.int32 if array.dtype.kind in "biu" else np.float32)

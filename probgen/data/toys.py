@@ -1,4 +1,5 @@
-"""Toy densities in the plane: each function draws `num` points, [num, 2], in the default float type of JAX."""
+"""Toy densities in the plane, of which each function draws `num` points, [num, 2], in the default float type of JAX;
+and small images made of known factors."""
 
 from __future__ import annotations
 
@@ -156,6 +157,66 @@ def spirals(key: jax.Array, num: int, *, turns: float = 1.5, noise: float = 0.1)
     return sign * t * jnp.concatenate([jnp.cos(t), jnp.sin(t)], axis=-1) / 3 + noise * random.normal(
         noise_key, (num, 2)
     )
+
+
+SPRITE_FACTORS = {"shape": 2, "size": 3, "orientation": 4, "column": 8, "row": 8}  # how many values each has
+_SIDE, _POINTS = 16, 4  # pixels, and along a side of each the points at which it is looked
+_LENGTHS = (2.0, 2.75, 3.5)  # half the longer axis, in pixels
+
+
+def sprites(key: jax.Array, num: int) -> tuple[jax.Array, jax.Array]:
+    """Images of one shape each, and the factors by which they were made, which are independent of each other.
+
+        factors ~ Uniform({0, 1} × {0, …, 2} × {0, …, 3} × {0, …, 7}²),   images = sprite_images(factors)
+
+    They are for measures of disentanglement, which need data whose factors are known; `SPRITE_FACTORS` has the name of
+    each factor and how many values it has. There are 1,536 images, all different.
+
+    Args:
+        key: the randomness.
+        num: how many images.
+
+    Returns (images [num, 16, 16] of integers 0..16, factors [num, 5] of integers).
+
+    References: L. Matthey et al., dSprites: Disentanglement testing Sprites dataset, 2017, for the idea, with larger
+    images and more shapes.
+
+    >>> images, factors = sprites(jax.random.key(0), 100)
+    >>> images.shape, factors.shape, factors.max(0).tolist()
+    ((100, 16, 16), (100, 5), [1, 2, 3, 7, 7])
+    """
+    factors = random.randint(key, (num, len(SPRITE_FACTORS)), 0, jnp.array(list(SPRITE_FACTORS.values())))
+    return sprite_images(factors), factors
+
+
+def sprite_images(factors: jax.Array) -> jax.Array:
+    """Return the images of given factors, [N, 16, 16]: how many of 4×4 points in each pixel lie within the shape.
+
+        (u, v) = R(−t) (x − c),   t = π orientation / 4,   c = 4 + 8/7 (column, row)
+        shape 0, an ellipse: (u / a)² + (v / b)² ≤ 1;   shape 1, a rectangle: |u| ≤ a, |v| ≤ b
+
+    The longer half axis is a = 2, 2.75 or 3.5 pixels by `size`, and b = a / 2; t turns from the columns to the rows.
+
+    Args:
+        factors: shape, size, orientation, column and row, [N, 5]; values beyond those of `SPRITE_FACTORS` are taken for
+            the nearest.
+
+    >>> sprite_images(jnp.array([[1, 0, 0, 0, 0]])).sum().item() / 16  # a rectangle of 4×2 pixels
+    8.0
+    """
+    return jax.vmap(_sprite)(jnp.asarray(factors))
+
+
+def _sprite(factors: jax.Array) -> jax.Array:
+    last = jnp.array(list(SPRITE_FACTORS.values())) - 1
+    shape, size, orientation, *place = jnp.clip(factors, 0, last)
+    along = (jnp.arange(_SIDE * _POINTS) + 0.5) / _POINTS
+    x, y = (along - (4.0 + 8.0 / 7.0 * centre) for centre in place)
+    t, a = jnp.pi * orientation / 4, jnp.array(_LENGTHS)[size]
+    u = jnp.cos(t) * x + jnp.sin(t) * y[:, None]
+    v = jnp.cos(t) * y[:, None] - jnp.sin(t) * x
+    inside = jnp.where(shape == 0, (u / a) ** 2 + (2 * v / a) ** 2 <= 1, (jnp.abs(u) <= a) & (jnp.abs(v) <= a / 2))
+    return inside.reshape(_SIDE, _POINTS, _SIDE, _POINTS).sum((1, 3))
 
 
 def _circle(key: jax.Array, num: int) -> jax.Array:

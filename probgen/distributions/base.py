@@ -112,6 +112,11 @@ class Distribution(ClosedForms):
 
     def _as_events(self, value: Array) -> Array:
         value = as_numbers("value", value) if isinstance(value, np.ma.MaskedArray) else value
+        if isinstance(value, tuple) and any(getattr(part, "ndim", 0) for part in value):
+            raise ValueError(
+                f"value: expected one array of events, got a tuple of {len(value)} arrays: a conditional model takes "
+                "its context first, model(context).log_prob(x)"
+            )
         value = as_real("value", value)
         check_event("value", value.shape, self.event_shape)
         return value

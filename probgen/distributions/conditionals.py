@@ -1,5 +1,6 @@
 """Conditionals: functions from a context to a distribution, whose batch shape comes from the context."""
 
+import dataclasses
 from collections.abc import Callable
 from types import MethodType
 from typing import Any, Self
@@ -95,6 +96,7 @@ class ConditionalModel(eqx.Module):
         network: one context → as many numbers as
             `probgen.count_parameters(model)`, in the order of `probgen.partition`.
         recipe: how it was made, as a file says it; recipes set it.
+        levels: K, where contexts are labels 0..K−1; `of_labels` sets it.
 
     Raises ValueError where a context, or the network's output, has another size, or where a model with a network has
     batch axes.
@@ -122,6 +124,7 @@ class ConditionalModel(eqx.Module):
     context_shape: tuple[int, ...] = eqx.field(static=True)
     network: Any = eqx.field(default=None, converter=static_functions)
     recipe: Recipe | None = eqx.field(static=True, default=None)
+    levels: int | None = eqx.field(static=True, default=None)
 
     def __check_init__(self) -> None:
         if self.network is not None and self.model.batch_shape:
@@ -129,11 +132,49 @@ class ConditionalModel(eqx.Module):
 
     def __call__(self, context: Array) -> "AtContext":
         """Return the distribution given a context [*batch, *context_shape]."""
+        if isinstance(context, tuple) and any(getattr(part, "ndim", 0) for part in context):
+            raise ValueError(
+                f"context: expected one array, got a tuple of {len(context)} arrays: it takes the context alone, and "
+                "model(context).log_prob(x) the rows"
+            )
         context = jnp.asarray(context)
+        if self.levels is not None:
+            self.check_labels("context", context)
+            return AtContext(self.model, jax.nn.one_hot(context, self.levels), 1, self.network)
         ndims = len(self.context_shape)
         if context.ndim < ndims or context.shape[context.ndim - ndims :] != self.context_shape:
-            raise ValueError(f"context: expected [..., {', '.join(map(str, self.context_shape))}], got {context.shape}")
+            wanted = f"[..., {', '.join(map(str, self.context_shape))}]"
+            raise ValueError(f"context: expected {wanted}, got {shape_of_context(context, self.context_shape)}")
         return AtContext(self.model, context, ndims, self.network)
+
+    def of_labels(self) -> Self:
+        """Return the same model whose contexts are labels 0..K−1, integers, which it makes one-hot vectors of its K
+        numbers. Raises ValueError where its contexts are no vectors.
+
+        >>> import jax, jax.numpy as jnp, probgen
+        >>> conditional = probgen.flows.real_nvp(2, layers=2, hidden=(8,), context_levels=3, key=jax.random.key(0))
+        >>> conditional.levels, conditional(jnp.array([2, 0])).log_prob(jnp.zeros(2)).shape
+        (3, (2,))
+        """
+        if len(self.context_shape) != 1:
+            raise ValueError(f"context_shape: expected that of vectors, (K,), got {self.context_shape}")
+        return dataclasses.replace(self, context_shape=(), levels=self.context_shape[0])
+
+    def check_labels(self, name: str, labels: Any) -> None:
+        """Raise ValueError where labels are no integers, or are known to be none of 0..K−1.
+
+        Args:
+            name: of the argument, for the error.
+            labels: [...].
+        """
+        most = (self.levels or 0) - 1
+        if not jnp.issubdtype(labels.dtype, jnp.integer):
+            raise ValueError(f"{name}: expected integers 0..{most}, labels, got {labels.dtype}{labels.shape}")
+        if isinstance(labels, jax.core.Tracer) or not labels.size:
+            return
+        if labels.min() < 0 or labels.max() > most:
+            found = labels.min() if labels.min() < 0 else labels.max()
+            raise ValueError(f"{name}: expected labels 0..{most}, got {found}")
 
     @property
     def has_update(self) -> bool:
@@ -148,6 +189,16 @@ class ConditionalModel(eqx.Module):
         if hasattr(Distribution, name) or hasattr(type(self.model), name):
             raise AttributeError(f"a ConditionalModel has no {name!r}: call it with a context first, model(context)")
         raise AttributeError(f"'ConditionalModel' object has no attribute {name!r}")
+
+
+def shape_of_context(context: Any, wanted: tuple[int, ...]) -> str:
+    """Return what a context of another shape is, for an error, and what to do with labels."""
+    if jnp.issubdtype(context.dtype, jnp.integer) and len(wanted) == 1 and wanted[0] > 1:
+        return (
+            f"integers of shape {context.shape}: labels go in as jax.nn.one_hot(labels, {wanted[0]}), or as they are "
+            f"into a model made with context_levels={wanted[0]}"
+        )
+    return str(context.shape)
 
 
 def inner_model(model: Any) -> Distribution:

@@ -8,8 +8,9 @@ import numpy as np
 
 from probgen.core import as_numbers
 from probgen.distributions.base import Distribution
-from probgen.distributions.conditionals import ConditionalModel, inner_model
+from probgen.distributions.conditionals import AtContext, ConditionalModel, inner_model, shape_of_context
 from probgen.distributions.on_support import on_edge
+from probgen.distributions.supports import holds_at_a_glance
 
 _ROWS = 8192  # looked at together
 _LOST = 1e-3  # of the standard deviation of a number, what rounding may change
@@ -42,22 +43,30 @@ def count(data: Data) -> int:
     return jax.tree.leaves(data)[0].shape[0]
 
 
-def _as_array(name: str, x: Any, first_row: int) -> jax.Array:
+def _as_array(name: str, x: Any, first: int) -> jax.Array:
     """Put an array on the device, in the dtype that it has (64 bits apart): a quarter of the memory for bytes."""
+    checked = _checked(name, x, first)
+    return jnp.asarray(x if isinstance(x, jax.Array) else checked)
+
+
+def _checked(name: str, x: Any, first_row: int) -> np.ndarray:
+    """Return numbers as the device will have them, on the host. Raises ValueError where they are not finite, or would
+    be others there; `first_row` is the number of the first of them."""
     host = np.asarray(as_numbers(name, x))
     with np.errstate(over="ignore"):
-        array = jnp.asarray(x if isinstance(x, jax.Array) else host)
+        array = host if isinstance(x, jax.Array) else host.astype(jax.dtypes.canonicalize_dtype(host.dtype), copy=False)
     floating = jnp.issubdtype(array.dtype, jnp.floating)
     if not floating and array.dtype == host.dtype:
         return array
-    kept = np.isfinite(np.asarray(array)) if floating else np.asarray(array) == host
+    kept = np.isfinite(array) if floating else array == host
     if not kept.all():
         first = tuple(np.argwhere(~kept)[0])
         where = f"got {host[first]}" + (f" in row {first_row + first[0]}" if first else "")
-        expected = "finite numbers" if floating else f"numbers that fit {array.dtype}"
+        finite = floating and not np.isfinite(host[~kept]).all()
+        expected = "finite numbers" if finite else f"numbers that fit {array.dtype} (or set jax_enable_x64)"
         raise ValueError(f"{name}: expected {expected}, {where}")
     if floating and host.dtype != array.dtype and len(host):
-        _check_precision(name, host, np.asarray(array))
+        _check_precision(name, host, array)
     return array
 
 
@@ -83,54 +92,77 @@ def widened(data: Any) -> Any:
 def check_rows(name: str, model: Any, data: Data, *, first: int = 0) -> tuple[jax.Array, ...]:
     """Return the arrays of the data, (x,) or (x, context), as the model takes them. Raises ValueError where it takes
     others, has batch axes, or a row is no event; `first` is the number of the first."""
-    args, kwargs = data
-    inner, conditional = inner_model(model), isinstance(model, ConditionalModel)
+    _check_arguments(name, model, *data)
+    (x, *_), _ = data
+    check_events(name, inner_model(model), x, first=first)
+    return data[0]
+
+
+def _check_arguments(name: str, model: Any, args: tuple, kwargs: dict) -> None:
+    conditional = isinstance(model, ConditionalModel)
     if kwargs or len(args) != 1 + conditional:
-        expected = "(x, context)" if conditional else "one array x"
-        raise ValueError(f"{name}: expected {expected}, got {_in_numbers(args, kwargs)}")
-    if inner.batch_shape:
-        raise ValueError(f"model: expected batch shape (), got {inner.batch_shape}; take each of them by itself")
-    check_events(name, inner, args[0], first=first)
-    return args
+        expected = "(x, context), since the model is conditional" if conditional else "one array x"
+        hint = "" if conditional or len(args) != 2 else ": the model takes no context, as one of context_dim=… does"
+        raise ValueError(f"{name}: expected {expected}, got {_in_numbers(args, kwargs)}{hint}")
+    if conditional and args[1].shape[1:] != model.context_shape:
+        expected = f"contexts [N, {', '.join(map(str, model.context_shape))}] beside x"
+        raise ValueError(f"{name}: expected {expected}, got {shape_of_context(args[1], model.context_shape)}")
+    if isinstance(model, AtContext) and model.batch_shape:
+        raise ValueError(
+            f"model: expected batch shape (), got {model.batch_shape}, that of its contexts: pass the conditional "
+            f"model itself, with {name}=(x, context)"
+        )
+    if shape := inner_model(model).batch_shape:
+        raise ValueError(f"model: expected batch shape (), got {shape}; take each of them by itself")
+    if isinstance(model, ConditionalModel) and model.levels is not None:
+        model.check_labels(f"{name}: context", args[1])
 
 
 def _in_numbers(args: tuple, kwargs: dict) -> str:
-    return f"a dict of {len(kwargs)}" if kwargs else f"{len(args)} arrays"
+    return f"a dict of {len(kwargs)}" if kwargs else f"{len(args)} array{'s' * (len(args) != 1)}"
 
 
 def rows_where_they_are(name: str, model: Any, data: Any) -> tuple[np.ndarray | jax.Array, ...]:
     """Return (x,) or (x, context) as `check_rows` lets them pass, a block at a time: what lies in the host's memory, or
     in a file mapped into it, stays there."""
     if isinstance(data, dict):
-        return check_rows(name, model, as_arrays(name, data)[:2])  # which refuses it
+        _check_arguments(name, model, (), data)  # which refuses it
     arrays = tuple(as_numbers(name, x) for x in (data if isinstance(data, tuple) else (data,)))
     if any(isinstance(x, jax.core.Tracer) for x in arrays):
         raise ValueError(f"{name}: expected numbers, got traced arrays: this cannot be called under jax.jit")
-    for start in range(0, _number_of_rows(name, arrays), _ROWS):
-        block = tuple(x[start : start + _ROWS] for x in arrays)
-        check_rows(name, model, as_arrays(name, block, first=start)[:2], first=start)
+    rows = _number_of_rows(name, arrays)
+    _check_arguments(name, model, arrays, {})
+    inner = inner_model(model)
+    support = inner.support  # which takes long of a model of many layers, and is the same for all blocks
+    for start in range(0, rows, _ROWS):
+        x, *_ = (_checked(name, x[start : start + _ROWS], start) for x in arrays)
+        _check_block(name, inner, support, x, start)
     return arrays
 
 
 def check_events(name: str, model: Distribution, x: jax.Array, *, first: int = 0) -> None:
     """Raise ValueError where rows x are no events of the model: shape, dtype, support or its edge."""
+    support = model.support
+    for start in range(0, len(x), _ROWS):
+        _check_block(name, model, support, np.asarray(x[start : start + _ROWS]), first + start)
+
+
+def _check_block(name: str, model: Distribution, support: Any, x: np.ndarray, first: int) -> None:
+    """Do what `check_events` does, where `first` is the number of the first row."""
     if x.shape[1:] != model.event_shape:
         raise ValueError(f"{name}: expected rows of shape {model.event_shape}, got {x.shape[1:]}")
-    support = model.support
     if support is None:
         return
     if support.is_discrete != (not jnp.issubdtype(x.dtype, jnp.floating)):
         expected, hint = ("integers", "") if support.is_discrete else ("floating-point numbers", _OF_INTEGERS)
         raise ValueError(f"{name}: the model is over {expected}, got dtype {x.dtype}{hint}")
-    for start in range(0, len(x), _ROWS):
-        part = widened(np.asarray(x[start : start + _ROWS]))
-        inside = np.asarray(support(part))
-        if not inside.all():
-            row = first + start + int(np.argwhere(~inside)[0][0])
-            raise ValueError(f"{name}: row {row} lies outside the model's support {support}")
-        if (edge := np.asarray(on_edge(model, part))).any():
-            row = first + start + int(np.argwhere(edge)[0][0])
-            raise ValueError(f"{name}: row {row} lies on the edge of {support}, where the model has no density")
+    rows = widened(x)
+    if not holds_at_a_glance(support, rows) and not (inside := np.asarray(support(rows))).all():
+        row = first + int(np.argwhere(~inside)[0][0])
+        raise ValueError(f"{name}: row {row} lies outside the model's support {support}")
+    if (edge := on_edge(model, rows)).any():
+        row = first + int(np.argwhere(edge)[0][0])
+        raise ValueError(f"{name}: row {row} lies on the edge of {support}, where the model has no density")
 
 
 def check_like(name: str, held_out: Data, data: Data) -> None:

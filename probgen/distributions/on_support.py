@@ -5,8 +5,7 @@ from typing import TypeVar, cast
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
-from jax import Array
+import numpy as np
 from numpyro.distributions import biject_to, constraints
 
 from probgen.bijectors import Constant
@@ -61,12 +60,12 @@ def on_support(flow: Flow, constraint: constraints.Constraint) -> Flow:
         ) from None
 
 
-def on_edge(model: Distribution, x: Array) -> Array:
+def on_edge(model: Distribution, x: np.ndarray) -> np.ndarray:
     """Return which of the events x [N, *event] lie on the edge of a closed support: bool [N]. numpyro's bijections send
     them to no number, though the support counts them in."""
     if not (isinstance(model, Transformed) and isinstance(model.bijector, Constant)):
-        return jnp.zeros(len(x), bool)
-    return ~jnp.isfinite(model.bijector.inverse(x)).reshape(len(x), -1).all(1)
+        return np.zeros(len(x), bool)
+    return ~np.isfinite(np.asarray(model.bijector.inverse(x))).reshape(len(x), -1).all(1)
 
 
 def _onto(constraint: constraints.Constraint) -> Constant:

@@ -1,6 +1,7 @@
 """Whether one support lies within another, as far as is known."""
 
 import jax
+import numpy as np
 import numpyro.distributions as dist
 from jax import Array
 from numpyro.distributions import constraints
@@ -71,6 +72,51 @@ def check_within(name: str, value: Array, d: dist.Distribution) -> None:
     inside = support(value)
     if not isinstance(inside, jax.core.Tracer) and not inside.all():
         raise ValueError(f"{name}: expected numbers in {support}, got some outside")
+
+
+def holds_at_a_glance(support: constraints.Constraint, rows: np.ndarray) -> bool:
+    """Return whether a support is seen to hold all rows [N, *event] by the least and the largest of their numbers: an
+    interval has all that lies between two of its own. False where that takes a look at each row.
+
+    >>> from numpyro.distributions import constraints
+    >>> rows = np.array([[0.2, 0.8], [0.5, 0.5]])
+    >>> holds_at_a_glance(constraints.unit_interval, rows), holds_at_a_glance(constraints.unit_interval, 2 * rows)
+    (True, False)
+    >>> holds_at_a_glance(constraints.simplex, rows)
+    False
+    """
+    interval = _integers(support) if support.is_discrete else as_interval(support)
+    if interval is None or not _is_known(support) or not rows.size:
+        return False
+    ends = np.stack([np.full(rows.shape[1:], end, rows.dtype) for end in (rows.min(), rows.max())])
+    return bool(np.asarray(support(ends)).all())
+
+
+def differ(support: constraints.Constraint, other: constraints.Constraint) -> bool:
+    """Return whether the supports of events of one shape are different sets, edges apart; of what is no interval,
+    whether they are described differently.
+
+    >>> from numpyro.distributions import constraints
+    >>> differ(constraints.positive, constraints.nonnegative), differ(constraints.positive, constraints.real)
+    (False, True)
+    >>> differ(constraints.simplex, constraints.simplex), differ(constraints.simplex, constraints.ordered_vector)
+    (False, True)
+    """
+    if support.is_discrete == other.is_discrete and _is_known(support) and _is_known(other):
+        one, two = (_integers(s) if s.is_discrete else as_interval(s) for s in (support, other))
+        if one and two:
+            return is_beyond(one, two) or is_beyond(two, one)
+    one_by_one, others = of_scalars(support), of_scalars(other)
+    return one_by_one != others and repr(one_by_one) != repr(others)
+
+
+def of_scalars(support: constraints.Constraint) -> constraints.Constraint:
+    """Return the constraint of which a support is so many independent copies.
+
+    >>> of_scalars(dist.Normal(0.0, 1.0).expand((2, 3)).to_event(2).support)
+    Real()
+    """
+    return support.base_constraint if isinstance(support, constraints.independent) else support
 
 
 def _is_known(support: constraints.Constraint | None) -> bool:

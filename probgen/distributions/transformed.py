@@ -12,8 +12,8 @@ from jax import Array
 from numpyro.distributions import constraints
 from numpyro.distributions.util import sum_rightmost
 
-from probgen.bijectors import Bijector, as_bijector
-from probgen.bijectors.support import UnknownSupport, require_within
+from probgen.bijectors import ActNorm, Affine, Bijector, Constant, as_bijector
+from probgen.bijectors.support import UnknownSupport, is_real, require_within
 from probgen.core import DensityKind, as_numbers, check_instances, weakest
 from probgen.distributions import push_forward
 from probgen.distributions.base import Distribution
@@ -22,7 +22,7 @@ from probgen.distributions.conditionals import ConditionalModel, inner_model
 from probgen.distributions.flow_codes import pop_flow, push_flow
 from probgen.distributions.interop import from_distrax
 from probgen.distributions.lifting import verb
-from probgen.distributions.wrapped import kind_of
+from probgen.distributions.wrapped import family, kind_of
 
 
 class Transformed(Distribution):
@@ -227,3 +227,20 @@ def initialize(model: M, batch: Array, context: Array | None = None) -> M:
         raise ValueError(f"batch: expected shape [N, {', '.join(map(str, inner.event_shape))}], got {batch.shape}")
     new = inner.initialized(batch, context)
     return cast(M, dataclasses.replace(model, model=new) if isinstance(model, ConditionalModel) else new)
+
+
+def expects_standardized(model: Distribution) -> bool:
+    """Return whether a model is a flow on ℝᴰ that begins near a standard normal: its `ActNorm`s have seen no data, or
+    it has none, nor another layer that says where the data are.
+
+    Args:
+        model: any.
+    """
+    if not isinstance(model, Transformed) or not is_real(model.support):
+        return False
+    placing = lambda node: isinstance(node, Affine | Constant)
+    placed = [node for node in jax.tree.leaves(model, is_leaf=placing) if placing(node)]
+    if norms := [node for node in placed if isinstance(node, ActNorm)]:
+        return not any(np.any(leaf) for leaf in jax.tree.leaves(norms))
+    base = family(model.base)
+    return not placed and isinstance(base, dist.Normal) and not np.any(base.loc)

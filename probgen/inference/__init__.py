@@ -3,7 +3,10 @@
 from probgen.inference.training.fit import fit
 from probgen.inference.training.averages import PowerEMA
 from probgen.inference.training.lagging import aggressive, fit_aggressively
-from probgen.inference.training.result import FitResult, Best
+from probgen.inference.training.checkpoint import Checkpoints
+from probgen.inference.training.iterated import ShuffledBatches
+from probgen.inference.training.guards import DataWarning
+from probgen.inference.training.result import FitResult, Best, TrainingStatus
 from probgen.inference.guides import AutoFlow
 from probgen.inference.simulation import npe, simulate, Posterior
 from probgen.inference import estimators, objectives, laboratory
@@ -17,8 +20,12 @@ __all__ = [
     "fit_aggressively",
     "aggressive",
     "PowerEMA",
+    "Checkpoints",
+    "ShuffledBatches",
+    "TrainingStatus",
     "FitResult",
     "Best",
+    "DataWarning",
     "AutoFlow",
     "npe",
     "simulate",

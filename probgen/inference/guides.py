@@ -101,6 +101,24 @@ class AutoFlow(AutoContinuous):
     >>> params = SVI(model, guide, optax.adam(0.01), Trace_ELBO()).run(jax.random.key(1), 3, progress_bar=False).params
     >>> {name: x.shape for name, x in guide.sample_posterior(jax.random.key(2), params, sample_shape=(5,)).items()}
     {'x': (5,), 'y': (5,)}
+
+    How far a guide may be trusted is said by k̂ (`probgen.evaluation.psis`), and not by its ELBO. On a banana, b around
+    a + a²/2, independent normals collapse onto a short piece of it: k̂ is 1.0, and 2000 draws are worth 27 of the
+    posterior. A flow bends: k̂ is 0.4, they are worth 1400, and the log evidence comes out as the 0 that it is.
+
+    >>> from numpyro.infer.autoguide import AutoNormal
+    >>> from probgen.evaluation import psis
+    >>> def banana():
+    ...     a = numpyro.sample("a", dist.Normal(0.0, 1.0))
+    ...     numpyro.sample("b", dist.Normal(a + a**2 / 2, 0.3))
+    >>> recipe = functools.partial(probgen.flows.real_nvp, layers=2, hidden=(16,), inverse=False)
+    >>> for guide in (AutoNormal(banana), AutoFlow(banana, recipe, key=jax.random.key(0))):
+    ...     svi = SVI(banana, guide, optax.adam(0.01), Trace_ELBO(num_particles=4))
+    ...     result = svi.run(jax.random.key(1), 1000, progress_bar=False)
+    ...     found = psis(banana, guide, params=result, key=jax.random.key(3))
+    ...     print(found.trusted, abs(found.log_evidence) < 0.1, found.effective_size > 1000)
+    False False False
+    True True True
     """
 
     def __init__(

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,41 +12,16 @@ from numpyro.distributions import constraints
 
 from probgen.core import Steps, as_numbers, check_sizes, recipe
 from probgen.distributions import ConditionalModel
-from probgen.distributions.discretized import IntegerCategorical
 from probgen.distributions.in_blocks import block_size, sum_over_rows
 from probgen.distributions.step_codes import Stepwise
 from probgen.mixtures.conditional import moved_by_context
+from probgen.mixtures.gaussian_steps import GaussianSteps
 from probgen.mixtures.kmeans import kmeans
 from probgen.mixtures.mixture import Mixture
 
 _BOUND = 20.0  # of |log σ|
 _FARTHEST = 1e17  # of |x − μ| / σ: the square, summed over any event, is still a float32
 _LEAST_SMOOTHING = 1e-6
-
-
-class _Steps(NamedTuple):
-    """The conditionals of a mixture of normals; the cache is log π_k + log p(x_{<i} | k), [K], and x_{<i}, [D]."""
-
-    log_weights: Array
-    loc: Array  # [K, D]
-    regression: Array  # [K, D, D]
-    scale: Array  # [K, D]
-
-    def init(self) -> tuple[Array, Array]:
-        return self.log_weights, jnp.zeros_like(self.loc[0])
-
-    def step(
-        self, cache: tuple[Array, Array], before: Array, i: Array
-    ) -> tuple[tuple[Array, Array], dist.Distribution]:
-        log_weights, x = cache
-        log_weights = jnp.where(i > 0, log_weights + self._component(x, i - 1).log_prob(before), log_weights)
-        x = jnp.where(jnp.arange(len(x)) == i - 1, before, x)
-        here = dist.MixtureSameFamily(IntegerCategorical(log_weights), self._component(x, i))
-        return (log_weights, x), here
-
-    def _component(self, x: Array, i: Array) -> dist.Distribution:
-        loc, regression, scale = self.loc[:, i], self.regression[:, i], self.scale[:, i]
-        return dist.Normal(loc + jnp.sum(regression * (x - self.loc), -1), scale)
 
 
 class GaussianMixture(Stepwise, Mixture):
@@ -191,7 +165,7 @@ class GaussianMixture(Stepwise, Mixture):
     def steps(self) -> Steps:
         """Return the conditionals p(x_i | x_{<i}), mixtures of normals, one coordinate after another (`core.Steps`)."""
         regression = jnp.zeros_like(self.covariance) if self.diagonal else jnp.tril(self.raw_scale, -1)
-        return _Steps(jax.nn.log_softmax(self.logits), self.loc, regression, jnp.exp(self._log_scale))
+        return GaussianSteps(jax.nn.log_softmax(self.logits), self.loc, regression, jnp.exp(self._log_scale))
 
     def in_order(self, x: Array) -> Array:
         """Return the numbers of one event as the steps go through them, [D]."""

@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from probgen.core import in_words
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -14,10 +16,12 @@ def learning_curve(history: Any, *, label: str = "", smooth: int = 50, ax: "Axes
     Losses are in bits/dim where the history has it, else in nats per datum; steps are on a logarithmic axis.
 
     Args:
-        history: of a `FitResult`.
+        history: a `FitResult`, or its `history`.
         label: of the lines.
         smooth: the width of the running mean, in steps.
         ax: where to draw; matplotlib's current Axes by default.
+
+    Raises ValueError for what is neither.
 
     >>> import xarray
     >>> history = xarray.Dataset({"train": ("step", [3.0, 2.0])}, {"step": [1, 2]})
@@ -26,6 +30,9 @@ def learning_curve(history: Any, *, label: str = "", smooth: int = 50, ax: "Axes
     """
     import matplotlib.pyplot as plt
 
+    history = getattr(history, "history", None) if isinstance(history, tuple) else history
+    if "train" not in getattr(history, "data_vars", ()):
+        raise ValueError(f"history: expected a FitResult or its history, got {in_words(history)}")
     ax = plt.gca() if ax is None else ax
     suffix = "_bits_per_dim" if "train_bits_per_dim" in history else ""
     train = np.asarray(history["train" + suffix])

@@ -10,10 +10,10 @@ from jax import Array
 from numpyro.distributions import constraints
 
 from probgen.core import as_shape, check_instances, map_batch, split_key
+from probgen.core.even_times import even
 from probgen.distributions import Model
 from probgen.distributions.heads import Head
 from probgen.distributions.in_blocks import map_particles
-from probgen.score.even_times import even
 
 
 class DiscreteDiffusion(Model):

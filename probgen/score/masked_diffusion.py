@@ -10,12 +10,12 @@ import numpy as np
 import numpyro.distributions as dist
 from jax import Array, lax
 
+from probgen.core.even_times import even
 from probgen.distributions import lifted, verb
 from probgen.distributions.coding import Message, Table, over_lanes
 from probgen.distributions.heads import Head
 from probgen.score.completion import Completion
 from probgen.score.discrete_diffusion import DiscreteDiffusion
-from probgen.score.even_times import even
 from probgen.score.unmasking import OneByOne, Unmasking
 
 

@@ -11,12 +11,12 @@ from jax import Array
 from numpyro.distributions import constraints
 
 from probgen.core import as_shape, check_instances, vectorize
+from probgen.core.even_times import even
 from probgen.distributions import Model, lifted, verb
 from probgen.distributions.coding import Message
 from probgen.score.chain_codes import pop_chain, push_chain
 from probgen.score.decoder import Decoder, NormalDecoder
 from probgen.score.denoiser import Denoiser
-from probgen.score.even_times import even
 from probgen.score.losses import Bound, Loss
 from probgen.score.probability_flow import ByFlow, ProbabilityFlow, log_density
 from probgen.score.sampler import Sampler, StepSampler

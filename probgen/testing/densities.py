@@ -27,7 +27,7 @@ def check_pytree(model: Any, x: Array) -> None:
         return model, model.log_prob(x)
 
     again, first = log_prob(model, x)
-    changed = jax.tree.map(lambda leaf: leaf * 1, again)
+    changed = jax.tree.map(lambda leaf: leaf + jnp.zeros_like(leaf), again)
     log_prob(log_prob(changed, x)[0], x)
     require("no retrace on new values", len(traces) == 1, f"{len(traces)} traces")
     require("paths survive jit", list(partition(model)[0]) == list(partition(again)[0]), "")

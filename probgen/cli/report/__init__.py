@@ -10,8 +10,9 @@ import jax
 import numpyro
 
 import probgen
-from probgen.cli.models import Split
-from probgen.cli.report import calibration, latents, likelihood, samples
+from probgen.cli.splits import Split, TableSplit
+from probgen.cli.table_models import Model, TableResult
+from probgen.cli.report import calibration, latents, likelihood, of_tables, samples
 from probgen.cli.report.findings import Section, as_json, as_text
 from probgen.cli.report.page import as_page
 from probgen.cli.report.subject import Subject, prepared
@@ -53,15 +54,68 @@ def write(
         latents.section(about),
         likelihood.ends(about),
     ]
+    _write(_facts(file, about, seed), str(about.evaluation), sections, json_file, page_file)
+
+
+def write_of_table(
+    file: str,
+    model: Model,
+    data: TableSplit,
+    found: TableResult,
+    *,
+    seed: int,
+    json_file: Path | None = None,
+    page_file: Path | None = None,
+) -> None:
+    """Print all numbers of a model of a table, and write them as JSON and as a page with pictures.
+
+    Args:
+        file: the name of the model file.
+        model: that was evaluated.
+        data: the table.
+        found: the likelihood of its test rows.
+        seed: of all randomness.
+        json_file: where to write the numbers.
+        page_file: where to write the page.
+    """
+    parts = of_tables.sections(model, data, found, key=jax.random.key(seed))
+    facts = {
+        "model_file": file,
+        "recipe": getattr(model.recipe, "name", None),
+        "parameters": count_parameters(model),
+        "density": found.kind,
+        "data": data.name,
+        "columns": len(model.columns),
+        "given": found.context,
+        "training_rows": len(data.train),
+        "test_rows": len(data.test),
+        "seed": seed,
+        **_made(),
+    }
+    _write(facts, str(found), parts, json_file, page_file)
+
+
+def _write(
+    facts: dict[str, Any],
+    found: str,
+    sections: list[Section],
+    json_file: Path | None,
+    page_file: Path | None,
+) -> None:
     print(as_text(sections))
-    facts = _facts(file, about, seed)
     if json_file:
-        found = {"about": facts, **as_json(sections)}
-        text = json.dumps(found, indent=2, allow_nan=False, ensure_ascii=False)
+        text = json.dumps({"about": facts, **as_json(sections)}, indent=2, allow_nan=False, ensure_ascii=False)
         json_file.write_text(text + "\n", encoding="utf-8")
     if page_file:
-        page_file.write_text(_page(file, about, facts, sections), encoding="utf-8")
-    print("\nwritten: " + ", ".join(str(path) for path in (json_file, page_file) if path))
+        words = {name.replace("_", " "): _in_words(value) for name, value in facts.items() if value is not None}
+        number, _, rest = found.partition(" (")
+        headline = number, f"of {facts['data']}: {rest.rstrip(')')}. Less is better."
+        rows = f"{facts['test_rows']:,} test rows"
+        made = f"Evaluated by probgen {facts['versions']['probgen']} on {facts['made'][:10]}; {rows}."
+        title = f"{Path(facts['model_file']).name} on {facts['data']}"
+        page_file.write_text(as_page(title, headline, words, sections, made), encoding="utf-8")
+    if json_file or page_file:
+        print("\nwritten: " + ", ".join(str(path) for path in (json_file, page_file) if path))
 
 
 def _facts(file: str, about: Subject, seed: int) -> dict[str, Any]:
@@ -79,25 +133,20 @@ def _facts(file: str, about: Subject, seed: int) -> dict[str, Any]:
         "test_rows": about.evaluation.rows,
         "draws": len(about.draws[0]),
         "seed": seed,
-        "device": jax.devices()[0].device_kind,
-        "versions": {
-            "probgen": probgen.__version__,
-            "jax": jax.__version__,
-            "numpyro": numpyro.__version__,
-            "python": platform.python_version(),
-        },
-        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        **_made(),
     }
 
 
-def _page(file: str, about: Subject, facts: dict[str, Any], sections: list[Section]) -> str:
-    found = about.evaluation
-    headline = str(found).partition(" (")
-    versions = facts["versions"]
-    words = {name.replace("_", " "): _in_words(value) for name, value in facts.items() if value is not None}
-    made = f"Evaluated by probgen {versions['probgen']} on {facts['made'][:10]}; {found.rows:,} test rows."
-    what = f"of {about.split.name}: {headline[2].rstrip(')')}. Less is better."
-    return as_page(f"{Path(file).name} on {about.split.name}", (headline[0], what), words, sections, made)
+def _made() -> dict[str, Any]:
+    """Return by what, and when."""
+    versions = {
+        "probgen": probgen.__version__,
+        "jax": jax.__version__,
+        "numpyro": numpyro.__version__,
+        "python": platform.python_version(),
+    }
+    made = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"device": jax.devices()[0].device_kind, "versions": versions, "made": made}
 
 
 def _in_words(value: Any) -> str:

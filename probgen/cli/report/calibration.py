@@ -14,8 +14,8 @@ from probgen.cli.report.findings import Finding, Item, Picture, Section, gathere
 from probgen.cli.report.subject import Subject
 from probgen.distributions import ConditionalModel
 from probgen.evaluation import pareto_k, pit, pit_uniformity
-from probgen.evaluation.likelihood import has_bound_of_draws
-from probgen.evaluation.pareto import largest_k
+from probgen.evaluation.likelihood.row_by_row import has_bound_of_draws
+from probgen.evaluation.posteriors.pareto import largest_k
 
 _LEVEL = 0.01
 _FEWEST = 100  # weights of a row, of which a tail can be fitted

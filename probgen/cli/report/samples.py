@@ -79,7 +79,7 @@ def _pictures(about: Subject) -> Iterator[Item]:
     flat, drawn = (x.reshape(len(x), math.prod(about.event_shape)) for x in (rows, draws))
     size = flat.shape[1]
     if not about.split.levels:
-        known = about.data.columns
+        known = about.split.columns
         names = known if len(known) == size else [f"x{i + 1}" for i in range(size)]
         first = f"The first 4 of {size}" if size > 4 else "All"
         caption = f"{first} numbers, each alone and each two of them against one another."

@@ -7,14 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from probgen import data as datasets
 from probgen.autoregressive import Ragged
-from probgen.cli.models import Split
+from probgen.cli.splits import Split
 from probgen.core import split_key
 from probgen.distributions import ConditionalModel
 from probgen.distributions.conditionals import inner_model
 from probgen.evaluation import Evaluation, pointwise
-from probgen.evaluation.likelihood import has_bound_of_draws
+from probgen.evaluation.likelihood.row_by_row import has_bound_of_draws
 
 DRAWS = 400  # and as many test rows beside them
 TRAINING = 1000  # rows whose likelihood is compared with that of the test rows
@@ -28,7 +27,6 @@ class Subject(NamedTuple):
 
     Attributes:
         model: as it was evaluated; a conditional one where its rows come with contexts or lengths.
-        data: the whole data set, for its names.
         split: the rows, as the command line splits them.
         evaluation: of all test rows.
         test: x [N, *event], or (x, contexts), all of them.
@@ -42,7 +40,6 @@ class Subject(NamedTuple):
     """
 
     model: Any
-    data: datasets.Data
     split: Split
     evaluation: Evaluation
     test: Rows
@@ -72,7 +69,7 @@ class Subject(NamedTuple):
     @property
     def alphabet(self) -> str:
         """The characters of rows that are texts; of others it is empty."""
-        return self.data.alphabet if len(self.event_shape) == 1 else ""
+        return self.split.alphabet if len(self.event_shape) == 1 else ""
 
     @property
     def some(self) -> Rows:
@@ -82,8 +79,7 @@ class Subject(NamedTuple):
     @property
     def labels(self) -> np.ndarray | None:
         """The classes of all test rows, where the data set has them."""
-        known = {"test", "test_labels"} <= self.data.parts.keys()
-        return self.data["test_labels"] if known else None
+        return self.split.test_labels
 
     def spelled(self, rows: np.ndarray) -> list[str]:
         """Return rows as texts, up to the first symbol where that fills them up.
@@ -115,10 +111,7 @@ def prepared(model: Any, rows: Any, split: Split, evaluation: Evaluation, *, key
     particles = evaluation.num_particles if has_bound_of_draws(model) else 1
     log_p = pointwise(model, both if len(both) > 1 else both[0], key=key, num_particles=particles)
     of_train, of_draws = np.split(log_p, [len(both[0]) - len(draws[0])])
-    data = datasets.load(split.name)
-    return Subject(
-        model, data, split, evaluation, test, train, np.sort(chosen), draws, of_train, of_draws, particles, key
-    )
+    return Subject(model, split, evaluation, test, train, np.sort(chosen), draws, of_train, of_draws, particles, key)
 
 
 def as_tuple(rows: Any) -> Rows:

@@ -92,7 +92,9 @@ def missing_plates(model: dict) -> Iterator[str]:
             yield from (_without_plate(name, site, axis) for axis in _axes_of_no_plate(site))
 
 
-FITTING = "open it with as many as there are rows, len(y), or with subsample_size=len(y)"
+def fitting(plate: str) -> str:
+    """Return how a plate is opened for the rows x, for an error."""
+    return f"write plate({plate!r}, x.shape[0]), or plate({plate!r}, N, subsample_size=x.shape[0]) where x is a batch"
 
 
 def unfitting_plates(model: dict) -> Iterator[str]:
@@ -106,7 +108,7 @@ def unfitting_plates(model: dict) -> Iterator[str]:
             if -frame.dim <= len(value) and value[frame.dim] not in (1, frame.size):
                 yield (
                     f"site {name!r} observes {value[frame.dim]} values in plate {frame.name!r}, which has {frame.size} "
-                    f"elements: {FITTING}"
+                    f"elements: {fitting(frame.name)}"
                 )
 
 

@@ -15,7 +15,7 @@ from numpyro.infer import ELBO, TraceEnum_ELBO
 from probgen.distributions.events import Data, count, widened
 from probgen.inference.engine.provenance import traced
 from probgen.inference.engine.sites import describe
-from probgen.inference.objectives.match import FITTING, repeated_observations, unfitting_plates
+from probgen.inference.objectives.match import fitting, repeated_observations, unfitting_plates
 from probgen.inference.training.origins import Marks
 
 
@@ -32,36 +32,50 @@ def check_objective(objective: Any) -> None:
         )
 
 
-def check_observed(name: str, program: Callable, data: Data, size: int) -> None:
-    """Raise ValueError where a program observes values outside their support (masked ones may be anything), or where an
-    observation would count more than once, because it broadcasts with the parameters over an axis of no plate.
+class Observed:
+    """A look for rows of which a program observes values outside their support (masked ones may be anything).
 
     Of the support, only what follows from the data alone is known: not one that depends on latent values or params. The
-    program is traced once, on `size` rows; all of its log-densities are dead code.
+    program is traced once, on as many rows as the `batch` has; all of its log-densities are dead code. `observed(data,
+    first)` looks at more, the first of which has that number. Raises ValueError, then and there, also where an
+    observation would count more than once, because it broadcasts with the parameters over an axis of no plate.
     """
-    seen: dict[str, Any] = {}
 
-    def inside(args: tuple, kwargs: dict) -> dict[str, Any]:
-        with numpyro.handlers.block(), Marks(), numpyro.handlers.seed(rng_seed=0), numpyro.handlers.trace() as trace:
-            _run(name, program, args, kwargs, trace)
-        for said in itertools.chain(unfitting_plates(trace), repeated_observations(trace)):
-            raise ValueError(f"{name}: {said}")
-        seen.update({site: trace[site]["fn"] for site in trace if trace[site].get("is_observed")})
-        return {site: (_inside(fn, trace[site]["value"]), trace[site]["value"]) for site, fn in seen.items()}
+    def __init__(self, name: str, program: Callable, batch: Data):
+        self.name, self.size = name, count(batch)
+        self._seen: dict[str, Any] = {}
 
-    rows = count(data)
-    part = lambda start: widened(jax.tree.map(lambda x: x[start : start + size], data))
-    again, origins = traced(inside, *part(0))
-    known = [site for site, of in origins.items() if not of[0] and not of[1]]
-    look = jax.jit(lambda args, kwargs: [again(args, kwargs)[site] for site in known])
-    for start in [*range(0, rows - size, size), rows - size]:
-        for site, (fine, value) in zip(known, look(*part(start)), strict=True):
-            if not fine.all():
-                index = tuple(int(i) for i in np.argwhere(~np.asarray(fine))[0])
-                raise ValueError(
-                    f"{name}: site {site!r} observes {value[index]}, outside the support of its {describe(seen[site])} "
-                    f"(at {list(index)} in rows {start} to {start + size - 1})"
-                )
+        def inside(args: tuple, kwargs: dict) -> dict[str, Any]:
+            with (
+                numpyro.handlers.block(),
+                Marks(),
+                numpyro.handlers.seed(rng_seed=0),
+                numpyro.handlers.trace() as trace,
+            ):
+                _run(name, program, args, kwargs, trace)
+            for said in itertools.chain(unfitting_plates(trace), repeated_observations(trace)):
+                raise ValueError(f"{name}: {said}")
+            self._seen.update({site: trace[site]["fn"] for site in trace if trace[site].get("is_observed")})
+            return {site: (_inside(fn, trace[site]["value"]), trace[site]["value"]) for site, fn in self._seen.items()}
+
+        again, origins = traced(inside, *widened(batch))
+        self._known = [site for site, of in origins.items() if not of[0] and not of[1]]
+        self._look = jax.jit(lambda args, kwargs: [again(args, kwargs)[site] for site in self._known])
+
+    def __call__(self, data: Data, first: int) -> None:
+        """Look at some rows, so many at a time as the batch had; some of them twice where they do not divide."""
+        rows = count(data)
+        for start in [*range(0, rows - self.size, self.size), rows - self.size]:
+            some = np.arange(start, start + self.size) % rows if start < 0 else slice(start, start + self.size)
+            found = self._look(*widened(jax.tree.map(lambda x, some=some: x[some], data)))
+            for site, (fine, value) in zip(self._known, found, strict=True):
+                if not fine.all():
+                    index = tuple(int(i) for i in np.argwhere(~np.asarray(fine))[0])
+                    numbers = f"rows {first + max(start, 0)} to {first + start + self.size - 1}"
+                    raise ValueError(
+                        f"{self.name}: site {site!r} observes {value[index]}, outside the support of its "
+                        f"{describe(self._seen[site])} (at {list(index)} in {numbers})"
+                    )
 
 
 def _run(name: str, program: Callable, args: tuple, kwargs: dict, trace: dict) -> None:
@@ -73,8 +87,8 @@ def _run(name: str, program: Callable, args: tuple, kwargs: dict, trace: dict) -
         for plate, site in trace.items():
             if site["type"] == "plate" and (size := site["args"][1] or site["args"][0]) != rows:
                 raise ValueError(
-                    f"{name}: the program fails on {rows} rows, and its plate {plate!r} has {size} elements: {FITTING} "
-                    f"({error})"
+                    f"{name}: the program fails on {rows} rows, and its plate {plate!r} has {size} elements: "
+                    f"{fitting(plate)} ({error})"
                 ) from error
         raise
 

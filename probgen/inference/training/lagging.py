@@ -11,9 +11,9 @@ from jax import Array, lax
 from numpyro.infer import ELBO
 
 from probgen.core import check_sizes, evaluating
-from probgen.distributions.events import as_arrays
 from probgen.inference.training.fit import fit
 from probgen.inference.training.result import FitResult
+from probgen.inference.training.stream import as_rows
 from probgen.inference.training.task import is_model
 from probgen.inference.training.watch import Metric
 
@@ -162,8 +162,8 @@ def fit_aggressively(
         raise ValueError(f"information: expected a function of model, key and rows, got {information!r}")
     optimizer = optax.adam(1e-3) if optimizer is None else optimizer
     both = aggressive(optimizer, encoder, encoder_steps=encoder_steps)
-    rows = as_arrays("data", data)[2]
-    if (steps := rows // (batch_size or rows)) <= encoder_steps:
+    steps = as_rows(data, batch_size).epoch_steps
+    if steps is not None and steps <= encoder_steps:
         raise ValueError(f"encoder_steps: expected fewer than the steps of an epoch, {steps}, got {encoder_steps}")
     measure_key, key = jax.random.split(key)
     measured, losses = [_measure(information, model, measure_key, validation)], [np.zeros(0, np.float32)]

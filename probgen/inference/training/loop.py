@@ -9,11 +9,12 @@ import numpy as np
 from jax import Array, lax
 from numpyro.infer import SVI
 
-from probgen.distributions.events import Data, widened
 from probgen.inference.training.averages import Average
+from probgen.inference.training.devices import Devices
+from probgen.inference.training.rows import CHUNK
+from probgen.inference.training.stream import Batches
 from probgen.inference.training.task import Task
 
-CHUNK = 1024  # the most steps between two looks of the host
 _FAST = "ConvDimensionNumbers(lhs_spec=(0, 3, 1, 2), rhs_spec=(3, 2, 0, 1), out_spec=(0, 3, 1, 2))"  # NHWC, HWIO, NHWC
 
 
@@ -37,6 +38,12 @@ def _copy(tree: Any) -> Any:
     return jax.tree.map(lambda x: jnp.array(x, copy=True), tree)
 
 
+def _of_its_dtype(x: Any) -> Any:
+    """Return a number as one whose dtype is no mere default, as it comes from a checkpoint."""
+    is_key = jnp.issubdtype(jnp.result_type(x), jax.dtypes.prng_key)
+    return x if is_key else lax.convert_element_type(x, jnp.result_type(x))
+
+
 def is_slow_in_loops(jaxpr: Any) -> bool:
     """Return whether a CPU takes a hundred times as long for this inside of a loop (jax#12868).
 
@@ -56,10 +63,11 @@ class Loop:
     losses and in the last params. What was before is kept, and after a failure the good steps are taken once more.
     """
 
-    def __init__(self, task: Task, svi: SVI, rows: int, batch_size: int, key: Array, ema: Average | None):
-        self.task, self.svi, self.rows, self.batch_size, self.ema = task, svi, rows, batch_size, ema
-        self.epoch_steps = CHUNK if batch_size == rows else rows // batch_size
-        self.order_key, self.update_key = jax.random.split(key)
+    def __init__(
+        self, task: Task, svi: SVI, batches: Batches, update_key: Array, ema: Average | None, devices: Devices
+    ):
+        self.task, self.svi, self.batches, self.ema, self.devices = task, svi, batches, ema, devices
+        self.update_key = update_key
         self._many: Callable = jax.jit(self._chunk, donate_argnums=0)
         self._one: Callable = jax.jit(self._single, donate_argnums=0)
         self._is_good: Callable = jax.jit(lambda carry: _all_finite(svi.get_params(carry.svi)))
@@ -68,10 +76,11 @@ class Loop:
     def start(self, svi_state: Any) -> Carry:
         """Return the carry before the first step; nothing of the user's is in it to be donated."""
         average = self.svi.get_params(svi_state) if self.ema is not None else None
-        order, step = jnp.arange(self.rows), jnp.zeros((), jnp.int32)
-        return _copy(Carry(svi_state, self.task.rest, average, order, step))
+        start = Carry(svi_state, self.task.rest, average, self.batches.start(), jnp.zeros((), jnp.int32))
+        carry = jax.tree.map(_of_its_dtype, start)
+        return self.devices.everywhere(_copy(carry))
 
-    def run(self, carry: Carry, data: Data, steps: int, stop: Callable[[], bool]) -> tuple[Carry, np.ndarray]:
+    def run(self, carry: Carry, data: Any, steps: int, stop: Callable[[], bool]) -> tuple[Carry, np.ndarray]:
         """Take at most `CHUNK` steps, and at least one.
 
         Where one fails, the carry is the one before it, as its `step` tells, and its loss is the first that does not
@@ -95,7 +104,7 @@ class Loop:
                 most = middle - 1
         return carry, losses
 
-    def _take(self, carry: Carry, data: Data, steps: int, stop: Callable[[], bool]) -> tuple[Carry, np.ndarray]:
+    def _take(self, carry: Carry, data: Any, steps: int, stop: Callable[[], bool]) -> tuple[Carry, np.ndarray]:
         if not self._stepwise:
             carry, losses = self._many(carry, data, jnp.int32(steps))
             return carry, np.asarray(losses)[:steps]
@@ -107,12 +116,12 @@ class Loop:
                 break
         return carry, np.asarray(jnp.stack(one_by_one))
 
-    def _convolves_on_cpu(self, carry: Carry, data: Data) -> bool:
+    def _convolves_on_cpu(self, carry: Carry, data: Any) -> bool:
         if jax.default_backend() != "cpu":
             return False
         return is_slow_in_loops(jax.make_jaxpr(self._single)(carry, data))
 
-    def _chunk(self, carry: Carry, data: Data, steps: Array) -> tuple[Carry, Array]:
+    def _chunk(self, carry: Carry, data: Any, steps: Array) -> tuple[Carry, Array]:
         def one(i: Array, both: tuple[Carry, Array]) -> tuple[Carry, Array]:
             carry, loss = self._step(both[0], data)
             return carry, both[1].at[i].set(loss)
@@ -120,36 +129,21 @@ class Loop:
         def epoch(so_far: tuple[Array, Carry, Array]) -> tuple[Array, Carry, Array]:
             # a loop of its own for the rest of an epoch: a `cond` in every step would copy the order of all rows
             i, carry, losses = so_far
-            end = jnp.minimum(steps, i + self.epoch_steps - carry.step % self.epoch_steps)
-            return end, *lax.fori_loop(i, end, one, (self._shuffled(carry), losses))
+            length = self.batches.steps_of_an_order
+            end = jnp.minimum(steps, i + length - carry.step % length)
+            return end, *lax.fori_loop(i, end, one, (self._ordered(carry), losses))
 
         start = jnp.zeros((), steps.dtype), carry, jnp.zeros(CHUNK)
         return lax.while_loop(lambda so_far: so_far[0] < steps, epoch, start)[1:]
 
-    def _single(self, carry: Carry, data: Data) -> tuple[Carry, Array]:
-        return self._step(self._shuffled(carry), data)
+    def _single(self, carry: Carry, data: Any) -> tuple[Carry, Array]:
+        return self._step(self._ordered(carry), data)
 
-    def _shuffled(self, carry: Carry) -> Carry:
-        """Return the carry with a new order of the rows where an epoch begins."""
-        if self.batch_size == self.rows:
-            return carry
-        epoch, position = jnp.divmod(carry.step, self.epoch_steps)
+    def _ordered(self, carry: Carry) -> Carry:
+        return carry._replace(order=self.batches.ordered(carry.order, carry.step))
 
-        def shuffled() -> Array:
-            bits = jax.random.bits(jax.random.fold_in(self.order_key, epoch), (self.rows,))
-            return jnp.argsort(bits).astype(carry.order.dtype)  # one sort, where `random.permutation` takes several
-
-        return carry._replace(order=lax.cond(position == 0, shuffled, lambda: carry.order))
-
-    def _batch(self, carry: Carry, data: Data) -> Data:
-        if self.batch_size == self.rows:
-            return widened(data)
-        first = carry.step % self.epoch_steps * self.batch_size
-        chosen = lax.dynamic_slice(carry.order, (first,), (self.batch_size,))
-        return widened(jax.tree.map(lambda x: x.at[chosen].get(mode="promise_in_bounds"), data))
-
-    def _step(self, carry: Carry, data: Data) -> tuple[Carry, Array]:
-        batch = self._batch(carry, data)
+    def _step(self, carry: Carry, data: Any) -> tuple[Carry, Array]:
+        batch = self.devices.spread(self.batches.batch(carry.order, carry.step, data))
         svi_state, loss = self.svi.update(carry.svi, carry.rest, *batch[0], **batch[1])
         params, rest, average = self.svi.get_params(svi_state), carry.rest, carry.average
         if self.task.updates:
@@ -157,4 +151,5 @@ class Loop:
         if self.ema is not None:
             share = self.ema.share(carry.step)
             average = jax.tree.map(lambda a, p: ((1 - share) * a + share * p).astype(p.dtype), average, params)
-        return Carry(svi_state, rest, average, carry.order, carry.step + 1), loss.astype(jnp.zeros(()).dtype)
+        carry = Carry(svi_state, rest, average, carry.order, carry.step + 1)
+        return self.devices.alike((carry, loss.astype(jnp.zeros(()).dtype)))

@@ -15,6 +15,7 @@ import numpyro
 from numpyro.primitives import Messenger
 
 from probgen.inference.engine.provenance import mark, provenance
+from probgen.inference.objectives.match import fitting
 from probgen.inference.training.origins import Marks
 
 _DATA = "the rows of the data"
@@ -64,10 +65,7 @@ def plates_to_scale(
     try:
         plates, our_plates = _plates("", model, rows, size), _plates(" of the guide", ours, rows, size)
         if plates.fixed:
-            raise ValueError(
-                f"plate {min(plates.fixed)!r} draws its own subsample: open it with subsample_size=x.shape[0] and let "
-                "fit draw the batches"
-            )
+            raise ValueError(_draws_its_own(min(plates.fixed)))
         drawn = _latent_sites("", model, plates.all, rows)
         by_guide = _latent_sites(" of the guide", ours, our_plates.all, rows)
         for name in sorted(drawn.keys() & by_guide.keys()):
@@ -83,10 +81,25 @@ def _two_runs(of: str, program: Callable, args: tuple, kwargs: dict, size: int) 
     try:
         other = _sites(program, args, kwargs, size + 1)
     except Exception as error:
+        _check_plates_of(sites, size)
         raise ValueError(
             f"the program{of} runs on {size} rows, but not on {size + 1}: take sizes from the data ({error})"
         ) from error
     return [(name, site, other[name]) for name, site in sites.items() if name in other]
+
+
+def _check_plates_of(sites: dict[str, _Site], size: int) -> None:
+    """Raise ValueError where a plate has another number of elements than there are rows: a reason to fail on others."""
+    for name, site in sites.items():
+        full, part = site.shapes if site.kind == "plate" else (size, None)
+        if part not in (None, full):
+            raise ValueError(_draws_its_own(name))
+        if full != size:
+            raise ValueError(f"plate {name!r} has {full} elements, and a batch {size} rows: {fitting(name)}")
+
+
+def _draws_its_own(plate: str) -> str:
+    return f"plate {plate!r} draws its own subsample: open it with subsample_size=x.shape[0], and fit draws the batches"
 
 
 def _plates(of: str, runs: _Runs, rows: int, size: int) -> _Plates:

@@ -10,7 +10,7 @@ from tqdm import tqdm
 class Progress:
     """A bar of steps with the running loss, in bits/dim where events have a size, else in nats per datum."""
 
-    def __init__(self, total: int, event_size: int | None, show: bool | str):
+    def __init__(self, total: int | None, event_size: int | None, show: bool | str):
         self.unit = "nats" if event_size is None else "bits/dim"
         self.factor = 1.0 if event_size is None else 1.0 / (event_size * np.log(2))
         self.running: float | None = None

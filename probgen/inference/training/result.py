@@ -1,6 +1,6 @@
 """What `fit` returns."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +19,22 @@ class Best(NamedTuple):
     loss: float
 
 
+class TrainingStatus(NamedTuple):
+    """How far a training has come: what `fit` gives its `callback`.
+
+    Attributes:
+        step: how many steps were taken.
+        loss: the mean of those since the last call, in nats per datum.
+        validation: the latest validation loss, in nats per datum, or None where there are no such rows.
+        metrics: the latest values of the user's.
+    """
+
+    step: int
+    loss: float
+    validation: float | None
+    metrics: Mapping[str, np.ndarray]
+
+
 class FitResult(SVIRunResult):
     """The result of `fit`: numpyro's `SVIRunResult` and what else there is to know.
 
@@ -30,20 +46,33 @@ class FitResult(SVIRunResult):
             there were any.
         history: an `xarray.Dataset` of the losses, and of the metrics at each validation.
         best: a `Best`, or None without validation.
-        stopped: why it ended: "finished", "patience", "interrupted", or what went wrong and at which step.
+        stopped: why it ended: "finished", "patience", "minutes", "callback", "interrupted", or what went wrong and at
+            which step.
+        source: the program and the guide as they were given, with which `fit(result, …)` goes on; of a model None.
     """
 
     model: Any
     history: Any
     best: Best | None
     stopped: str
+    source: tuple[Callable, Callable | None] | None
 
     def __new__(
-        cls, params: dict, state: SVIState, losses: Any, *, model: Any, history: Any, best: Best | None, stopped: str
+        cls,
+        params: dict,
+        state: SVIState,
+        losses: Any,
+        *,
+        model: Any,
+        history: Any,
+        best: Best | None,
+        stopped: str,
+        source: tuple[Callable, Callable | None] | None,
     ) -> "FitResult":
         """Make a named tuple of three, with the rest as attributes."""
         result = super().__new__(cls, params, state, losses)
         result.model, result.history, result.best, result.stopped = model, history, best, stopped
+        result.source = source
         return result
 
 

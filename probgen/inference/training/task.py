@@ -23,8 +23,10 @@ from probgen.distributions.conditionals import inner_model
 from probgen.distributions.events import Data, check_like, check_rows, count, widened
 from probgen.inference.engine.differentiable import Differentiable
 from probgen.inference.objectives import ELBO, Beta, count_steps
-from probgen.inference.training.checks import check_observed
+from probgen.inference.training.checks import Observed
 from probgen.inference.training.plates import ScalePlates, plates_to_scale
+from probgen.inference.training.result import FitResult
+from probgen.inference.training.stream import Rows
 
 
 class PerRow(Objective):
@@ -74,19 +76,18 @@ class ModelTask:
     def __init__(
         self,
         model: Any,
-        data: Data,
+        rows: Rows,
         held_out: Data | None,
-        batch_size: int,
         objective: Objective | None,
         num_particles: int | None,
         learnable: Callable[[str, Any], bool] | None,
     ):
         self.conditional, self.learnable = isinstance(model, ConditionalModel), learnable
         inner = inner_model(model)
-        check_rows("data", model, data)
+        rows.check(lambda data, first: check_rows("data", model, data, first=first))
         if held_out is not None:
             check_rows("validation", model, held_out)
-            check_like("validation", held_out, data)
+            check_like("validation", held_out, rows.first)
         self.params, self.rest = partition(model, learnable)
         self.updates = has_update(model)
         if not (self.params or self.updates):
@@ -103,7 +104,7 @@ class ModelTask:
         self.latent = latent and (objective is not None or own_particles == 1)
         self.bound_particles = own_particles if latent else num_particles or 1
         objective = _own_objective(self.latent, beta, num_particles) if objective is None else objective
-        self.objective = PerRow(objective, batch_size)
+        self.objective = PerRow(objective, rows.batch_size)
         self.guide = _counting(self._guide, self.objective.objective)
         self.event_size: int | None = max(1, jnp.zeros(inner.event_shape).size)
         self.kind = sign_of(inner.kind, inner.tolerance) if inner.loss_is_bound else "a loss"
@@ -174,7 +175,7 @@ def _check_particles(inner: Distribution, latent: bool, objective: Objective | N
 
 class ProgramTask:
     """A user's program, trained by stochastic variational inference, its plates made to weigh what the full data
-    would."""
+    would; it begins with the params of `begun`, where that is given, and else with those that it registers."""
 
     event_size: int | None = None
     rest: Rest | None = None
@@ -185,30 +186,36 @@ class ProgramTask:
         self,
         program: Callable,
         guide: Callable | None,
-        data: Data,
+        rows: Rows,
         held_out: Data | None,
-        batch_size: int,
         block: int,
         objective: Objective | None,
         num_particles: int | None,
         key: Array,
+        begun: FitResult | None,
     ):
         if num_particles is not None and objective is not None:
             raise ValueError("num_particles: an objective has its own: set them there")
         if num_particles is not None and guide is None:
             raise ValueError("num_particles: expected a guide to draw them from, got none")
         self.source = program, (lambda *args, **kwargs: None) if guide is None else guide
-        self.rows = count(data)
-        check_observed("data", program, data, batch_size)
+        self.begun = begun
+        if rows.rows is None:
+            raise ValueError(
+                "data: a program has to know how many rows there are in all, which an iterable does not say"
+            )
+        self.rows = rows.rows
+        rows.check(Observed("data", program, rows.first))
         if held_out is not None:
-            check_like("validation", held_out, data)
-            check_observed("validation", program, held_out, min(block, count(held_out)))
-        self.plates = _plates(*self.source, data, held_out, batch_size, key)
+            check_like("validation", held_out, rows.first)
+            some = jax.tree.map(lambda x: x[:block], held_out)
+            Observed("validation", program, some)(held_out, 0)
+        self.plates = _plates(*self.source, rows, held_out, key)
         self.objective = PerRow(
             ELBO(num_particles=1 if num_particles is None else num_particles) if objective is None else objective,
             self.rows,
         )
-        self.program, self.guide = self._scaled(batch_size)
+        self.program, self.guide = self._scaled(rows.batch_size)
 
     def _scaled(self, size: int) -> tuple[Callable, Callable]:
         """Return the program and the guide as `size` rows are to weigh, with `rest` as their first argument."""
@@ -226,7 +233,19 @@ class ProgramTask:
                 lambda: self.objective.loss(key, {}, self.program, self.guide, self.rest, *batch[0], **batch[1])
             )
             raise ValueError("model: the program and its guide register no param: there is nothing to learn")
-        return state
+        return state if self.begun is None else self._go_on(self.begun, svi, state, key, batch)
+
+    def _go_on(self, begun: FitResult, svi: Any, state: Any, key: Array, batch: Data) -> Any:
+        """Return the first state with the params that were trained, and what else the program keeps."""
+        shapes = lambda tree: jax.tree.map(jnp.shape, tree)
+        if (here := shapes(svi.get_params(state))) != (there := shapes(begun.params)):
+            name = next(name for name in {**there, **here} if there.get(name) != here.get(name))
+            raise ValueError(
+                f"model: param {name!r} was trained in shape {there.get(name)}, and on these data it has "
+                f"{here.get(name)}"
+            )
+        state = svi.init(key, self.rest, *batch[0], init_params=begun.params, **batch[1])
+        return state._replace(mutable_state=begun.state.mutable_state)
 
     def score(self, params: dict, rest: None, key: Array, data: Data) -> Array:
         """Return the objective's loss of other rows, as if they stood for all, in nats per row."""
@@ -251,19 +270,18 @@ def _after_rest(fn: Callable) -> Callable:
 
 
 def _plates(
-    program: Callable, guide: Callable, data: Data, held_out: Data | None, batch_size: int, key: Array
+    program: Callable, guide: Callable, rows: Rows, held_out: Data | None, key: Array
 ) -> tuple[frozenset[str], frozenset[str]]:
     """Return names of the plates of program and guide whose scale depends on how many rows there are."""
-    rows = count(data)
-    size = batch_size if batch_size < rows or held_out is None else count(held_out)
-    if size == rows:
+    size = rows.batch_size if rows.batch_size < rows.rows or held_out is None else count(held_out)  # type: ignore[operator]
+    if size == rows.rows:
         return frozenset(), frozenset()
-    first = widened(jax.tree.map(lambda x: x[:batch_size], data))
+    first = widened(rows.first)
     with numpyro.handlers.block(), numpyro.handlers.seed(rng_seed=key):
         guide(*first[0], **first[1])  # an automatic guide sets itself up when it first runs, and not abstractly
-    instead = "train on all rows at once (batch_size=None)" if size == batch_size else "leave validation out"
-    args, kwargs = jax.eval_shape(widened, data)
-    return plates_to_scale(program, guide, args, kwargs, rows, size, instead)
+    instead = "train on all rows at once (batch_size=None)" if size == rows.batch_size else "leave validation out"
+    args, kwargs = jax.eval_shape(widened, rows.shapes)
+    return plates_to_scale(program, guide, args, kwargs, rows.rows, size, instead)  # type: ignore[arg-type]
 
 
 Task = ModelTask | ProgramTask

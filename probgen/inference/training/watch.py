@@ -10,8 +10,10 @@ from jax import Array, lax
 
 from probgen.core import evaluating
 from probgen.distributions.events import Data, count, widened
-from probgen.inference.training.loop import CHUNK, Carry, Loop
+from probgen.inference.training.checkpoint import flattened, restored
+from probgen.inference.training.loop import Carry, Loop
 from probgen.inference.training.result import Best
+from probgen.inference.training.rows import CHUNK
 from probgen.inference.training.task import Task
 
 Metric = Callable[[Any, Array, Any], Any]  # (model, key, rows) -> a number or a vector
@@ -50,7 +52,12 @@ class Metrics:
     @property
     def numbers(self) -> dict[str, float]:
         """The latest values of those that are numbers."""
-        return {name: float(values[-1]) for name, values in self.history.items() if values and not values[-1].ndim}
+        return {name: float(value) for name, value in self.latest.items() if not value.ndim}
+
+    @property
+    def latest(self) -> dict[str, np.ndarray]:
+        """The latest values of all."""
+        return {name: values[-1] for name, values in self.history.items() if values}
 
     def _evaluated(self, metric: Metric) -> Callable:
         def evaluated(params: Any, rest: Any, key: Array, rows: Any) -> Any:
@@ -94,7 +101,6 @@ class Watch:
         key: Array,
     ):
         self.loop, self.held_out, self.every, self.patience, self.metrics = loop, held_out, every, patience, metrics
-        self.best: Best | None = None
         self.history: list[tuple[int, float]] = []
         self.kept: tuple[Any, Any] | None = None
         size = 0 if held_out is None else _block_size(count(held_out), block)
@@ -104,6 +110,21 @@ class Watch:
     def last(self) -> float | None:
         """The latest validation loss."""
         return self.history[-1][1] if self.history else None
+
+    @property
+    def best(self) -> Best | None:
+        """The validation at which the loss was least."""
+        if not self.history:
+            return None
+        numbers = [item for item in self.history if not np.isnan(item[1])] or self.history[-1:]
+        return Best(*min(numbers, key=lambda item: item[1]))
+
+    @property
+    def has_lost_patience(self) -> bool:
+        """Whether there were too many validations without a better one."""
+        if self.patience is None or (best := self.best) is None:
+            return False
+        return sum(1 for at, _ in self.history if at > best.step) >= self.patience
 
     def due(self, step: int) -> bool:
         """Return whether it is time to look."""
@@ -117,19 +138,30 @@ class Watch:
         params = self.loop.svi.get_params(carry.svi) if self.loop.ema is None else carry.average
         return {**params, **(carry.svi.mutable_state or {})}, carry.rest
 
-    def look(self, carry: Carry, step: int) -> bool:
-        """Validate, unless it was done at this step; return True when patience is lost."""
+    def look(self, carry: Carry, step: int) -> None:
+        """Validate, unless it was done at this step."""
         if self.held_out is None or (self.history and self.history[-1][0] == step):
-            return False
+            return
         params, rest = self._current(carry)
         loss = float(self._score(params, rest, self.held_out))
         self.metrics.measure(params, rest)
         self.history.append((step, loss))
-        if self.best is None or loss < self.best.loss or np.isnan(self.best.loss):
-            self.best = Best(step, loss)
+        if self.best.step == step:  # type: ignore[union-attr]
             self.kept = jax.tree.map(lambda x: jnp.array(x, copy=True), (params, rest))
-        waited = sum(1 for at, _ in self.history if at > self.best.step)
-        return self.patience is not None and waited >= self.patience
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return all that later looks depend on."""
+        metrics = {name: np.stack(values) for name, values in self.metrics.history.items() if values}
+        kept = {} if self.kept is None else flattened("kept", self.kept)
+        return {**flattened("validation", np.array(self.history)), **flattened("metric", metrics), **kept}
+
+    def resume(self, carry: Carry, state: Mapping[str, np.ndarray]) -> None:
+        """Go on from a state, of a training of such a carry."""
+        if "validation 0" in state:
+            self.history = [(int(step), float(loss)) for step, loss in state["validation 0"]]
+            self.kept = restored("kept", self._current(carry), state)
+            found = restored("metric", {name: np.zeros(0) for name in self.metrics.history}, state)
+            self.metrics.history = {name: list(values) for name, values in found.items()}
 
     def chosen(self, carry: Carry) -> tuple[Any, Any]:
         """Return the best params on validation data, or the last."""

@@ -1,0 +1,1 @@
+"""Whether probabilities mean what they say: of posteriors, credible regions and quantiles."""

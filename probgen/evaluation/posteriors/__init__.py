@@ -1,0 +1,1 @@
+"""Draws of approximate posteriors: their importance weights, and what ArviZ takes of them."""

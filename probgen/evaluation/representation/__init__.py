@@ -1,0 +1,1 @@
+"""What latent numbers say of data."""

@@ -1,0 +1,1 @@
+"""Draws beside data: tests of two samples, distances, and nearest neighbours."""

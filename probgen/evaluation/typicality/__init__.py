@@ -1,0 +1,1 @@
+"""What is typical of a model, and what is an outlier."""
