@@ -59,6 +59,23 @@ def test_bytes_come_back(data):
     assert read(written(data, lanes=LANES)) == data
 
 
+def test_portable_files_are_read_on_other_machines(monkeypatch):
+    replayed, push = [], byte_files.push_steps
+    spied = lambda model, message, *args: replayed.append(message.replays) or push(model, message, *args)
+    monkeypatch.setattr(byte_files, "push_steps", spied)
+    files = {data: written(data, lanes=LANES, portable=True) for data in (b"", b"\xff", TEXT[:300])}
+    assert replayed == [False] * 4 and parts(files[b""])[0]["portable"] is True
+    monkeypatch.setattr("probgen.compression.identity.machine", lambda: {"jax": "0.1"})
+    assert all(read(file) == data for data, file in files.items())
+
+
+def test_a_portable_chunk_that_does_not_come_back_is_written_again(monkeypatch):
+    push = byte_files.push_steps
+    wrong = lambda model, message, rows, lengths: push(model, message, rows ^ (not message.replays), lengths)
+    monkeypatch.setattr(byte_files, "push_steps", wrong)
+    assert read(written(TEXT[:300], lanes=LANES, portable=True)) == TEXT[:300]
+
+
 def test_lengths_at_the_edges_of_lanes_and_chunks():
     whole = LANES * LENGTH
     near = {n + d for n in (LANES, LENGTH, whole, 2 * whole, 3 * whole) for d in (-1, 0, 1)}
@@ -264,6 +281,9 @@ def test_a_file_there_and_back(trained, tmp_path, capsys):
     assert main(["compress", "a.txt", *model]) == 2 and main(["compress", "a.txt", *model, "--force"]) == 0
     assert main(["compress", "a.txt", *model, "-o", "b"]) == 0 and Path("b").read_bytes() == file
     assert main(["decompress", "b", *model, "-o", "c"]) == 0 and Path("c").read_bytes() == data
+    assert main(["compress", "a.txt", *model, "--portable", "--force"]) == 0
+    assert parts(Path("a.txt.pg").read_bytes())[0]["portable"] is True
+    assert main(["decompress", "a.txt.pg", *model, "--force"]) == 0 and Path("a.txt").read_bytes() == data
     assert sorted(path.name for path in Path().iterdir()) == ["a.txt", "a.txt.pg", "b", "c"]
 
 

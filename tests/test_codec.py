@@ -349,7 +349,15 @@ def test_a_reader_that_goes_beyond_the_end_says_so():
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("lanes", None), ("lanes", 10**9), ("width", "fine"), ("dtype", "float32"), ("contexts", "0"), ("chunk", 1)],
+    [
+        ("lanes", None),
+        ("lanes", 10**9),
+        ("width", "fine"),
+        ("dtype", "float32"),
+        ("contexts", "0"),
+        ("chunk", 1),
+        ("portable", 1),
+    ],
 )
 def test_a_forged_header_is_refused(name, value):
     codec = Codec(histogram((3,), 4), lanes=4)
@@ -410,6 +418,80 @@ def test_another_process_with_another_hash_seed_reads_the_file(tmp_path):
     root = str(Path(probgen.__file__).parents[1])
     environment = os.environ | {"PYTHONHASHSEED": "77", "PYTHONPATH": root}
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, check=True)
+
+
+BY_TABLES = [*EXACT, "vq_vae", "helmholtz_machine", "masked_diffusion"]
+
+
+@pytest.mark.parametrize("name", BY_TABLES)
+def test_portable_files_are_those_of_one_pass_and_any_program_reads_them(name, monkeypatch):
+    model = {**EXACT, **LATENT}[name]()
+    x = drawn(model, 40)
+    replayed, pushed = [], Codec._pushed
+    spied = lambda *args, replays: replayed.append(replays) or pushed(*args, replays=replays)
+    monkeypatch.setattr(Codec, "_pushed", spied)
+    codec = Codec(model, lanes=16, chunk=30, portable=True)
+    data = codec.encode(x)
+    assert replayed == [False, False]  # and what was read again was right
+    monkeypatch.setattr("probgen.compression.identity.machine", lambda: {"jax": "0.1"})
+    np.testing.assert_array_equal(codec.decode(data), x)
+    data = Codec(model, lanes=3, portable=True).encode(x)
+    np.testing.assert_array_equal(Codec(model, lanes=16).decode(data), x)
+
+
+def test_the_rounding_of_portable_files_costs_next_to_nothing():
+    model = EXACT["gated_pixel_cnn"]()
+    report = Codec(model, portable=True).report(drawn(model, 3000))
+    assert abs(report.coded - report.claimed) < 0.001 * report.claimed + 2 * 64
+
+
+def test_portable_files_know_contexts_and_lengths():
+    words = ConditionalModel(Ragged(stirred(char_rnn(12, 7, width=8, key=KEY))), ())
+    lengths = RNG.integers(0, 13, 30)
+    x = np.where(np.arange(12) < lengths[:, None], RNG.integers(0, 7, (30, 12)), 0)
+    rows = stirred(made((6,), 3, hidden=(16,), context_dim=2, key=KEY))
+    for model, events, given in ((words, x, lengths), (rows, x[:, :6] % 3, RNG.normal(size=(30, 2)))):
+        data = Codec(model, lanes=16, portable=True).encode(events, given)
+        np.testing.assert_array_equal(Codec(model).decode(data, given), events)
+
+
+def test_a_portable_chunk_that_does_not_come_back_is_written_by_the_readers_program(monkeypatch):
+    """As where a log-probability lies on an edge of its step."""
+    from probgen.distributions import step_codes
+
+    whole = step_codes._pass
+    monkeypatch.setattr(step_codes, "_pass", lambda *args: jax.tree.map(lambda a: a.at[0, 3].add(0.1), whole(*args)))
+    model = EXACT["made"]()
+    x, codec = drawn(model, 30), Codec(model, lanes=16, portable=True)
+    np.testing.assert_array_equal(codec.decode(codec.encode(x)), x)
+
+
+def test_a_machine_of_other_instructions_reads_portable_files(tmp_path):
+    model = EXACT["gated_pixel_cnn"]()
+    x = drawn(model, 200)
+    probgen.save(tmp_path / "model.safetensors", model)
+    (tmp_path / "x.pgc").write_bytes(Codec(model, portable=True).encode(x))
+    np.save(tmp_path / "x.npy", x)
+    program = (
+        "import numpy as np, probgen\nfrom pathlib import Path\nfrom probgen.compression import Codec\n"
+        "codec = Codec(probgen.load('model.safetensors'))\n"
+        "assert (codec.decode(Path('x.pgc').read_bytes()) == np.load('x.npy')).all()\n"
+    )
+    flags = "--xla_cpu_max_isa=SSE4_2 --xla_force_host_platform_device_count=2"
+    environment = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": str(Path(probgen.__file__).parents[1])}
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, check=True)
+
+
+def test_portable_probabilities_are_the_same_everywhere():
+    """exp(−k / 128), rounded from 40 digits."""
+    message = Message(Stack(), 1, 1, 1.0, portable=True)
+    p = message._probabilities(np.array([[0.0, -1.0, -1.003, -1.005, -100.0, -np.inf, 1e-17]]))[0]
+    np.testing.assert_array_equal(
+        p, [1.0, *[0.36787944117144233] * 2, 0.36501658064745907, *[1.2664165549094176e-14] * 2, 1.0]
+    )
+    np.testing.assert_array_max_ulp(p[[1, 3, 4]], np.exp([-1, -129 / 128, -32]))
+    with pytest.raises(ValueError, match="NaN"):
+        message._probabilities(np.array([[np.nan, 0.0]]))
 
 
 def test_every_damaged_file_is_refused():

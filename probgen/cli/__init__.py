@@ -66,8 +66,10 @@ def _parser() -> argparse.ArgumentParser:
     codec_training.add_training_options(
         command("train-codec", "train a model of the bytes of files, or of images in arrays, for compress")
     )
-    codecs.add_file_options(
-        command("compress", "compress a file of any bytes by a model of bytes, losslessly", seeded=False), "FILE.pg"
+    compressed = command("compress", "compress a file of any bytes by a model of bytes, losslessly", seeded=False)
+    codecs.add_file_options(compressed, "FILE.pg")
+    compressed.add_argument(
+        "--portable", action="store_true", help="a file that other machines can read too, in about twice the time"
     )
     codecs.add_file_options(
         command("decompress", "restore the file that compress wrote", seeded=False), "FILE without its .pg"

@@ -43,9 +43,9 @@ def compress(options: argparse.Namespace) -> None:
     began = time.perf_counter()
     with path.open("rb") as source, _whole(out) as target:
         if byte_files.is_of_bytes(model):
-            done = byte_files.compress(source, target, model, size=size, progress=path.name)
+            done = byte_files.compress(source, target, model, size=size, portable=options.portable, progress=path.name)
         else:
-            done = array_files.compress(source, target, model)
+            done = array_files.compress(source, target, model, portable=options.portable)
     seconds = time.perf_counter() - began
     rate = f", {done.bits_per_byte:.3f} bits/byte" if done.size else ""
     print(f"{path}: {done.size:,} bytes, {out}: {done.file:,} bytes{rate}, in {seconds:.1f} s")

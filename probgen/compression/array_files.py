@@ -12,7 +12,7 @@ from probgen.compression.container import read_chunks, read_header
 _BEGINNING = b"\x93NUMPY"
 
 
-def compress(source: BinaryIO, target: BinaryIO, model: Any, *, lanes: int = 64) -> Compressed:
+def compress(source: BinaryIO, target: BinaryIO, model: Any, *, lanes: int = 64, portable: bool = False) -> Compressed:
     """Write an array of integers [N, *event_shape] by a model of its rows, as a `Codec` does.
 
     What is read again is the very file, its header included; an array that is not in C's order, or
@@ -23,6 +23,7 @@ def compress(source: BinaryIO, target: BinaryIO, model: Any, *, lanes: int = 64)
         target: what is written.
         model: of batch shape (), over integers.
         lanes: how many rows are coded side by side.
+        portable: whether the file can be read on other machines, too, as `Codec` says.
 
     Raises ValueError where the file is none of such an array, or a row is no event of the model.
 
@@ -38,7 +39,7 @@ def compress(source: BinaryIO, target: BinaryIO, model: Any, *, lanes: int = 64)
     True
     """
     data = source.read()
-    file = Codec(model, lanes=lanes).encode(read_array(data))
+    file = Codec(model, lanes=lanes, portable=portable).encode(read_array(data))
     target.write(file)
     whole = io.BytesIO(file)
     read_header(whole)

@@ -1,5 +1,6 @@
 """Files of any bytes, coded losslessly by an autoregressive model of sequences of bytes; chunk by chunk."""
 
+import contextlib
 import json
 import math
 import os
@@ -15,11 +16,12 @@ from tqdm import tqdm
 
 from probgen.compression.container import Chunk, ChunkWriter, crc_of, read_chunks, read_header
 from probgen.compression.identity import check_identity, identity
-from probgen.compression.message import Message
+from probgen.compression.message import Message, precision
 from probgen.compression.stack import Stack
 from probgen.core import check_sizes, combine, partition
 from probgen.core.files import read_arrays
 from probgen.core.recipes import Recipe
+from probgen.distributions.coding import in_double
 from probgen.distributions.conditionals import ConditionalModel, inner_model
 from probgen.distributions.enumeration import levels
 from probgen.distributions.step_codes import pop_steps, push_steps
@@ -57,6 +59,7 @@ def compress(
     *,
     lanes: int | None = None,
     size: int | None = None,
+    portable: bool = False,
     progress: bool | str = False,
 ) -> Compressed:
     """Write a file of any bytes by a model of bytes; each costs −log₂ of its probability, and at most 24 bits.
@@ -72,6 +75,7 @@ def compress(
             power of two up to 64, so that each has 1,000 bytes, or an event of the model, at least.
         size: how many bytes the source has, by which lanes are chosen and chunks made of one length; unknown by
             default.
+        portable: whether the file can be read on other machines, too, as `Codec` says.
         progress: a bar with the bits of a byte so far; a string names it.
 
     Raises ValueError where the model is none of bytes, or the source has another size.
@@ -94,15 +98,12 @@ def compress(
     if size is not None:
         check_sizes(0, size=size)
     out = _Counting(target)
-    writer = ChunkWriter(out, {**_identity(model), "lanes": lanes, "size": size})  # type: ignore[arg-type]
+    facts = {"lanes": lanes, "size": size} | ({"portable": True} if portable else {})
+    writer, rows = ChunkWriter(out, {**_identity(model), **facts}), _Rows(model, lanes, length, portable)  # type: ignore[arg-type]
     done = coded = 0
     with _bar(size, progress) as bar:
         for data in _pieces(source, _piece(lanes, length, size)):
-            symbols = np.frombuffer(data, np.uint8)
-            stack = Stack()
-            rows, lengths = _rows(symbols, lanes, length)
-            push_steps(model, Message(stack, lanes, lanes, 1.0), rows, lengths)
-            chunk = Chunk(len(data), stack.finish(), crc_of(symbols))
+            chunk = rows.written(np.frombuffer(data, np.uint8))
             writer.write(chunk)
             done, coded = done + len(data), coded + len(chunk.data)
             bar.set_postfix_str(f"{8 * coded / done:.3f} bits/byte", refresh=False)
@@ -126,21 +127,26 @@ def decompress(source: BinaryIO, target: BinaryIO, model: Any, *, progress: bool
     versions: it says which.
     """
     length, facts = _length(model), read_header(source)
-    check_identity(facts, _identity(model))
+    portable, ours = facts.get("portable", False), _identity(model)
+    if portable is True:
+        ours.pop("machine")
+    check_identity(facts, ours)
     lanes, size, done = facts.get("lanes"), facts.get("size"), 0
     if not isinstance(lanes, int) or not 0 < lanes <= _MOST_LANES:
         raise ValueError(f"the file's header is damaged: its lanes are {lanes!r}")
     if not isinstance(size, int | None):
         raise ValueError(f"the file's header is damaged: its size is {size!r}")
+    if not isinstance(portable, bool):
+        raise ValueError(f"the file's header is damaged: its portable is {portable!r}")
+    rows = _Rows(model, lanes, length, portable)
     with _bar(size, progress) as bar:
         for number, chunk in enumerate(read_chunks(source)):
             if chunk.items > _longest(lanes, length):
                 raise ValueError(f"chunk {number} of the file is damaged: it is longer than any of its model")
-            stack, lengths = Stack(chunk.data), _lengths(chunk.items, lanes)
-            rows = pop_steps(model, Message(stack, lanes, lanes, 1.0), lengths)
-            symbols = rows[np.arange(length) < lengths[:, None]].astype(np.uint8)
-            if crc_of(symbols) != chunk.crc_of_events or not stack.is_empty:
-                raise ValueError(f"chunk {number} was decoded to something else: the probabilities here are others")
+            try:
+                symbols = rows.read(chunk)
+            except ValueError as error:
+                raise ValueError(f"chunk {number} was decoded to something else: {error}") from None
             target.write(symbols.tobytes())
             done += len(symbols)
             bar.update(len(symbols))
@@ -175,6 +181,45 @@ def stored(path: str | os.PathLike) -> Any:
     if found != {name: value.shape for name, value in params.items()}:
         raise ValueError(f"{path} has other numbers than its recipe's model")
     return combine({name: jnp.asarray(arrays[name], value.dtype) for name, value in params.items()}, rest)
+
+
+class _Rows:
+    """Chunks as so many rows of bytes, one after another in the file, coded side by side."""
+
+    def __init__(self, model: Any, lanes: int, length: int, portable: bool):
+        self._lanes, self._length, self._portable = lanes, length, portable
+        with precision(portable):
+            self._model = in_double(model) if portable else model
+
+    def written(self, symbols: np.ndarray) -> Chunk:
+        """Return the chunk of bytes, which was read again if it is portable."""
+        if self._portable:
+            chunk = self._written(symbols, replays=False)
+            with contextlib.suppress(ValueError):
+                self.read(chunk)
+                return chunk
+        return self._written(symbols, replays=True)
+
+    def _written(self, symbols: np.ndarray, *, replays: bool) -> Chunk:
+        message, lengths = self._message(Stack(), replays), _lengths(len(symbols), self._lanes)
+        rows = np.zeros((self._lanes, self._length), np.int32)
+        rows[np.arange(self._length) < lengths[:, None]] = symbols
+        with precision(self._portable):
+            push_steps(self._model, message, rows, lengths)
+        return Chunk(len(symbols), message.stack.finish(), crc_of(symbols))
+
+    def read(self, chunk: Chunk) -> np.ndarray:
+        """Return the bytes of a chunk; raise ValueError where they are not those that were written."""
+        message, lengths = self._message(Stack(chunk.data), True), _lengths(chunk.items, self._lanes)
+        with precision(self._portable):
+            rows = pop_steps(self._model, message, lengths)
+        symbols: np.ndarray = rows[np.arange(self._length) < lengths[:, None]].astype(np.uint8)
+        if crc_of(symbols) != chunk.crc_of_events or not message.stack.is_empty:
+            raise ValueError("the probabilities here are others")
+        return symbols
+
+    def _message(self, stack: Stack, replays: bool) -> Message:
+        return Message(stack, self._lanes, self._lanes, 1.0, portable=self._portable, replays=replays)
 
 
 class _Counting:
@@ -258,14 +303,6 @@ def _pieces(source: BinaryIO, size: int) -> Iterator[bytes]:
 def _lengths(count: int, lanes: int) -> np.ndarray:
     """Return how many bytes each row has, [lanes]: as equal as they can be."""
     return count // lanes + (np.arange(lanes) < count % lanes)
-
-
-def _rows(symbols: np.ndarray, lanes: int, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rows [lanes, length], one after another in the file and zeros at their ends, and their lengths."""
-    lengths = _lengths(len(symbols), lanes)
-    rows = np.zeros((lanes, length), np.int32)
-    rows[np.arange(length) < lengths[:, None]] = symbols
-    return rows, lengths
 
 
 def _bar(size: int | None, progress: bool | str) -> tqdm:

@@ -1,9 +1,13 @@
 """The message that a codec writes: what distributions write to a stack of bits, so many events side by side."""
 
 import copy
+import functools
 import math
-from typing import Self
+from contextlib import AbstractContextManager, nullcontext
+from decimal import Context, Decimal
+from typing import Any, Self
 
+import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -12,6 +16,7 @@ from probgen.compression.stack import Stack
 _STEPS = 2.0**7  # of the grid in a standard deviation, at most; what is finer is chance
 _AT_ONCE = 8  # bits of chance that are coded together
 _FARTHEST = 2.0**53  # steps of the grid that double precision counts
+_OF_A_NAT, _NATS = 128, 32  # steps of a portable log-probability, and where these end: 24 bits are 17 nats
 
 
 class Message:
@@ -22,10 +27,16 @@ class Message:
         lanes: how many events go side by side.
         rows: how many of these lanes are in use, the first ones.
         width: of the grid that real latents lie on; a power of two, so that they are exact.
+        portable: whether log-probabilities are rounded to steps of 1/128 nat, so that programs and machines that differ
+            in the last digits of double precision read the same; then nothing real is written.
+        replays: whether what is written runs the reader's own program, and no whole pass of the model.
     """
 
-    def __init__(self, stack: Stack, lanes: int, rows: int, width: float):
+    def __init__(
+        self, stack: Stack, lanes: int, rows: int, width: float, *, portable: bool = False, replays: bool = True
+    ):
         self.stack, self.lanes, self.width = stack, lanes, width
+        self.portable, self.replays = portable, replays
         self.active = np.arange(lanes) < rows
 
     def only(self, mask: np.ndarray) -> Self:
@@ -80,6 +91,7 @@ class Message:
         Of each the window around the mean is coded, by which a posterior's draws lie near it; beyond it, what is
         further by a code of integers. Of a normal much wider than the grid, the last bits are coded as chance.
         """
+        self._check_reals()
         self.stack.widths.add(self.width)
         k = np.rint(np.asarray(z, np.float64)[self.active].reshape(-1) / self.width).astype(np.int64)
         for here, bits, window, mean, spread in reversed(self._groups(loc, scale)):
@@ -93,6 +105,7 @@ class Message:
 
     def pop_normals(self, loc: ArrayLike, scale: ArrayLike) -> np.ndarray:
         """Read reals of the grid, 0 in lanes that are not in use."""
+        self._check_reals()
         z = np.zeros(np.shape(loc))
         k = np.zeros(int(self.active.sum()) * math.prod(z.shape[1:]), np.int64)
         for here, bits, window, mean, spread in self._groups(loc, scale):
@@ -135,7 +148,14 @@ class Message:
 
     def _probabilities(self, log_p: ArrayLike) -> np.ndarray:
         log_p = np.asarray(log_p)
-        return np.exp(log_p[self.active].reshape(-1, log_p.shape[-1]).astype(np.float64))
+        rows = log_p[self.active].reshape(-1, log_p.shape[-1]).astype(np.float64)
+        return _rounded(rows) if self.portable else np.exp(rows)
+
+    def _check_reals(self) -> None:
+        if self.portable:
+            raise ValueError(
+                "portable: this model's latent numbers are real, which no rounding makes the same: leave it out"
+            )
 
     def _push_number(self, number: int) -> None:
         bits = format(number + 1, "b")
@@ -150,3 +170,26 @@ class Message:
         for _ in range(zeros):
             number = 2 * number + bit()
         return number - 1
+
+
+def precision(portable: bool) -> AbstractContextManager[Any]:
+    """Return what to compute in: double precision where messages are portable.
+
+    Args:
+        portable: as of `Message`.
+    """
+    return jax.enable_x64(True) if portable else nullcontext()
+
+
+def _rounded(log_p: np.ndarray) -> np.ndarray:
+    """Return the probabilities of log-probabilities, rounded to steps of 1/128."""
+    if np.any(np.isnan(log_p)):
+        raise ValueError("log_p: expected numbers, got NaN")
+    return _exponentials()[np.rint(np.clip(-log_p, 0, _NATS) * _OF_A_NAT).astype(np.int64)]
+
+
+@functools.cache
+def _exponentials() -> np.ndarray:
+    """Return exp(−k / 128) for each k, to the last bit: those of NumPy and of C depend on the processor."""
+    exact = Context(prec=40)
+    return np.array([float(exact.exp(Decimal(-k) / _OF_A_NAT)) for k in range(_OF_A_NAT * _NATS + 1)])

@@ -38,6 +38,7 @@ class Message(Protocol):
     lanes: int
     active: np.ndarray  # which lanes are in use, [lanes]
     width: float  # of the grid
+    replays: bool  # whether what is written runs the reader's own program: no other gives the same last digits
 
     def only(self, mask: np.ndarray) -> Self:
         """Return the same message, with those lanes in use, [lanes], of the ones that are."""
@@ -278,6 +279,12 @@ def bits_of(code: Any, numbers: int) -> int:
 def _inner_of(d: Any) -> Any:
     """Return the model at whose contexts a distribution stands; else the distribution itself."""
     return d.model if hasattr(d, "context") else d
+
+
+def in_double(d: Any) -> Any:
+    """Return a distribution with all its numbers in double precision, under `jax.enable_x64`."""
+    wide = lambda a: jnp.asarray(a, jnp.float64) if jnp.issubdtype(jnp.result_type(a), jnp.floating) else a
+    return jax.tree.map(wide, d)
 
 
 def can_be_coded(d: Any) -> bool:

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from probgen.distributions.coding import Correlated, Message, Normals, check_lanes, coded, over_lanes
+from probgen.distributions.coding import Correlated, Message, Normals, check_lanes, coded, in_double, over_lanes
 
 _NOISE = 4.0  # σ, in steps of the grid of y
 _FINER = 2.0**-12  # of the grid of z̄
@@ -37,7 +37,7 @@ def push_flow(d: Any, message: Message, y: np.ndarray) -> None:
     sigma, noise_grid = _NOISE * message.width, message.on_grid(message.width * _FINER)
     message.stir(_BITS * math.prod(d.event_shape))
     with jax.enable_x64(True):
-        wide = _in_double(d)
+        wide = in_double(d)
         z = _noise_of(wide, y, sigma).pop(noise_grid)
         _data_of(wide, z, sigma).push(message, y)
         _base_of(wide, np.arange(message.lanes)).push(noise_grid, z.reshape(-1, *_base_shape(d)))
@@ -52,17 +52,12 @@ def pop_flow(d: Any, message: Message) -> np.ndarray:
     """
     sigma, noise_grid = _NOISE * message.width, message.on_grid(message.width * _FINER)
     with jax.enable_x64(True):
-        wide = _in_double(d)
+        wide = in_double(d)
         z = _base_of(wide, np.arange(message.lanes)).pop(noise_grid).reshape(message.lanes, -1)
         y: np.ndarray = _data_of(wide, z, sigma).pop(message)
         _noise_of(wide, y, sigma).push(noise_grid, z)
     message.stir(_BITS * math.prod(d.event_shape))
     return y
-
-
-def _in_double(d: Any) -> Any:
-    wide = lambda a: jnp.asarray(a, jnp.float64) if jnp.issubdtype(jnp.result_type(a), jnp.floating) else a
-    return jax.tree.map(wide, d)
 
 
 def _base_shape(d: Any) -> tuple[int, ...]:

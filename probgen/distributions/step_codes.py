@@ -1,4 +1,4 @@
-"""How a product of conditionals is coded: place after place, in the very step that reads it."""
+"""How a product of conditionals is coded: place after place, in the very step that reads it, or by one pass."""
 
 import math
 from typing import Any
@@ -14,7 +14,8 @@ from probgen.distributions.lifting import verb
 
 def push_steps(d: Any, message: Message, x: np.ndarray, lengths: np.ndarray | None = None) -> None:
     """Write events [lanes, *event_shape] of what has `steps()` and `in_order(x)`, place after place, all lanes at a
-    time: in the very step that reads them, since no other program gives the same probabilities to the last bit.
+    time: in the very step that reads them, since no other program gives the same probabilities to the last bit. Where
+    the message does without, and the model has `conditionals(x)`, all places are written by one pass.
 
     Args:
         d: a product of conditionals, of batch shape () or (lanes,).
@@ -25,11 +26,15 @@ def push_steps(d: Any, message: Message, x: np.ndarray, lengths: np.ndarray | No
     check_lanes(d)
     places = _places(d)
     values = _narrow(np.asarray(x)).reshape(message.lanes, -1)[:, places]
-    before, codes, cache = np.zeros_like(values[:, 0]), [], _start(d, np.arange(message.lanes))
-    for i in range(_longest(places, lengths)):
-        cache, here = _step(d, cache, before, i)
-        codes.append(here)
-        before = values[:, i]
+    if message.replays or not hasattr(d, "conditionals"):
+        before, codes, cache = np.zeros_like(values[:, 0]), [], _start(d, np.arange(message.lanes))
+        for i in range(_longest(places, lengths)):
+            cache, here = _step(d, cache, before, i)
+            codes.append(here)
+            before = values[:, i]
+    else:
+        whole = _pass(d, jnp.asarray(x), places)
+        codes = [jax.tree.map(lambda a, i=i: a[:, i], whole) for i in range(_longest(places, lengths))]
     for i in reversed(range(len(codes))):
         codes.pop().push(_of_those(message, lengths, i), values[:, i])
 
@@ -68,6 +73,17 @@ def _step(d: Any, cache: Any, before: Array, i: Array) -> tuple[Any, Any]:
         return cache, coded(here, ())
 
     return over_lanes(d, one, cache, before)
+
+
+@jax.jit
+def _pass(d: Any, x: Array, places: Array) -> Any:
+    """Return what codes all numbers of all lanes, [lanes, D, ...], in the order of the steps."""
+
+    def one(d: Any, x: Array) -> Any:
+        whole = coded(d.conditionals(x), d.event_shape)
+        return jax.tree.map(lambda a: a.reshape(len(places), *a.shape[len(d.event_shape) :])[places], whole)
+
+    return over_lanes(d, one, x)
 
 
 def _places(d: Any) -> np.ndarray:
