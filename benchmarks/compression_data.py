@@ -91,25 +91,29 @@ def timed_coder() -> Iterator[dict[str, float]]:
             setattr(Stack, name, original)
 
 
-def coded(name: str, model: Distribution, x: np.ndarray, lanes: int, width: float | None) -> dict[str, Any]:
+def coded(
+    name: str, model: Distribution, x: np.ndarray, lanes: int, width: float | None, portable: bool
+) -> dict[str, Any]:
     """Code all rows, read them back, and print a line."""
-    codec = Codec(model, lanes=lanes, chunk=len(x), width=width)
+    codec = Codec(model, lanes=lanes, chunk=len(x), width=width, portable=portable)
     codec.encode(x[: lanes + 1])  # compiles
     with timed_coder() as coder:
         report = codec.report(x)
     began = time.perf_counter()
     assert np.array_equal(codec.decode(codec.encode(x)), x), f"{name}: what was read is not what was written"
     found = {
-        "model": name, "lanes": lanes, "claimed": report.claimed / x.size, "coded": report.coded / x.size,
-        "borrowed": report.borrowed / x.size, "file": report.file, "bytes": report.file / len(x),
+        "model": name, "lanes": lanes, "portable": portable, "claimed": report.claimed / x.size,
+        "coded": report.coded / x.size, "borrowed": report.borrowed / x.size, "file": report.file,
+        "bytes": report.file / len(x),
         "overhead": report.overhead, "coder": coder["coder"] / report.seconds, "seconds": report.seconds,
         "symbols a second": x.size / report.seconds, "both ways": time.perf_counter() - began,
     }  # fmt: skip
+    files = f"{lanes} lanes" + (", portable" if portable else "")
     print(
         f"{name:16s} claimed {found['claimed']:.4f}, coded {found['coded'] - found['borrowed']:.4f} "
         f"({100 * report.overhead:+.3f} %), with {found['borrowed']:.4f} borrowed {found['coded']:.4f} bits a number; "
         f"{report.file:,d} bytes, {found['bytes']:.2f} a row; {x.size / report.seconds:,.0f} numbers a second, "
-        f"the coder {100 * found['coder']:.0f} % of the time; {lanes} lanes; read back, equal",
+        f"the coder {100 * found['coder']:.0f} % of the time; {files}; read back, equal",
         flush=True,
     )
     return found
@@ -163,6 +167,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="of training, in place of the recipe's")
     parser.add_argument("--lanes", type=int, help="128 of exact models, else 4: each borrows")
     parser.add_argument("--width", type=float, help="of the grid of latents")
+    parser.add_argument("--portable", action="store_true", help="also a file for other machines, in double precision")
     parser.add_argument("--layers", type=int, default=100, help="of a score model's chain")
     parser.add_argument("--rows", type=int, help="the first of the test rows; all by default")
     parser.add_argument("--out", type=Path, help="a folder of trained models")
@@ -183,7 +188,8 @@ def main() -> None:
         if isinstance(model, probgen.score.ScoreModel):
             model = model.replace(sampler=Ancestral(options.layers), stepwise=True)
         lanes = options.lanes or (128 if model.kind == "exact" else 4)
-        found.append(coded(name, model, np.asarray(images.test)[: options.rows], lanes, options.width))
+        for portable in [False, True][: 1 + options.portable]:
+            found.append(coded(name, model, np.asarray(images.test)[: options.rows], lanes, options.width, portable))
         if options.data == "binarized_mnist" and name in PUBLISHED:
             print(f"    published: {PUBLISHED[name]}")
     beside = others(images)

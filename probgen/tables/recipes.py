@@ -106,7 +106,9 @@ def mixed_flow(
     columns = columns_of(columns)
     layout, keys = layout_of(columns), jax.random.split(key)
     if not layout.numbers.size:
-        raise ValueError("columns: expected some of numbers for the flow, got categories only; take any_order")
+        raise ValueError(
+            "columns: expected some of numbers for the flow, got categories only; take any_order (--model table)"
+        )
     sizes, context = (layout.numbers.size,), int(layout.sizes.sum())
     if flow is None:
         flow = nsf(*sizes, passes=None, hidden=(128, 128), dropout=dropout, context_dim=context or None, key=keys[0])

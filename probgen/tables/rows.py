@@ -53,7 +53,9 @@ def rows_of(model: Any, *tables: Table) -> tuple[Any, ...]:
         missing = next(observed for _, observed in rows if not observed.all())
         row, column = np.argwhere(~missing)[0]
         name = model.layout.columns[column].name
-        raise ValueError(f"table: {name!r} is missing in row {row}, and a flow needs all cells: take any_order")
+        raise ValueError(
+            f"table: {name!r} is missing in row {row}, and a flow needs all cells: take any_order (--model table)"
+        )
     return ConditionalModel(Observed(model), model.event_shape), *rows
 
 

@@ -117,7 +117,7 @@ def fit(
             optimizer, and what is in a callback, are not in a checkpoint: give the same.
         mesh: devices, or how many, over which the rows of each batch are spread, all axes of a mesh taken together; the
             params are on each of them while training goes on.
-        progress: a bar with the running loss (bits/dim for discrete events); a string names it.
+        progress: a bar with the running loss (bits/dim of a model, nats of a program); a string names it.
 
     Returns a `FitResult`: `params, state, losses` as numpyro's, and `model`, `history`, `best`, `stopped`. How far the
     guide of a program can be trusted is said by `probgen.evaluation.psis(result, data=data, key=key)`. A `DataWarning`
