@@ -241,6 +241,12 @@ class Unknown(Within):
         ({"a": normal(1.0), "b": normal(2.0)}, X[:, :1], {}, r"data: expected rows of shape \(2,\)"),
         ({"a": normal(1.0), "b": normal(1e-30)}, X, {}, r"models\['b'\]: the density of row 0 is 0: no finite loss"),
         ({"a": normal(1.0), "b": normal(2.0)}, X, {"level": 0}, "level: expected a number in"),
+        (
+            {"a": normal(1.0), "b": normal(2.0)},
+            X,
+            {"across_supports": "yes"},
+            "across_supports: expected True or False",
+        ),
         ({"a": normal(1.0), "b": normal(2.0)}, X, {"num_particles": 2}, "num_particles: no model has a bound"),
         ({"a": normal(1.0), "b": linear(0.5)}, X, {}, r"models\['b'\]: key: LatentVariableModel"),
         ({"a": normal(1.0), "b": linear(0.5)}, X, {"num_particles": 0, "key": KEY}, "num_particles: expected"),

@@ -191,6 +191,11 @@ def test_numbers_of_the_optimizer_are_the_users(night):
     assert len(quiet(flow(), checkpoint=night, resume=True, **options).losses) == 3
 
 
+def test_fewer_steps_than_were_taken_are_refused(night):
+    with pytest.raises(ValueError, match="steps: expected at least 3, which the checkpoint has taken already, got 2"):
+        quiet(flow(), steps=2, validation=X, metrics=SPREAD, checkpoint=night, resume=True)
+
+
 def test_a_training_without_steps_left_is_over_for_the_reason_it_was(tmp_path):
     options = {"steps": 90, "validation": X, "validate_every": 5, "patience": 2, "learning_rate": 3.0}
     whole = quiet(flow(), checkpoint=tmp_path / "patience", **options)

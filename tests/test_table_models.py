@@ -28,6 +28,7 @@ from probgen.tables import (
     mixed_flow,
     rows_of,
 )
+from probgen.tables import sample as tables_sample
 from probgen.tables.layout import decoded, encoded, layout_of, log_units
 from probgen.tables.numbers import NumberHead, is_rounded, of_columns
 
@@ -452,3 +453,32 @@ def test_what_fit_returns_is_taken_as_it_is():
             rows_of(other, table)
         with pytest.raises(ValueError, match=r"^model: expected one of a table, got a N"):
             probgen.tables.sample(other, KEY, 5)
+
+
+@pytest.mark.parametrize(
+    ("first", "step", "span"),
+    [(1.7e9, 1.0, 3000), (1.7e12, 1.0, 3000), (2.0240101e7, 1.0, 1130), (1e6, 1e-3, 5000), (-(2.0**40), 0.25, 99)],
+)
+def test_large_numbers_in_small_steps_are_told_apart(first, step, span):
+    """Dates, times, prices: float32 counts no steps from 0 to there."""
+    places = np.random.default_rng(0).integers(0, span, 500)
+    table = Table.from_cells({"t": [round(first + step * int(k), 3) for k in places]})
+    (column,) = table.columns
+    assert column.step == step
+    x, _ = encoded(table.columns, table.array)
+    assert len(np.unique(x)) == len(np.unique(places))
+    np.testing.assert_allclose(decoded(table.columns, x), table.array, rtol=0, atol=0.01 * step)
+    model = any_order(table.columns, width=8, depth=1, key=KEY)
+    around = np.arange(x.min() - 20 * span, x.max() + 20 * span, dtype=np.float32)[:, None]
+    np.testing.assert_allclose(np.exp(jax.jit(model.log_prob)(around)).sum(), 1.0, atol=2e-3)
+    draws = tables_sample(model, KEY, 300)
+    assert len(np.unique(draws.array)) > 0.5 * min(300, span)
+    rows_of(model, draws)  # of which each lies on the steps
+
+
+def test_a_column_of_nothing_stays_one():
+    table = Table.from_cells({"a": [1, 2, 3, None] * 10, "z": [None] * 40})
+    model = any_order(table.columns, width=8, depth=1, key=KEY)
+    assert tables_sample(model, KEY, 3).cells()["z"] == [None] * 3
+    filled = impute(model, KEY, table)
+    assert filled.cells()["z"] == [None] * 40 and None not in filled.cells()["a"]

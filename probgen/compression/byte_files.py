@@ -18,7 +18,7 @@ from probgen.compression.container import Chunk, ChunkWriter, crc_of, read_chunk
 from probgen.compression.identity import check_identity, identity
 from probgen.compression.message import Message, precision
 from probgen.compression.stack import Stack
-from probgen.core import check_sizes, combine, partition
+from probgen.core import check_flags, check_sizes, combine, partition
 from probgen.core.files import read_arrays
 from probgen.core.recipes import Recipe
 from probgen.distributions.coding import in_double
@@ -91,6 +91,7 @@ def compress(
     b'two by two'
     """
     length = _length(model)
+    check_flags(portable=portable)
     lanes = _lanes(size, length) if lanes is None else lanes
     check_sizes(lanes=lanes)
     if lanes > _MOST_LANES:

@@ -16,7 +16,7 @@ from probgen.compression.container import Chunk, ChunkWriter, crc_of, read_chunk
 from probgen.compression.identity import check_identity, identity
 from probgen.compression.message import Message, precision
 from probgen.compression.stack import Stack
-from probgen.core import check_positive, check_sizes
+from probgen.core import as_numbers, check_flags, check_positive, check_sizes
 from probgen.distributions import ConditionalModel, Distribution
 from probgen.distributions.coding import coded, in_double
 from probgen.distributions.conditionals import inner_model
@@ -117,6 +117,7 @@ class Codec:
         portable: bool = False,
     ):
         check_sizes(lanes=lanes, chunk=chunk)
+        check_flags(portable=portable)
         if lanes > _MOST_LANES or chunk > _MOST_EVENTS:
             raise ValueError(f"lanes, chunk: expected at most {_MOST_LANES} and {_MOST_EVENTS}, got {lanes}, {chunk}")
         self._asked, width = width is not None, _WIDTH if width is None else width
@@ -296,8 +297,10 @@ class Codec:
         if contexts is None or np.shape(contexts) != (rows, *shape):
             got = "none" if contexts is None else np.shape(contexts)
             raise ValueError(f"contexts: expected [{', '.join(map(str, (rows, *shape)))}], got {got}")
-        given = np.asarray(contexts)
+        given = np.asarray(as_numbers("contexts", contexts))
         floats = np.issubdtype(given.dtype, np.floating)
+        if not np.all(np.isfinite(given)) or (not floats and given.size and np.abs(given.astype(float)).max() >= 2**31):
+            raise ValueError("contexts: expected finite numbers, and integers of 32 bits, got others")
         wide = np.dtype(np.float64) if self.portable else jnp.zeros(()).dtype
         return given.astype(wide if floats else np.int32)  # one program, whatever the reader has them in
 

@@ -46,7 +46,7 @@ def check_identity(facts: dict[str, Any], ours: dict[str, Any]) -> None:
 
 def fingerprint(model: Any) -> str:
     """Return 128 bits of the SHA-256 of all numbers of a model, by their paths, and of its settings, in base64: equal
-    where the model is the same.
+    where the model is the same, in whatever precision its numbers are kept.
 
     Args:
         model: any model.
@@ -59,6 +59,7 @@ def fingerprint(model: Any) -> str:
     digest = hashlib.sha256(json.dumps(settings(model), sort_keys=True).encode())
     for path, leaf in sorted(leaves_by_path(model).items()):
         array = to_numpy(leaf)
+        array = array.astype("<f8") if np.issubdtype(array.dtype, np.floating) else array
         digest.update(f"{path} {array.dtype.str} {array.shape}".encode())
         digest.update(array.tobytes())
     return base64.b64encode(digest.digest()[:16]).decode().rstrip("=")

@@ -31,7 +31,7 @@ from probgen.core.sizes import (
     check_interval,
 )
 from probgen.core.numbers import as_numbers, check_numbers
-from probgen.core.instances import check_distributions, check_functions, check_instances, in_words
+from probgen.core.instances import check_distributions, check_flags, check_functions, check_instances, in_words
 
 __all__ = [
     # what learns
@@ -98,6 +98,7 @@ __all__ = [
     "check_not_negative",
     "check_interval",
     "check_numbers",
+    "check_flags",
     "check_instances",
     "check_distributions",
     "check_functions",

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import numpyro.distributions as dist
 
 
@@ -65,3 +66,18 @@ def in_words(x: Any) -> str:
     if hasattr(x, "shape") and hasattr(x, "dtype"):
         return f"an array of shape {x.shape}"
     return repr(x) if x is None or isinstance(x, str | int | float) else f"a {type(x).__name__}"
+
+
+def check_flags(**flags: Any) -> None:
+    """Raise ValueError where an argument is neither True nor False.
+
+    Args:
+        flags: the arguments by their names.
+
+    >>> check_flags(resume="yes")
+    Traceback (most recent call last):
+    ValueError: resume: expected True or False, got 'yes'
+    """
+    for name, flag in flags.items():
+        if not isinstance(flag, bool | np.bool_):
+            raise ValueError(f"{name}: expected True or False, got {flag!r}")

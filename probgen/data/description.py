@@ -58,7 +58,7 @@ def _described(column: Column, x: np.ndarray) -> Described:
 
 def _range(column: Column, seen: np.ndarray) -> str:
     if column.kind not in CODED:
-        return f"{seen.min():g} to {seen.max():g}" if len(seen) else "–"
+        return f"{seen.min():.10g} to {seen.max():.10g}" if len(seen) else "–"
     shown = [str(value) if len(str(value)) <= 12 else f"{str(value)[:11]}…" for value in column.values]
     if column.kind == "ordinal" and len(shown) > 1 and column.same_as is None:
         return f"{shown[0]} to {shown[-1]}"
@@ -99,9 +99,9 @@ def _number(column: Column, seen: np.ndarray) -> str:
         )
         parts.append(f"heavy-tailed ({skewed}): its logarithm")
     if column.kind == "bounded":
-        parts.append(f"between {column.low:g} and {column.high:g}")
+        parts.append(f"between {column.low:.10g} and {column.high:.10g}")
     elif column.low is not None:
-        parts.append(f"above {column.low:g}" if column.kind == "positive" else f"{column.low:g} or more")
+        parts.append(f"above {column.low:.10g}" if column.kind == "positive" else f"{column.low:.10g} or more")
     return "; ".join([*parts, "standardized"])
 
 

@@ -13,6 +13,7 @@ from probgen.data.columns import CODED, KINDS, Column, dtype_of, numbers
 FEW = 20  # integers with at most so many consecutive values are ordinal
 _COARSER = (2, 3, 4, 5, 6, 10, 12, 20, 50, 100, 1000)  # steps apart, where most numbers are rounder than all are
 _MANY_NUMBERS, _WORTH = 100, 0.2  # how many numbers, and nats of each, before that is believed
+_FARTHEST = 1 << 20  # steps that are counted from 0: float32 has all integers up to 2²⁴
 _OVERRULED = ("kind", "step", "offset", "low", "high", "scale")
 
 
@@ -83,8 +84,15 @@ def _standardized(column: Column, x: np.ndarray) -> Column:
     if column.step is None:
         return column._replace(atoms=atoms(x), coarse=1)
     coarse, offset = coarse_grid(x, column.step, column.offset)
+    offset = _near(x, coarse * column.step, offset)
     as_round = np.rint((x - offset) / column.step) % coarse == 0
     return column._replace(atoms=atoms(x[as_round]), coarse=coarse, offset=offset)
+
+
+def _near(x: np.ndarray, step: float, offset: float) -> float:
+    """Return where steps are counted from: the least number where float32 could not count them from the offset."""
+    places = np.rint((x - offset) / step)
+    return offset + float(places.min()) * step if np.abs(places).max() > _FARTHEST else offset
 
 
 def coarse_grid(x: np.ndarray, step: float, offset: float) -> tuple[int, float]:
@@ -186,7 +194,7 @@ def _misfit(column: Column, x: np.ndarray) -> str | None:
     if step is not None and step <= 0:
         return f"step must be positive or None; it is {step}"
     if step is not None and (np.abs((x - column.offset) / step - np.rint((x - column.offset) / step)) > 1e-3).any():
-        return f"step {step:g} and offset {column.offset:g} must give all numbers, as offset + k·step"
+        return f"step {step:.10g} and offset {column.offset:.10g} must give all numbers, as offset + k·step"
     if kind == "bounded" and (low is None or high is None or not low < high):
         return f"kind 'bounded' needs low and high, low < high; they are {low} and {high}"
     if kind in ("positive", "count") and low is None:
@@ -198,9 +206,9 @@ def _misfit(column: Column, x: np.ndarray) -> str | None:
     if kind == "count" and (x != np.rint(x)).any():
         return "kind 'count' needs integers"
     if kind == "positive" and (x <= low).any():
-        return f"kind 'positive' needs numbers above {low:g}; the least is {x.min():g}"
+        return f"kind 'positive' needs numbers above {low:.10g}; the least is {x.min():.10g}"
     if (low is not None and (x < low).any()) or (high is not None and (x > high).any()):
-        return f"expected numbers from {low} to {high}; there are {x.min():g} to {x.max():g}"
+        return f"expected numbers from {low} to {high}; there are {x.min():.10g} to {x.max():.10g}"
     return None
 
 

@@ -295,7 +295,13 @@ def can_be_coded(d: Any) -> bool:
 def _log_p(each: dist.Distribution, low: int, count: int) -> Array:
     """Return log p of each value, [lanes, ..., count]."""
     values = jnp.arange(low, low + count).reshape(-1, *(1,) * len(each.batch_shape))
-    return jnp.moveaxis(jax.lax.map(lambda v: each.log_prob(jnp.broadcast_to(v, each.batch_shape)), values), 0, -1)
+
+    def at(value: Array) -> Array:
+        v = jnp.broadcast_to(value, each.batch_shape)
+        inside = each.support(v)  # beyond it numpyro's log_prob may be anything
+        return jnp.where(inside, each.log_prob(jnp.where(inside, v, each.support.feasible_like(v))), -jnp.inf)
+
+    return jnp.moveaxis(jax.lax.map(at, values), 0, -1)
 
 
 def _least(support: Any) -> int | None:
@@ -303,7 +309,7 @@ def _least(support: Any) -> int | None:
     if isinstance(support, constraints.independent):
         return _least(support.base_constraint)
     bound = getattr(support, "lower_bound", None)
-    return None if bound is None or isinstance(bound, jax.core.Tracer) or np.ndim(bound) else int(bound)
+    return None if bound is None or isinstance(bound, jax.core.Tracer) else int(np.min(bound))
 
 
 def over_lanes(d: Any, part: Callable[..., Any], *args: Any) -> Any:

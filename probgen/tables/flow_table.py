@@ -52,7 +52,7 @@ class FlowTable(Model):
         for column in layout_of(self.columns).columns:
             if column.atoms and column.step is None:
                 raise ValueError(
-                    f"columns: {column.name!r} is not rounded and repeats the value {column.atoms[0]:g}, where the "
+                    f"columns: {column.name!r} is not rounded and repeats the value {column.atoms[0]:.10g}, where the "
                     "density of a flow grows without bound: take any_order (--model table), or say the column's step"
                 )
         super().__init__((layout_of(self.columns).size,), validate_args=validate_args)

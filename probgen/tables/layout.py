@@ -181,7 +181,7 @@ def decoded(columns: tuple[Column, ...], x: np.ndarray) -> np.ndarray:
     found = {c.name: cells if c.kind in _CATEGORICAL else number(c, cells) for c, cells in zip(layout.columns, x.T)}
     for column in columns:
         if column.kind == "constant":
-            found[column.name] = np.zeros(len(x))
+            found[column.name] = np.full(len(x), 0.0 if column.values else np.nan)  # one value, or none was seen
         elif column.same_as is not None:
             found[column.name] = found[column.same_as]
     return np.stack([found[column.name] for column in columns], -1)

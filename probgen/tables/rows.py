@@ -184,8 +184,8 @@ def check_numbers(column: Column, x: np.ndarray) -> None:
     outside |= (x > high) if high is not None else False
     if outside.any():
         words = {"above" if column.kind == "positive" else "from": low, "up to": high}
-        ends = " ".join(f"{word} {end:g}" for word, end in words.items() if end is not None)
-        raise ValueError(f"table: column {column.name!r} has {x[outside][0]:g}, and takes numbers {ends}")
+        ends = " ".join(f"{word} {end:.10g}" for word, end in words.items() if end is not None)
+        raise ValueError(f"table: column {column.name!r} has {x[outside][0]:.10g}, and takes numbers {ends}")
     if is_rounded(column):
         off = np.abs(x - number(column, place(column, x))) > OFF_GRID * (column.step or 1.0) + 1e-9 * np.abs(x)
         if off.any():

@@ -9,7 +9,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jax import Array
 
-from probgen.core import as_numbers, check_distributions, check_sizes
+from probgen.core import as_numbers, check_distributions, check_flags, check_sizes
 from probgen.distributions import ConditionalModel
 from probgen.distributions.conditionals import inner_model
 from probgen.distributions.supports import differ, of_scalars
@@ -136,6 +136,7 @@ def compare(
     ['shifted: no difference shown', 'wide: worse']
     """
     _check_models(models)
+    check_flags(across_supports=across_supports)
     supports = _in_words(models)
     _check_supports(supports, across_supports)
     if not 0 < level < 1:

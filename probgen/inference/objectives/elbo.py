@@ -12,7 +12,7 @@ from jax import Array, lax
 from numpyro.distributions.util import scale_and_mask
 from numpyro.infer import elbo as numpyro_elbo
 
-from probgen.core import check_sizes, split_key
+from probgen.core import check_flags, check_sizes, split_key
 from probgen.distributions.wrapped import is_masked, unmasked
 from probgen.inference.engine.differentiable import Differentiable
 from probgen.inference.engine.plan import Plan, Static, Values, estimate, make_plan
@@ -71,8 +71,7 @@ class ELBO(numpyro_elbo.ELBO):
         self, num_particles: int = 1, vectorize_particles: bool | Callable = True, *, analytic_kl: bool = True
     ):
         check_sizes(num_particles=num_particles)
-        if not isinstance(analytic_kl, bool):
-            raise ValueError(f"analytic_kl: expected True or False, got {analytic_kl!r}")
+        check_flags(analytic_kl=analytic_kl)
         self.analytic_kl = analytic_kl
         super().__init__(num_particles, vectorize_particles)
 

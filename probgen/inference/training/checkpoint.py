@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from probgen.core import check_positive, check_sizes
+from probgen.core import check_flags, check_positive, check_sizes
 from probgen.inference.training.identity import Identity, as_host, difference
 from probgen.inference.training.rows import CHUNK, named_leaves
 
@@ -58,8 +58,7 @@ class Checkpoints:
 
 def as_checkpoints(checkpoint: Any, resume: Any) -> Checkpoints | None:
     """Return what `fit` was told of checkpoints."""
-    if not isinstance(resume, bool):
-        raise ValueError(f"resume: expected True or False, got {resume!r}")
+    check_flags(resume=resume)
     if checkpoint is None and resume:
         raise ValueError("resume: expected a checkpoint folder to go on from, got none")
     return checkpoint if checkpoint is None or isinstance(checkpoint, Checkpoints) else Checkpoints(checkpoint)

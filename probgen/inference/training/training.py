@@ -51,6 +51,10 @@ class Training:
         """Take steps until there is a reason to stop, and return it, after those of the newest checkpoint."""
         if store is not None and (state := store.newest()) is not None:
             carry = self._resume(carry, state)
+            if self.total is not None and self.done > self.total:
+                raise ValueError(
+                    f"steps: expected at least {self.done}, which the checkpoint has taken already, got {self.total}"
+                )
         while (stopped := self._end(carry)) is None:
             carry, stopped = self._advance(carry, self._steps(store))
             if stopped is not None:
