@@ -128,18 +128,13 @@ def decompress(source: BinaryIO, target: BinaryIO, model: Any, *, progress: bool
     versions: it says which.
     """
     length, facts = _length(model), read_header(source)
-    portable, ours = facts.get("portable", False), _identity(model)
-    if portable is True:
-        ours.pop("machine")
-    check_identity(facts, ours)
+    check_identity(facts, _identity(model))
     lanes, size, done = facts.get("lanes"), facts.get("size"), 0
     if not isinstance(lanes, int) or not 0 < lanes <= _MOST_LANES:
         raise ValueError(f"the file's header is damaged: its lanes are {lanes!r}")
     if not isinstance(size, int | None):
         raise ValueError(f"the file's header is damaged: its size is {size!r}")
-    if not isinstance(portable, bool):
-        raise ValueError(f"the file's header is damaged: its portable is {portable!r}")
-    rows = _Rows(model, lanes, length, portable)
+    rows = _Rows(model, lanes, length, facts["portable"])
     with _bar(size, progress) as bar:
         for number, chunk in enumerate(read_chunks(source)):
             if chunk.items > _longest(lanes, length):

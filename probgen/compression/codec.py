@@ -155,12 +155,8 @@ class Codec:
     def _facts(self, data: bytes) -> tuple[dict[str, Any], list[Chunk]]:
         file = io.BytesIO(data)
         facts = read_header(file)
-        ours = identity(self.model)
-        if facts.get("portable") is True:
-            ours.pop("machine")
-        check_identity(facts, ours)
-        facts.setdefault("portable", False)
-        kinds = {"lanes": int, "chunk": int, "width": float, "contexts": int, "dtype": str, "portable": bool}
+        check_identity(facts, identity(self.model))
+        kinds = {"lanes": int, "chunk": int, "width": float, "contexts": int, "dtype": str}
         for name, kind in kinds.items():
             if not isinstance(facts.get(name), kind):
                 raise ValueError(f"the file's header is damaged: its {name} is {facts.get(name)!r}")

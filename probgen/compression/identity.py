@@ -33,14 +33,18 @@ def identity(model: Any) -> dict[str, Any]:
 
 
 def check_identity(facts: dict[str, Any], ours: dict[str, Any]) -> None:
-    """Raise ValueError where a file's facts are not ours: it names the first.
+    """Raise ValueError where a file's facts are not ours: it names the first. The machine of a portable file may be
+    another one.
 
     Args:
-        facts: of the file.
+        facts: of the file; where they say nothing of it, that it is not portable is added.
         ours: an `identity`.
     """
+    portable = facts.setdefault("portable", False)
+    if not isinstance(portable, bool):
+        raise ValueError(f"the file's header is damaged: its portable is {portable!r}")
     for name, here in ours.items():
-        if facts.get(name) != here:
+        if facts.get(name) != here and not (portable and name == "machine"):
             raise ValueError(f"the file's {name} is {facts.get(name)!r}, and here it is {here!r}")
 
 
