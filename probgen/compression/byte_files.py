@@ -1,6 +1,5 @@
 """Files of any bytes, coded losslessly by an autoregressive model of sequences of bytes; chunk by chunk."""
 
-import contextlib
 import json
 import math
 import os
@@ -14,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from probgen.compression.container import Chunk, ChunkWriter, crc_of, read_chunks, read_header
+from probgen.compression.container import Chunk, ChunkWriter, check_read, crc_of, read_chunks, read_header, written
 from probgen.compression.identity import check_identity, identity
 from probgen.compression.message import Message, precision
 from probgen.compression.stack import Stack
@@ -189,14 +188,9 @@ class _Rows:
 
     def written(self, symbols: np.ndarray) -> Chunk:
         """Return the chunk of bytes, which was read again if it is portable."""
-        if self._portable:
-            chunk = self._written(symbols, replays=False)
-            with contextlib.suppress(ValueError):
-                self.read(chunk)
-                return chunk
-        return self._written(symbols, replays=True)
+        return written(self._portable, lambda replays: self._written(symbols, replays), self.read)
 
-    def _written(self, symbols: np.ndarray, *, replays: bool) -> Chunk:
+    def _written(self, symbols: np.ndarray, replays: bool) -> Chunk:
         message, lengths = self._message(Stack(), replays), _lengths(len(symbols), self._lanes)
         rows = np.zeros((self._lanes, self._length), np.int32)
         rows[np.arange(self._length) < lengths[:, None]] = symbols
@@ -210,8 +204,7 @@ class _Rows:
         with precision(self._portable):
             rows = pop_steps(self._model, message, lengths)
         symbols: np.ndarray = rows[np.arange(self._length) < lengths[:, None]].astype(np.uint8)
-        if crc_of(symbols) != chunk.crc_of_events or not message.stack.is_empty:
-            raise ValueError("the probabilities here are others")
+        check_read(chunk, symbols, ends=message.stack.is_empty)
         return symbols
 
     def _message(self, stack: Stack, replays: bool) -> Message:

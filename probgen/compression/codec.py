@@ -4,7 +4,6 @@ import io
 import math
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from probgen.compression.container import Chunk, ChunkWriter, crc_of, read_chunks, read_header
+from probgen.compression.container import Chunk, ChunkWriter, check_read, crc_of, read_chunks, read_header, written
 from probgen.compression.identity import check_identity, identity
 from probgen.compression.message import Message, precision
 from probgen.compression.stack import Stack
@@ -246,15 +245,11 @@ class Codec:
         return file.getvalue(), stacks
 
     def _written(self, part: np.ndarray, at: np.ndarray | None, first: int) -> tuple[Chunk, Stack]:
-        """Return the chunk of events, the first of which is that one of all; it was read again if it is portable."""
-        if self.portable:
-            chunk, stack = self._pushed(part, at, first, replays=False)
-            with suppress(ValueError):
-                self._popped(chunk, at, first)
-                return chunk, stack
-        return self._pushed(part, at, first, replays=True)
+        """Return the chunk of events, the first of which is that one of all, and its stack."""
+        write = lambda replays: self._pushed(part, at, first, replays)
+        return written(self.portable, write, lambda found: self._popped(found[0], at, first))
 
-    def _pushed(self, part: np.ndarray, at: np.ndarray | None, first: int, *, replays: bool) -> tuple[Chunk, Stack]:
+    def _pushed(self, part: np.ndarray, at: np.ndarray | None, first: int, replays: bool) -> tuple[Chunk, Stack]:
         stack = Stack()
         with precision(self.portable):
             for start, count in reversed(list(self._groups(len(part)))):  # what is written last is read first
@@ -270,8 +265,7 @@ class Codec:
                 message = Message(stack, self.lanes, count, self.width, portable=self.portable)
                 rows.append(self._at(at, first + start, count).pop(message)[:count])
         x = np.concatenate(rows)
-        if crc_of(x) != chunk.crc_of_events or not stack.is_empty:
-            raise ValueError("the probabilities here are others")
+        check_read(chunk, x, ends=stack.is_empty)
         return x
 
     def _groups(self, rows: int) -> Iterator[tuple[int, int]]:

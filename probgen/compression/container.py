@@ -10,12 +10,14 @@ the coded bytes, so that a chunk in another place is damaged too.
 import json
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 
+T = TypeVar("T")
 _MAGIC = b"PGC3"
 _NUMBER, _CHUNK = struct.Struct("<I"), struct.Struct("<IIII")
 _LONGEST = 1 << 24  # bytes of a header
@@ -28,6 +30,35 @@ class Chunk:
     items: int
     data: bytes
     crc_of_events: int
+
+
+def check_read(chunk: Chunk, events: np.ndarray, *, ends: bool) -> None:
+    """Raise ValueError where events that were read are not those that were written.
+
+    Args:
+        chunk: that they were read from.
+        events: as they were found.
+        ends: whether nothing of the chunk is left.
+    """
+    if crc_of(events) != chunk.crc_of_events or not ends:
+        raise ValueError("the probabilities here are others")
+
+
+def written(portable: bool, write: Callable[[bool], T], read: Callable[[T], Any]) -> T:
+    """Return what was written: by one pass, where a file is portable and that comes back; else by replaying what the
+    reader does.
+
+    Args:
+        portable: whether one pass may do.
+        write: whether to replay → what is written.
+        read: raises ValueError where what was written does not come back.
+    """
+    if portable:
+        found = write(False)
+        with suppress(ValueError):
+            read(found)
+            return found
+    return write(True)
 
 
 class ChunkWriter:
