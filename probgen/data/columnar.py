@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -37,7 +38,7 @@ def read_columns(path: Path, *, drop: Collection[str], max_bytes: int) -> dict[s
 def require_pyarrow() -> None:
     """Raise ImportError where it is not installed."""
     try:
-        import pyarrow  # noqa: F401
+        importlib.import_module("pyarrow")
     except ImportError:
         raise ImportError(
             f"{', '.join(SUFFIXES)} files need pyarrow, which is not there: pip install 'probgen[tables]'"
